@@ -1,0 +1,56 @@
+# make figures   set up and regenerate every figure       make test     set up and run everything CI runs
+# make lab       open the notebooks in JupyterLab         make help     all targets
+VENV := .venv
+BIN := $(VENV)/bin
+PY ?= python3
+UV := $(shell command -v uv 2>/dev/null)
+JOBS ?= 2
+export FLATDYN_PROGRESS ?= 0
+
+.DEFAULT_GOAL := help
+.PHONY: help figures test lab notebooks lock bench format clean
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+# The stamp is written last: an interrupted set-up is taken up again by the next make.
+$(VENV)/.ready: pyproject.toml requirements.lock
+	@$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "flatdyn needs Python 3.11 or newer; '$(PY)' is older. Choose one: make PY=python3.12 ..."; exit 1; }
+ifneq ($(UV),)
+	$(UV) venv -q --allow-existing --python $(PY) $(VENV)
+	$(UV) pip install -q --compile-bytecode --python $(BIN)/python -c requirements.lock -e ".[notebooks,test]"
+else
+	$(PY) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c requirements.lock -e ".[notebooks,test]"
+endif
+	touch $@
+
+figures: $(VENV)/.ready ## regenerate every figure and the ledger (ONLY=03 for one notebook)
+	$(BIN)/python figures/regenerate.py $(if $(ONLY),--only $(ONLY))
+
+test: $(VENV)/.ready ## everything CI runs: style, tests, all notebooks
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/python -m pytest -q -n $(JOBS)
+
+lab: $(VENV)/.ready ## open the notebooks in JupyterLab
+	FLATDYN_PROGRESS=1 $(BIN)/jupyter lab notebooks
+
+notebooks: $(VENV)/.ready ## renew the notebooks' stored output (quick preset)
+	$(BIN)/python figures/regenerate.py --store $(if $(ONLY),--only $(ONLY))
+
+bench: $(VENV)/.ready ## benchmarks: ratios against peers, measured in one run
+	for file in tests/benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+
+lock: ## renew requirements.lock from pyproject.toml (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --all-extras --no-header --no-annotate \
+	  --upgrade pyproject.toml -o requirements.lock
+
+format: $(VENV)/.ready ## format code and notebooks
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean: ## remove the environment and caches, keep figures
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,133 @@
+"""Run the notebooks: `python figures/regenerate.py` writes every figure, the numbers behind it, and the ledger.
+
+    --list           name the notebooks and the files each one owns
+    --only NAME      only notebooks whose name starts with NAME; may be given several times
+    --jobs N         notebooks at once (default: one per two cores, at least one)
+    --store          instead of figures, renew the notebooks' stored output at the quick preset
+
+A notebook runs in a kernel of this Python. A failing cell is reported with its traceback, the other notebooks go
+on, and the exit status is 1. Files are written whole, so an interrupted run leaves what is finished.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import nbformat
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpec
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from tqdm import tqdm
+
+FIGURES = Path(__file__).resolve().parent
+ROOT = FIGURES.parent
+NOTEBOOKS = ROOT / "notebooks"
+CELL_TIMEOUT = 1800
+
+
+def notebooks(only: list[str]) -> list[Path]:
+    """All notebooks in reading order, or those whose names start with one of `only`."""
+    found = sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))
+    unknown = [name for name in only if not any(path.stem.startswith(name) for path in found)]
+    if unknown:
+        sys.exit(f"no notebook starts with {', '.join(unknown)}; there are {', '.join(p.stem for p in found)}")
+    return [path for path in found if not only or any(path.stem.startswith(name) for name in only)]
+
+
+async def run(path: Path, preset: str, bar: tqdm) -> nbformat.NotebookNode:
+    """Execute one notebook in its folder and return it with its output."""
+    notebook = nbformat.read(path, as_version=4)
+    kernel = AsyncKernelManager()
+    kernel._kernel_spec = KernelSpec(  # not the user's idea of "python3": the kernel of this very environment
+        argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"], language="python"
+    )
+    client = NotebookClient(
+        notebook,
+        km=kernel,
+        timeout=CELL_TIMEOUT,
+        record_timing=False,
+        store_widget_state=False,
+        resources={"metadata": {"path": str(path.parent)}},
+        extra_arguments=["--log-level=40"],
+        on_cell_executed=lambda **_: bar.update(),
+    )
+    chosen = {"FLATDYN_PRESET": preset, "FLATDYN_FIGURES": str(FIGURES), "FLATDYN_PROGRESS": "0"}
+    await client.async_execute(env=os.environ | chosen)
+    return notebook
+
+
+def normalised(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Without what changes from run to run or machine to machine, so that a rerun gives no difference."""
+    language = {"name": "python"}
+    notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    notebook.metadata["language_info"] = language
+    for cell in notebook.cells:
+        cell.metadata = {key: value for key, value in cell.metadata.items() if key == "tags"}
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            for output in cell.outputs:
+                output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+    return notebook
+
+
+def explain(path: Path, error: BaseException) -> str:
+    """What went wrong in a notebook, for the terminal."""
+    if isinstance(error, (CellExecutionError, CellTimeoutError)):
+        return f"{path.name} failed:\n{error}"
+    if isinstance(error, DeadKernelError):
+        return f"{path.name} failed: its kernel died (out of memory?)"
+    return f"{path.name} failed: {type(error).__name__}: {error}"
+
+
+async def run_all(paths: list[Path], jobs: int, store: bool) -> list[str]:
+    """Run notebooks, `jobs` at once, and return the reports of those that failed."""
+    from flatdyn.records import write_whole
+
+    slots, failures = asyncio.Semaphore(jobs), []
+    cells = sum(cell.cell_type == "code" for path in paths for cell in nbformat.read(path, as_version=4).cells)
+    with tqdm(total=cells, unit=" cells", disable=None) as bar:
+
+        async def one(path: Path) -> None:
+            async with slots:
+                bar.set_postfix_str(path.stem[:30])
+                try:
+                    notebook = await run(path, "quick" if store else "full", bar)
+                except Exception as error:
+                    failures.append(explain(path, error))
+                    return
+                if store:
+                    write_whole(path, (nbformat.writes(normalised(notebook)) + "\n").encode())
+
+        await asyncio.gather(*(one(path) for path in paths))
+    return failures
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--list", action="store_true", help="name the notebooks and their figures")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="only notebooks starting with NAME")
+    parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 1) // 2), metavar="N")
+    parser.add_argument("--store", action="store_true", help="renew stored output at the quick preset")
+    chosen = parser.parse_args()
+    paths = notebooks(chosen.only)
+    if chosen.list:
+        for path in paths:
+            owned = sorted(p.name for p in FIGURES.glob(f"{path.stem}*.p*"))
+            print(path.stem, *owned, sep="\n    ")
+        return 0
+    if chosen.jobs < 1:
+        parser.error(f"--jobs must be at least 1, got {chosen.jobs}")
+    failures = asyncio.run(run_all(paths, chosen.jobs, chosen.store))
+    for report in failures:
+        print(f"\n{report}", file=sys.stderr)
+    print(f"{len(paths) - len(failures)} of {len(paths)} notebooks done" + (", see above" if failures else ""))
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

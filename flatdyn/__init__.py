@@ -1,0 +1,32 @@
+"""Where does an optimiser end up, how long does it stay at a saddle, and how sharp is it there?
+
+Describe (landscapes, noise, methods), run (processes, simulate), ask (stability, capture), show (records, plotting).
+"""
+
+# describe
+from flatdyn import landscapes as landscapes
+from flatdyn import methods as methods
+from flatdyn import noise as noise
+from flatdyn.landscapes import Landscape as Landscape
+from flatdyn.methods import GD as GD
+from flatdyn.methods import SAM as SAM
+from flatdyn.methods import USAM as USAM
+from flatdyn.methods import from_optax as from_optax
+
+# run
+from flatdyn.processes import Iteration as Iteration
+from flatdyn.processes import Map as Map
+from flatdyn.processes import Process as Process
+from flatdyn.processes import probe as probe
+from flatdyn.ensembles import simulate as simulate
+
+# ask
+from flatdyn import capture as capture
+from flatdyn import stability as stability
+
+# show
+from flatdyn import ledger as ledger
+from flatdyn import notebook as notebook
+from flatdyn import plotting as plotting
+from flatdyn import records as records
+from flatdyn.records import Status as Status

@@ -1,0 +1,168 @@
+"""One source, two algebras: the vector that an update rule is written in, and its norm.
+
+A rule uses ``+ - * / @``, ``abs`` and :func:`norm`. What a vector is made of is not its business: two
+coordinates (fast, see below), one array, the parameters of a network, or SymPy symbols. The same source
+line therefore runs in a simulation and yields the symbolic map whose Jacobian is taken.
+
+A point of low dimension is kept as its separate coordinates, not as an array with a trailing axis of
+length 2: under ``vmap`` every coordinate becomes one contiguous array over the runs, which XLA fuses into
+one loop (about three times as fast as rows of an (N, 2) array; tests/benchmarks/bench_layout.py measures it).
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import sympy
+
+
+@jax.tree_util.register_pytree_with_keys_class
+class Vector:
+    """A vector held as any tree of components; arithmetic acts on each of them.
+
+        (a + b)ᵢ = aᵢ + bᵢ,   (a b)ᵢ = aᵢ bᵢ,   a @ b = Σᵢ aᵢ bᵢ
+
+    The other operand is a Vector of the same tree, or one number for all components.
+
+    Args:
+        tree: components: a tuple of numbers, one array, SymPy expressions, the parameters of a network
+    """
+
+    __slots__ = ("tree",)
+    __array_ufunc__ = None  # NumPy must hand `number * vector` to this class, not try it elementwise
+
+    def __init__(self, tree: Any):
+        self.tree = tree
+
+    @property
+    def components(self) -> list:
+        """The components in a fixed order."""
+        return jax.tree.leaves(self.tree)
+
+    def map(self, function: Callable, *others: Vector) -> Vector:
+        """A Vector of `function(component, components of the others ...)`."""
+        return Vector(jax.tree.map(function, self.tree, *(other.tree for other in others)))
+
+    def _combine(self, other: Any, operation: Callable) -> Vector:
+        if isinstance(other, Vector):
+            return self.map(operation, other)
+        return self.map(lambda component: operation(component, other))
+
+    def __add__(self, other):
+        return self._combine(other, operator.add)
+
+    def __sub__(self, other):
+        return self._combine(other, operator.sub)
+
+    def __mul__(self, other):
+        return self._combine(other, operator.mul)
+
+    def __truediv__(self, other):
+        return self._combine(other, operator.truediv)
+
+    def __rmul__(self, number):
+        return self.map(lambda component: number * component)
+
+    __radd__ = __add__
+
+    def __neg__(self):
+        return self.map(operator.neg)
+
+    def __abs__(self):
+        return self.map(abs)
+
+    def __matmul__(self, other: Vector):
+        products = self.map(lambda a, b: _total(a * b), other)
+        return sum(products.components[1:], start=products.components[0])
+
+    def __repr__(self) -> str:
+        return f"Vector({self.tree!r})"
+
+    def tree_flatten_with_keys(self):
+        return ((jax.tree_util.GetAttrKey("tree"), self.tree),), None
+
+    @classmethod
+    def tree_unflatten(cls, _, children):
+        return cls(*children)
+
+
+def _total(product):
+    return product.sum() if getattr(product, "ndim", 0) else product
+
+
+def norm(vector, eps=0.0):
+    """Length of a vector, smoothed by `eps`, for use as a divisor.
+
+        norm(v, ε) = ‖v‖ + ε,   and 1 where that is zero, so that v / norm(v) = 0 at v = 0
+
+    `eps` is a parameter of the model, not dust. With ε > 0 the direction v/(‖v‖+ε) has the derivative I/ε
+    at v = 0, which :func:`flatdyn.stability.jacobian` then uses; with ε = 0 it has none, and differentiating
+    it there gives NaN instead of a number that would be wrong.
+
+    Args:
+        vector: a :class:`Vector`, or an array of shape (dim,)
+        eps: smoothing ε ≥ 0, in units of the vector
+    """
+    square = vector @ vector
+    if isinstance(square, sympy.Expr):
+        return Length(square) + eps
+    square = jnp.asarray(square)
+    return _divisor(square, jnp.asarray(eps, square.dtype))
+
+
+@jax.custom_jvp
+def _divisor(square, eps):
+    length = jnp.sqrt(square) + eps
+    return jnp.where(length > 0, length, 1)
+
+
+@_divisor.defjvp
+def _divisor_jvp(primals, tangents):
+    square, eps = primals
+    length = jnp.sqrt(square)
+    # At v = 0 the length has no derivative. Times v = 0 any finite number serves where ε > 0, and where ε = 0
+    # the direction itself jumps: NaN says so.
+    at_zero = jnp.where(eps > 0, 0.0, jnp.nan)
+    slope = jnp.where(length > 0, 0.5 / jnp.where(length > 0, length, 1), at_zero)
+    return _divisor(square, eps), slope * tangents[0] + tangents[1]
+
+
+class Length(sympy.Function):
+    """√s in symbols, with the same derivative at s = 0 as the numeric form: zero, where only 0 · slope is needed."""
+
+    nargs = 1
+    is_nonnegative = True
+
+    @classmethod
+    def eval(cls, square):
+        if square.is_number:
+            return sympy.sqrt(square)
+
+    def fdiff(self, argindex=1):
+        return _HalfInverse(self.args[0])
+
+
+class _HalfInverse(sympy.Function):
+    """1/(2√s), and 0 at s = 0: the slope of :class:`Length`."""
+
+    nargs = 1
+
+    @classmethod
+    def eval(cls, square):
+        if square.is_zero:
+            return sympy.Integer(0)
+        if square.is_number:
+            return 1 / (2 * sympy.sqrt(square))
+
+    def fdiff(self, argindex=1):
+        return -1 / (4 * self.args[0] ** sympy.Rational(3, 2))
+
+
+def plain(expression):
+    """The same SymPy expression or matrix with ordinary square roots."""
+    expression = expression.replace(Length, sympy.sqrt)
+    return expression.replace(_HalfInverse, lambda square: 1 / (2 * sympy.sqrt(square)))

@@ -1,0 +1,268 @@
+"""Many runs of a process: chunks that fit the cache, all devices, progress, and a status for each run.
+
+Runs are independent, and a run's random numbers depend on its number and the step alone, so results do not
+depend on how the work is cut: chunk size, number of devices, length of a compiled segment.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+import os
+import time
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import sympy
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from tqdm.auto import tqdm
+
+from flatdyn import checks, randomness, records
+from flatdyn.processes import Process
+from flatdyn.records import Ensemble, Status
+
+_SEGMENT_SECONDS = 0.5  # how long a compiled segment should take: often enough for Ctrl-C and the progress bar
+_CHUNK_BYTES = 2**20  # of state per chunk on a CPU: what stays in its cache
+_BUFFER_BYTES = 2**26  # of recorded positions per segment
+
+
+def simulate(
+    process: Process,
+    theta0: Any,
+    steps: int,
+    key: jax.Array | None = None,
+    every: int = 1,
+    *,
+    bound: float = np.inf,
+    tol: float | None = None,
+    chunk: int | None = None,
+    progress: bool | None = None,
+) -> Ensemble:
+    """Run a process from one or many starting points and keep every `every`-th position.
+
+        θ₀ given,   stateₖ₊₁ = process.step(stateₖ, key(run, k)),   k = 0 … steps − 1
+
+    A run that leaves the finite numbers, or `bound`, stops there: it keeps its last good position and is DIVERGED.
+    A deterministic run is CONVERGED if one more step would move no coordinate by more than tol (1 + |θᵢ|), so a
+    cycle is not. Everything else, and every noisy run, is UNDECIDED.
+
+    Args:
+        process: what moves
+        theta0: starting points, shape (dim,) or (runs, dim), floating point; its precision is the run's precision
+        steps: number of steps
+        key: a JAX key; needed if the process is random
+        every: keep the positions at steps 0, every, 2·every, …; `every=steps` keeps first and last
+        bound: largest |coordinate| that counts as not diverged
+        tol: for CONVERGED; the rounding unit if not given, which means "until nothing moves any more"
+        chunk: runs that advance together; chosen to fit the cache if not given
+        progress: show a bar; if not given, when the work takes more than two seconds
+    Returns:
+        Ensemble with theta of shape (runs, times, dim), or (times, dim) for a single starting point
+    Raises:
+        ValueError: if theta0, steps, every, bound, tol, chunk or key do not fit; if the trajectories would not fit
+            into memory; if a hyperparameter is a symbol
+    """
+    steps, every = checks.count("steps", steps), checks.count("every", every, at_least=1)
+    theta0 = checks.points("theta0", theta0, process.dim)
+    starts = jnp.atleast_2d(theta0)
+    runs, dim = starts.shape
+    if runs == 0:
+        raise ValueError(f"theta0 must hold at least one point, got shape {theta0.shape}")
+    kept = 1 + steps // every
+    _check_memory(runs * kept * dim * starts.dtype.itemsize)
+    tol = float(jnp.finfo(starts.dtype).eps) if tol is None else checks.number("tol", tol, at_least=0)
+    if not bound > 0:
+        raise ValueError(f"bound must be > 0, got {bound}")
+    config = {"process": repr(process), "steps": str(steps), "bound": f"{bound:g}", "tol": f"{tol:g}"}
+    process, seed = prepared(process, starts.dtype), _seed(process, key)
+    bound, tol = jnp.asarray(bound, starts.dtype), jnp.asarray(tol, starts.dtype)
+
+    theta = np.empty((runs, kept, dim), starts.dtype)
+    final, status, taken = np.empty((runs, dim), starts.dtype), np.empty(runs, np.int8), np.empty(runs, np.int64)
+    parts = chunks(runs, chunk, dim * starts.dtype.itemsize)
+    with progress_bar(steps * len(parts), "steps", progress) as bar:
+        for part in parts:
+            numbers, carry = start(process, starts, part)
+            theta[part.rows, 0] = starts[part.rows]
+            capacity = max(1, min(kept, _BUFFER_BYTES // (part.size * dim * starts.dtype.itemsize)))
+            done, length = 0, 64
+            while done < steps:
+                periods, period = _cut(done, steps, every, length, capacity)
+                begun = time.perf_counter()
+                where = jnp.array([done, periods, period])  # traced: a Python number would compile anew each time
+                segment = _segment(process, carry, seed, numbers, where, bound, capacity)
+                carry, positions = jax.block_until_ready(segment)
+                length = next_length(periods * period, time.perf_counter() - begun)
+                done += periods * period
+                bar.update(periods * period)
+                if done % every == 0:
+                    slots = slice(done // every - periods + 1, done // every + 1)
+                    theta[part.rows, slots] = np.swapaxes(positions[:periods], 0, 1)[: part.length]
+            outcome = _outcome(process, carry, seed, tol)
+            final[part.rows], status[part.rows], taken[part.rows] = (np.asarray(x)[: part.length] for x in outcome)
+    per_run = {"theta": theta, "final": final, "status": status, "steps": taken}
+    if theta0.ndim == 1:
+        per_run = {name: values[0] for name, values in per_run.items()}
+    return Ensemble(config=config, provenance=records.provenance(), times=np.arange(kept) * every, **per_run)
+
+
+# --- what every driver of runs needs --------------------------------------------------------------------------
+
+
+class Chunk(NamedTuple):
+    """Runs `start … start + length − 1`, padded to `size` so that all chunks share one compiled program."""
+
+    start: int
+    length: int
+    size: int
+
+    @property
+    def rows(self) -> slice:
+        return slice(self.start, self.start + self.length)
+
+
+def chunks(runs: int, chunk: int | None, bytes_per_run: int) -> list[Chunk]:
+    """Cut `runs` into equal chunks: what fits the cache on a CPU, much more on a GPU; a multiple of the devices."""
+    devices = jax.local_devices()
+    if chunk is None:
+        chunk = max(_CHUNK_BYTES * (1 if devices[0].platform == "cpu" else 256) // bytes_per_run, 1) * len(devices)
+    chunk = checks.count("chunk", chunk, at_least=1)
+    number = -(-runs // chunk)
+    size = -(-runs // number)
+    size += -size % len(devices)
+    return [Chunk(start, min(size, runs - start), size) for start in range(0, runs, size)]
+
+
+def prepared(process: Process, dtype: Any) -> Process:
+    """The process with its numbers as arrays of the runs' precision, so that a new value needs no new program.
+
+    Raises:
+        ValueError: if a number is still a symbol
+    """
+
+    def as_array(leaf):
+        if isinstance(leaf, sympy.Basic):
+            raise ValueError(f"a simulation needs numbers: {leaf} is a symbol in {process!r}")
+        if isinstance(leaf, (bool, np.bool_)) or not isinstance(leaf, (int, float, np.ndarray, np.generic, jax.Array)):
+            return leaf
+        array = jnp.asarray(checks.real(leaf))
+        return array.astype(dtype) if jnp.issubdtype(array.dtype, jnp.floating) else array
+
+    return jax.tree.map(as_array, process, is_leaf=lambda leaf: isinstance(leaf, sympy.Basic))
+
+
+class Carry(NamedTuple):
+    """What a batch of runs carries from step to step: states, whether still going, steps taken."""
+
+    state: Any
+    alive: jax.Array
+    taken: jax.Array
+
+
+def guarded_step(process: Process, carry: Carry, seed: jax.Array | None, run: jax.Array, step: Any, bound: Any):
+    """One step of one run; a run whose next state is not finite, or beyond `bound`, stays where it was for good."""
+    key = randomness.run_key(seed, run, step) if process.random else None
+    state = process.step(carry.state, key)
+    finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    inside = (jnp.abs(process.position(state)) <= bound).all()
+    alive = functools.reduce(operator.and_, finite, carry.alive & inside)
+    state = jax.tree.map(lambda new, old: jnp.where(alive, new, old), state, carry.state)
+    return Carry(state, alive, carry.taken + alive)
+
+
+def next_length(steps: int, seconds: float) -> int:
+    """How many steps the next compiled segment should take, after `steps` took `seconds` (compiling included)."""
+    return max(1, int(steps * min(8.0, max(0.25, _SEGMENT_SECONDS / max(seconds, 1e-6)))))
+
+
+def progress_bar(total: int, unit: str, shown: bool | None) -> tqdm:
+    """A bar that appears after two seconds (`shown=None`), at once (True), or never (False).
+
+    Set FLATDYN_PROGRESS=0 to have none by default, as recorded notebooks do.
+    """
+    hidden = shown is False or (shown is None and os.environ.get("FLATDYN_PROGRESS") == "0")
+    return tqdm(total=total, unit=f" {unit}", unit_scale=True, disable=hidden, delay=0 if shown else 2, leave=False)
+
+
+def place(array: jax.Array) -> jax.Array:
+    """Spread the leading axis over all devices of this process."""
+    devices = jax.local_devices()
+    if len(devices) == 1:
+        return jnp.asarray(array)
+    mesh = Mesh(np.array(devices), ("runs",))
+    return jax.device_put(array, NamedSharding(mesh, PartitionSpec("runs")))
+
+
+def start(process: Process, starts: jax.Array, part: Chunk) -> tuple[jax.Array, Carry]:
+    """Numbers of the runs of a chunk, and what they carry at step 0, on their devices."""
+    numbers = np.arange(part.start, part.start + part.size, dtype=np.uint32)
+    states = _init(process, place(starts[np.minimum(numbers, len(starts) - 1)]))
+    alive, taken = np.ones(part.size, bool), np.zeros(part.size, np.int32)
+    return place(numbers), Carry(states, place(alive), place(taken))
+
+
+@eqx.filter_jit
+def _init(process: Process, theta: jax.Array) -> Any:
+    return jax.vmap(process.init)(theta)
+
+
+# --- the parts of simulate ------------------------------------------------------------------------------------
+
+
+def _seed(process: Process, key: jax.Array | None) -> jax.Array | None:
+    if not process.random:
+        return None
+    if key is None:
+        raise ValueError("this process is random: pass key=jax.random.key(0), or another seed")
+    return randomness.seed_words(key)
+
+
+def _check_memory(wanted: int) -> None:
+    if hasattr(os, "sysconf") and wanted > 0.8 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+        raise ValueError(
+            f"the trajectories would take {wanted / 2**30:.1f} GiB, more than this machine has: keep fewer positions "
+            "with a larger `every` (every=steps keeps the first and the last)"
+        )
+
+
+def _cut(done: int, steps: int, every: int, length: int, capacity: int) -> tuple[int, int]:
+    """The next segment as (periods, period): whole periods of `every` steps, or a piece of one."""
+    to_next = every - done % every
+    if to_next < every or length < every:
+        return 1, min(length, to_next, steps - done)
+    periods = min(length // every, (steps - done) // every, capacity)
+    return (periods, every) if periods else (1, steps - done)
+
+
+@eqx.filter_jit
+def _segment(process, carry: Carry, seed, numbers, where: jax.Array, bound: jax.Array, capacity: int):
+    """Advance `periods` times `period` steps; positions after each period in a buffer (capacity, runs, dim)."""
+    done, periods, period = where
+
+    def step(i, carry):
+        return jax.vmap(guarded_step, (None, 0, None, 0, None, None))(process, carry, seed, numbers, i, bound)
+
+    def advance(p, carry_and_buffer):
+        carry, buffer = carry_and_buffer
+        first = done + p * period
+        carry = jax.lax.fori_loop(first, first + period, step, carry)
+        return carry, buffer.at[p].set(jax.vmap(process.position)(carry.state))
+
+    shape = jax.eval_shape(jax.vmap(process.position), carry.state)
+    buffer = jnp.zeros((capacity, *shape.shape), shape.dtype)
+    return jax.lax.fori_loop(0, periods, advance, (carry, buffer))
+
+
+@eqx.filter_jit
+def _outcome(process, carry: Carry, seed, tol):
+    """Positions, status and steps taken of a batch of runs that is finished."""
+    final = jax.vmap(process.position)(carry.state)
+    status = jnp.where(carry.alive, Status.UNDECIDED, Status.DIVERGED)
+    if not process.random:
+        after = jax.vmap(lambda state: process.position(process.step(state)))(carry.state)
+        settled = (jnp.abs(after - final) <= tol * (1 + jnp.abs(final))).all(axis=-1)
+        status = jnp.where(carry.alive & settled, Status.CONVERGED, status)
+    return final, status.astype(jnp.int8), carry.taken

@@ -1,0 +1,95 @@
+"""The ledger: each claim of the papers, what was measured, and the verdict.
+
+The claims are data (flatdyn/claims.toml). A notebook settles one with :func:`settle`, at the full preset into
+figures/data/ledger/ID.json; notebook 00 and the table in the README are made from these files alone.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from flatdyn import notebook, records
+
+VERDICTS = ("holds", "holds only if", "fails", "not visible at this scale")
+
+
+@cache
+def claims() -> dict[str, dict[str, str]]:
+    """The claims by id: {"claim": …, "source": …}, in the papers' order."""
+    table = tomllib.loads(files("flatdyn").joinpath("claims.toml").read_text(encoding="utf-8"))
+    return {name: {"claim": text, "source": table["papers"][name[0]]} for name, text in table["claims"].items()}
+
+
+def settle(
+    claim: str,
+    verdict: str,
+    *,
+    condition: str,
+    measured: Mapping[str, tuple[float, float]],
+    notebook_name: str,
+) -> None:
+    """Write a claim's verdict with the numbers it rests on, and print it.
+
+    Args:
+        claim: id in claims.toml, such as "K1"
+        verdict: one of :data:`VERDICTS`
+        condition: under which it was measured, and on which the verdict depends
+        measured: what -> (value, uncertainty); uncertainty 0 for exact and counted quantities
+        notebook_name: the notebook that shows it, without suffix
+    Raises:
+        ValueError: if the claim is not in the list, the verdict is another word, or nothing was measured
+    """
+    if claim not in claims():
+        raise ValueError(f"claim {claim!r} is not in claims.toml, which has {', '.join(claims())}")
+    if verdict not in VERDICTS:
+        raise ValueError(f"verdict must be one of {', '.join(map(repr, VERDICTS))}, got {verdict!r}")
+    if not measured or not all(len(pair) == 2 for pair in measured.values()):
+        raise ValueError("measured must hold at least one value with its uncertainty: {'what': (value, uncertainty)}")
+    entry = {
+        "claim": claim,
+        "verdict": verdict,
+        "condition": condition,
+        "measured": {what: notebook.number(float(v), float(u)) for what, (v, u) in measured.items()},
+        "notebook": notebook_name,
+        "device": records.provenance()["device"],
+    }
+    print(f"{claim}: {claims()[claim]['claim']}\n  {verdict}: {condition}")
+    for what, text in entry["measured"].items():
+        print(f"  {what} = {text}")
+    if notebook.is_full():
+        text = json.dumps(entry, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+        records.write_whole(folder() / f"{claim}.json", text.encode())
+
+
+def folder() -> Path:
+    """Where the entries lie."""
+    return notebook.figures_folder() / "data" / "ledger"
+
+
+def entries() -> dict[str, dict[str, Any]]:
+    """The entries that notebooks have written, by claim, in the papers' order."""
+    found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in folder().glob("*.json")}
+    return {name: found[name] for name in claims() if name in found}
+
+
+def markdown(*, missing: bool = False) -> str:
+    """The ledger as a Markdown table; with `missing`, claims that no notebook has settled yet are listed too."""
+    settled = entries()
+    lines = ["| | claim | verdict | condition | measured | notebook |", "|---|---|---|---|---|---|"]
+    for name, claim in claims().items():
+        if name in settled:
+            entry = settled[name]
+            measured = "; ".join(f"{what} {text}" for what, text in entry["measured"].items())
+            cells = [entry["verdict"], entry["condition"], measured, entry["notebook"][:2]]
+        elif missing:
+            cells = ["open", "", "", ""]
+        else:
+            continue
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in (name, claim["claim"], *cells)) + " |")
+    return "\n".join(lines)

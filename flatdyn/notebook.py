@@ -1,0 +1,175 @@
+"""What a notebook needs besides the science: two sizes, numbers and figures that can be checked, one place to save.
+
+Numbers go out through :func:`report` and figures through :func:`show`, which prints a digest of the plotted data:
+nbval compares the printed text of stored and new output, but not pictures.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.collections import Collection, PathCollection, QuadMesh
+from matplotlib.contour import ContourSet
+from matplotlib.figure import Figure
+from matplotlib.quiver import Quiver
+
+from flatdyn import records
+from flatdyn.records import Record
+
+
+def is_full() -> bool:
+    """Whether the full preset is on: FLATDYN_PRESET=full. Anything else, or nothing, means quick."""
+    name = os.environ.get("FLATDYN_PRESET", "quick")
+    if name not in ("quick", "full"):
+        raise ValueError(f"FLATDYN_PRESET must be quick or full, got {name!r}")
+    return name == "full"
+
+
+def preset(*, quick: Any, full: Any) -> Any:
+    """`quick` in seconds, for reading and for regression; `full` at the paper's scale, for the committed figures."""
+    return full if is_full() else quick
+
+
+def number(value: float, uncertainty: float | None = None, sig: int = 6) -> str:
+    """A number as text: `sig` significant digits with trailing zeros, or value(uncertainty), 0.894(2)."""
+    if isinstance(value, (bool, np.bool_, str)):
+        return str(value)
+    if isinstance(value, (int, np.integer)) and uncertainty is None:
+        return str(int(value))
+    if uncertainty is None or not np.isfinite(uncertainty):
+        return f"{float(value):#.{sig}g}"
+    if uncertainty == 0:
+        return f"{float(value):.{sig}g} (exact)"
+    places = -int(np.floor(np.log10(uncertainty)))
+    last = round(uncertainty * 10.0**places)
+    if last == 10:
+        places, last = places - 1, 1
+    if places <= 0:
+        return f"{round(value, places):.0f}({last * 10**-places})"
+    if max(abs(value), uncertainty) < 1e-3:
+        exponent = int(np.floor(np.log10(max(abs(value), uncertainty))))
+        return f"{value / 10.0**exponent:.{places + exponent}f}({last})e{exponent:+03d}"
+    return f"{value:.{places}f}({last})"
+
+
+def report(values: Mapping[str, Any], sig: int = 6, unc: Mapping[str, float] | None = None) -> None:
+    """Print `name = value`, one a line, so that nbval can hold a rerun to it.
+
+    Args:
+        values: name -> number, word, or array of numbers
+        sig: significant digits; as many as are stable between machines
+        unc: name -> standard error, printed as value(uncertainty) instead
+    """
+    width = max(map(len, values), default=0)
+    for name, value in values.items():
+        entries = np.ravel(np.asarray(value, dtype=object))
+        text = ", ".join(number(entry, (unc or {}).get(name), sig) for entry in entries)
+        print(f"{name:<{width}} = {text}")
+
+
+def show(figure: Figure) -> None:
+    """Display a figure and print the digest of what it plots."""
+    import matplotlib.pyplot as plt
+
+    try:
+        from IPython.display import display
+    except ImportError:  # a plain Python run of the notebook's cells
+        pass
+    else:
+        display(figure)
+    print(digest(figure))
+    plt.close(figure)
+
+
+def digest(figure: Figure) -> str:
+    """The plotted data in a few numbers: for each artist its size, range, mean, and two weighted means.
+
+    The weights differ from place to place, so that a flip, a transposition or one changed pixel shows too. An
+    artist whose gid is "chaotic" is listed with its size and range to two digits only.
+    """
+    lines = []
+    for axes in figure.axes:
+        lines.append(f"[{axes.get_title(loc='left') or axes.get_title()}|{axes.get_xlabel()}|{axes.get_ylabel()}]")
+        for artist in [*axes.lines, *axes.images, *axes.collections]:
+            for name, data in _plotted(artist):
+                lines.append(f"  {name} {_fingerprint(data, artist.get_gid() == 'chaotic')}")
+    return "\n".join(lines)
+
+
+def save_figure(figure: Figure, name: str, **data: Record | Any) -> None:
+    """Write figures/NAME.pdf, NAME.png and the numbers behind it, figures/data/NAME.npz; full preset only.
+
+    The files carry no date and no version of matplotlib: the same numbers give the same bytes.
+
+    Args:
+        figure: what to save
+        name: the notebook's own name, with a suffix if it has several figures
+        data: records, or arrays; the arrays of a record `gd` are stored as `gd.theta`, …
+    """
+    if not is_full():
+        print(f"figures/{name} is left as it is: FLATDYN_PRESET=full writes it")
+        return
+    arrays = {}
+    for key, value in data.items():
+        arrays |= {f"{key}.{k}": a for k, a in value.arrays().items()} if isinstance(value, Record) else {key: value}
+    folder = figures_folder()
+    config = {key: value.config for key, value in data.items() if isinstance(value, Record)}
+    header = {"figure": name, "config": config, "provenance": records.provenance()}
+    records.save_arrays(folder / "data" / f"{name}.npz", {k: np.asarray(v) for k, v in arrays.items()}, header)
+    plain = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None, "Creator": None}}
+    for kind, metadata in plain.items():
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=kind, metadata=metadata)
+        records.write_whole(folder / f"{name}.{kind}", buffer.getvalue())
+    print(f"figures/{name}.pdf, .png and data written")
+
+
+def figures_folder() -> Path:
+    """Where figures live: FLATDYN_FIGURES, else the `figures` folder beside or above the working directory."""
+    if "FLATDYN_FIGURES" in os.environ:
+        return Path(os.environ["FLATDYN_FIGURES"])
+    for folder in (Path.cwd(), *Path.cwd().parents):
+        if (folder / "figures" / "regenerate.py").exists():
+            return folder / "figures"
+    return Path.cwd() / "figures"
+
+
+def _plotted(artist: Any) -> list[tuple[str, np.ndarray]]:
+    """The arrays an artist shows, by name."""
+    if hasattr(artist, "get_data_3d"):
+        return [(f"line3d {axis}", data) for axis, data in zip("xyz", artist.get_data_3d(), strict=True)]
+    if hasattr(artist, "get_xydata"):
+        return [("line x", artist.get_xdata()), ("line y", artist.get_ydata())]
+    if isinstance(artist, ContourSet):
+        return [("contour levels", artist.levels), ("contour vertices", [len(p.vertices) for p in artist.get_paths()])]
+    if isinstance(artist, Quiver):
+        return [("arrows u", artist.U), ("arrows v", artist.V)]
+    if isinstance(artist, PathCollection):
+        return [("points x", artist.get_offsets()[:, 0]), ("points y", artist.get_offsets()[:, 1])]
+    if isinstance(artist, QuadMesh) or not isinstance(artist, Collection):
+        return [("image", artist.get_array())]
+    return [("outline", path.vertices) for path in artist.get_paths()[:1]]
+
+
+def _fingerprint(data: Any, coarse: bool) -> str:
+    values = np.ma.filled(np.ma.asarray(data, dtype=float), np.nan).ravel()
+    good = values[np.isfinite(values)]
+    if good.size == values.size == 1:
+        return f"at {good[0]:#.4g}"
+    text = f"n {values.size}" + (f" nan {values.size - good.size}" if good.size < values.size else "")
+    if not good.size:
+        return text
+    if coarse:
+        return f"{text} max {np.abs(good).max():#.1g}"
+    i = np.arange(good.size)
+    scale = max(np.abs(good).max(), 1e-300)
+    weights = 1.0, np.cos(2 * np.pi * 0.618 * i), np.cos(np.pi * (i + 0.5) / i.size)
+    means = [np.mean(good * weight) for weight in weights]
+    # Means that cancel to rounding noise are zero, not digits of noise.
+    shown = [0.0 if abs(m) < 1e-12 * scale else m for m in (good.min(), good.max(), *means)]
+    return f"{text} range {shown[0]:#.4g} {shown[1]:#.4g} means {shown[2]:#.4g} {shown[3]:#.4g} {shown[4]:#.4g}"

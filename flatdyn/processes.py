@@ -1,0 +1,196 @@
+"""The narrow waist: everything that moves is a process, and every question is asked of a process.
+
+    process.init(theta) -> state            theta: coordinates, shape (dim,)
+    process.step(state, key) -> state       one step, one run; key is that run's own at that step
+    process.position(state) -> theta        where the state is, shape (dim,)
+
+:class:`Iteration` (landscape × noise × method) is one; :class:`Map` makes one of your own function; or subclass
+:class:`Process` and implement `init` and `step` on any state you like. Batching, chunks, devices, keys and
+what happens to runs that diverge are the business of :mod:`flatdyn.ensembles`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from flatdyn import checks, noise
+from flatdyn.algebra import Vector, norm
+from flatdyn.landscapes import Landscape
+from flatdyn.methods.base import FirstOrder, Method, Sample, State, match
+from flatdyn.randomness import split
+
+
+class Process(eqx.Module):
+    """A state and a rule to step it.
+
+    Attributes:
+        dim: number of coordinates of a position
+        box: ((lower, upper), ...) in which it is interesting, or None
+        random: whether `step` uses its key
+    """
+
+    random = False
+
+    def init(self, theta: jax.Array) -> Any:
+        """The state at rest at θ, shape (dim,)."""
+        raise NotImplementedError
+
+    def step(self, state: Any, key: jax.Array | None = None) -> Any:
+        """The next state."""
+        raise NotImplementedError
+
+    def position(self, state: Any) -> jax.Array:
+        """The coordinates of a state, shape (dim,)."""
+        raise NotImplementedError
+
+
+ASCENTS = ("shared", "independent", "full")
+
+
+class Iteration(Process):
+    """A method on a landscape, step by step, under noise.
+
+    Args:
+        landscape: what is descended
+        method: how a step is taken
+        noise: how the gradient is sampled; exact if not given
+        ascent: how the ascent of a SAM step sees its sample. "shared": the descent's own minibatch, as in the usual
+            implementations; "independent": another one; "full": without noise. This changes escape times up to
+            thirtyfold, and papers mean different ones.
+    Raises:
+        ValueError: if `ascent` is another word, or the method's mask does not fit the landscape or is empty
+    """
+
+    landscape: Landscape
+    method: Method
+    noise: noise.Noise = noise.Exact()
+    ascent: str = eqx.field(static=True, default="shared")
+
+    def __check_init__(self):
+        if self.ascent not in ASCENTS:
+            raise ValueError(f"ascent must be one of {', '.join(map(repr, ASCENTS))}, got {self.ascent!r}")
+        _check_mask(getattr(self.method, "mask", None), self.landscape)
+
+    @property
+    def dim(self) -> int:
+        return self.landscape.dim
+
+    @property
+    def box(self):
+        return self.landscape.box
+
+    @property
+    def random(self) -> bool:
+        return self.noise.random
+
+    def init(self, theta):
+        return self.method.init(self.landscape.vector(theta))
+
+    def step(self, state, key=None):
+        return self.method.step(self.sample(key, state.theta), state)
+
+    def position(self, state):
+        return self.landscape.array(state.theta)
+
+    def sample(self, key: jax.Array | None, like: Vector) -> Sample:
+        """The gradient field of one step, ξ drawn."""
+        if not self.random:
+            return Sample(self.landscape.field, self.landscape.field)
+        if self.ascent == "independent":
+            key, other = split(key)
+            return Sample(self._drawn(key, like), self._drawn(other, like))
+        descent = self._drawn(key, like)
+        return Sample(descent, descent if self.ascent == "shared" else self.landscape.field)
+
+    def _drawn(self, key: jax.Array, like: Vector) -> Callable:
+        xi = self.noise.draw(key, like)
+        return lambda theta: self.noise.gradient(self.landscape, theta, xi)
+
+
+class Map(Process):
+    """Your own map θ⁺ = f(θ) as a process: Newton's method, a recursion, anything written in JAX.
+
+    Args:
+        function: from an array of shape (dim,) to one of the same shape
+        dim: number of coordinates
+        box: ((lower, upper), ...), one pair per coordinate, or None
+    Raises:
+        ValueError: if `function` does not keep the shape
+    """
+
+    function: Callable
+    dim: int = eqx.field(static=True)
+    box: tuple | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self):
+        checks.count("dim", self.dim, at_least=1)
+        if self.box is not None:
+            checks.box(self.box, self.dim)
+        result = jax.eval_shape(self.function, jax.ShapeDtypeStruct((self.dim,), jnp.zeros(0).dtype))
+        if getattr(result, "shape", None) != (self.dim,):
+            raise ValueError(f"function must map shape ({self.dim},) to shape ({self.dim},), got {result}")
+
+    def init(self, theta):
+        return State(theta)
+
+    def step(self, state, key=None):
+        return State(self.function(state.theta))
+
+    def position(self, state):
+        return state.theta
+
+
+class Probe(NamedTuple):
+    """What a method sees at a point; see :func:`probe`."""
+
+    perturbed: jax.Array
+    gradient: jax.Array
+    followed: jax.Array
+    cosine: jax.Array
+
+
+@eqx.filter_jit
+def probe(process: Iteration, theta: Any) -> Probe:
+    """Where a noiseless method looks from θ, and how what it follows there compares with the gradient at θ.
+
+        p = perturbed point,   cos = ∇L(θ)·∇L(p) / (‖∇L(θ)‖ ‖∇L(p)‖)
+
+    Args:
+        process: an iteration of GD, SAM, USAM, ...
+        theta: positions, shape (..., dim)
+    Returns:
+        Probe with perturbed (..., dim), gradient (..., dim), followed (..., dim), cosine (...); the cosine is 0
+        where a gradient vanishes
+    Raises:
+        TypeError: if the method does not take one gradient at one point
+    """
+    if not isinstance(process.method, FirstOrder):
+        raise TypeError(f"probe needs a method that follows one gradient (GD, SAM, USAM), got {process.method}")
+    landscape = process.landscape
+
+    def one(theta):
+        point = landscape.vector(theta)
+        perturbed = process.method.ascend(landscape.field, point)
+        here, there = landscape.field(point), landscape.field(perturbed)
+        cosine = here @ there / (norm(here) * norm(there))
+        return landscape.array(perturbed), landscape.array(here), landscape.array(there), cosine
+
+    return Probe(*jnp.vectorize(one, signature="(d)->(d),(d),(d),()")(jnp.asarray(theta)))
+
+
+def _check_mask(mask: Any, landscape: Landscape) -> None:
+    if mask is None or isinstance(mask, jax.core.Tracer):
+        return
+    entries = jnp.concatenate([jnp.ravel(jnp.asarray(leaf)) for leaf in jax.tree.leaves(mask)])
+    if entries.size != landscape.dim:
+        raise ValueError(f"mask must have one entry per coordinate, {landscape.dim} in all, got {entries.size}")
+    if not bool(entries.any()):
+        raise ValueError("mask is empty: no coordinate would be perturbed; use GD, or rho=0")
+
+
+__all__ = ["Iteration", "Map", "Probe", "Process", "match", "probe"]

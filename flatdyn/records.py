@@ -1,0 +1,145 @@
+"""Results: named arrays with status codes and provenance, saved whole or not at all, read without pickle."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import io
+import json
+import os
+import platform
+import tempfile
+import zipfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import jax
+import numpy as np
+
+
+class Status(enum.IntEnum):
+    """How a run ended. Every summary counts them, every plot shows them."""
+
+    UNDECIDED = 0
+    CONVERGED = 1
+    DIVERGED = 2
+
+
+def provenance() -> dict[str, Any]:
+    """What a number depends on besides its configuration: versions, device, precision."""
+    devices = jax.devices()
+    return {
+        "versions": {name: version(name) for name in ("flatdyn", "jax", "numpy", "sympy")},
+        "python": platform.python_version(),
+        "device": f"{len(devices)} x {devices[0].device_kind}",
+        "x64": bool(jax.config.jax_enable_x64),
+    }
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Record:
+    """Base of all results: a frozen dataclass whose other fields are NumPy arrays.
+
+    Attributes:
+        config: what was asked for, as text by name
+        provenance: versions, device, precision
+    """
+
+    config: dict[str, str]
+    provenance: dict[str, Any]
+    _own: ClassVar = ("config", "provenance")
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays by name."""
+        names = [field.name for field in dataclasses.fields(self) if field.name not in self._own]
+        return {name: np.asarray(getattr(self, name)) for name in names}
+
+    def save(self, path: str | Path) -> Path:
+        """Write to `path` as a .npz file, complete or not at all; the same record gives the same bytes."""
+        header = {"record": type(self).__name__} | {name: getattr(self, name) for name in self._own}
+        return save_arrays(path, self.arrays(), header)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            ValueError: if the file is truncated, damaged, or another kind of record
+        """
+        arrays, header = load_arrays(path)
+        wanted = {field.name for field in dataclasses.fields(cls)} - set(cls._own)
+        if header.get("record") != cls.__name__ or set(arrays) != wanted:
+            raise ValueError(f"{path} holds a {header.get('record')} record, not {cls.__name__}: compute it again")
+        return cls(**{name: header[name] for name in cls._own}, **arrays)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ensemble(Record):
+    """Trajectories of many runs; see :func:`flatdyn.simulate`.
+
+    Attributes:
+        times: step numbers at which positions were kept, shape (times,)
+        theta: positions, shape (runs, times, dim); (times, dim) for a single run
+        final: position after the last step, shape (runs, dim) or (dim,)
+        status: a :class:`Status` per run, shape (runs,) or ()
+        steps: steps taken before a run diverged, or all, shape (runs,) or ()
+    """
+
+    times: np.ndarray
+    theta: np.ndarray
+    final: np.ndarray
+    status: np.ndarray
+    steps: np.ndarray
+
+    def counts(self) -> dict[str, int]:
+        """Number of runs by status, for summaries."""
+        return {status.name: int(np.sum(self.status == status)) for status in Status}
+
+    def __repr__(self) -> str:
+        counted = ", ".join(f"{number} {name.lower()}" for name, number in self.counts().items() if number)
+        return f"Ensemble({np.size(self.status)} runs x {self.times[-1]} steps: {counted})"
+
+
+def save_arrays(path: str | Path, arrays: dict[str, np.ndarray], header: dict[str, Any]) -> Path:
+    """Write named arrays and a JSON header as one .npz file, through a temporary file beside it."""
+    path = Path(path)
+    text = np.frombuffer(json.dumps(header, sort_keys=True, default=str).encode(), dtype=np.uint8)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, header=text, **arrays)
+    write_whole(path, buffer.getvalue())
+    return path
+
+
+def load_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read what :func:`save_arrays` wrote: arrays by name, header.
+
+    Raises:
+        ValueError: if the file is truncated or damaged
+    """
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            arrays = {name: data[name] for name in data.files}
+        header = json.loads(arrays.pop("header").tobytes())
+    except (zipfile.BadZipFile, EOFError, KeyError, ValueError, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise ValueError(f"{path} is not a complete record ({error}): delete it and compute it again") from None
+    return arrays, header
+
+
+def write_whole(path: str | Path, content: bytes) -> None:
+    """Write a file so that a reader, or a crash, sees the old one or the new one, never a part."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
