@@ -1,5 +1,7 @@
 """Run the notebooks: `python figures/regenerate.py` writes every figure, the numbers behind it, and the ledger.
 
+The README's ledger table is renewed too.
+
     --list           name the notebooks and the files each one owns
     --only NAME      only notebooks whose name starts with NAME; may be given several times
     --jobs N         notebooks at once (default: one per two cores, at least one)
@@ -14,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -107,6 +110,19 @@ async def run_all(paths: list[Path], jobs: int, store: bool) -> list[str]:
     return failures
 
 
+def renew_readme() -> None:
+    """Put the ledger's table between the marks in the README."""
+    os.environ["FLATDYN_FIGURES"] = str(FIGURES)
+    from flatdyn import ledger, records
+
+    readme = ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    table = f"<!-- ledger -->\n{ledger.markdown()}\n<!-- /ledger -->"
+    renewed = re.sub("<!-- ledger -->.*?<!-- /ledger -->", lambda _: table, text, flags=re.DOTALL)
+    if renewed != text:
+        records.write_whole(readme, renewed.encode())
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--list", action="store_true", help="name the notebooks and their figures")
@@ -123,6 +139,8 @@ def main() -> int:
     if chosen.jobs < 1:
         parser.error(f"--jobs must be at least 1, got {chosen.jobs}")
     failures = asyncio.run(run_all(paths, chosen.jobs, chosen.store))
+    if not chosen.store:
+        renew_readme()
     for report in failures:
         print(f"\n{report}", file=sys.stderr)
     print(f"{len(paths) - len(failures)} of {len(paths)} notebooks done" + (", see above" if failures else ""))

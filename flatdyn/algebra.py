@@ -131,7 +131,20 @@ def _divisor_jvp(primals, tangents):
     return _divisor(square, eps), slope * tangents[0] + tangents[1]
 
 
-class Length(sympy.Function):
+class Deferred(sympy.Function):
+    """A SymPy function that is spelled out only at the end, by :func:`plain`; until then expressions stay small."""
+
+    def spelled_out(self) -> sympy.Expr:
+        """The same in ordinary SymPy functions."""
+        raise NotImplementedError
+
+
+def plain(expression):
+    """The same SymPy expression or matrix without :class:`Deferred` functions."""
+    return expression.replace(lambda part: isinstance(part, Deferred), lambda part: part.spelled_out())
+
+
+class Length(Deferred):
     """√s in symbols, with the same derivative at s = 0 as the numeric form: zero, where only 0 · slope is needed."""
 
     nargs = 1
@@ -145,8 +158,11 @@ class Length(sympy.Function):
     def fdiff(self, argindex=1):
         return _HalfInverse(self.args[0])
 
+    def spelled_out(self):
+        return sympy.sqrt(self.args[0])
 
-class _HalfInverse(sympy.Function):
+
+class _HalfInverse(Deferred):
     """1/(2√s), and 0 at s = 0: the slope of :class:`Length`."""
 
     nargs = 1
@@ -161,8 +177,5 @@ class _HalfInverse(sympy.Function):
     def fdiff(self, argindex=1):
         return -1 / (4 * self.args[0] ** sympy.Rational(3, 2))
 
-
-def plain(expression):
-    """The same SymPy expression or matrix with ordinary square roots."""
-    expression = expression.replace(Length, sympy.sqrt)
-    return expression.replace(_HalfInverse, lambda square: 1 / (2 * sympy.sqrt(square)))
+    def spelled_out(self):
+        return 1 / (2 * sympy.sqrt(self.args[0]))

@@ -87,7 +87,8 @@ def simulate(
         for part in parts:
             numbers, carry = start(process, starts, part)
             theta[part.rows, 0] = starts[part.rows]
-            capacity = max(1, min(kept, _BUFFER_BYTES // (part.size * dim * starts.dtype.itemsize)))
+            capacity = max(1, _BUFFER_BYTES // (part.size * dim * starts.dtype.itemsize))
+            capacity = min(capacity, 1 << (kept - 1).bit_length())  # a power of 2: similar lengths share a program
             done, length = 0, 64
             while done < steps:
                 periods, period = _cut(done, steps, every, length, capacity)
@@ -125,14 +126,18 @@ class Chunk(NamedTuple):
 
 
 def chunks(runs: int, chunk: int | None, bytes_per_run: int) -> list[Chunk]:
-    """Cut `runs` into equal chunks: what fits the cache on a CPU, much more on a GPU; a multiple of the devices."""
+    """Cut `runs` into equal chunks: what fits the cache on a CPU, much more on a GPU.
+
+    Sizes are multiples of the devices, and of 64 runs on each if runs are small: the compiler rounds the odd end of
+    a loop differently from its vectorised body, and a run's last bit would depend on its neighbours.
+    """
     devices = jax.local_devices()
     if chunk is None:
         chunk = max(_CHUNK_BYTES * (1 if devices[0].platform == "cpu" else 256) // bytes_per_run, 1) * len(devices)
     chunk = checks.count("chunk", chunk, at_least=1)
     number = -(-runs // chunk)
     size = -(-runs // number)
-    size += -size % len(devices)
+    size += -size % (len(devices) * (64 if runs > 1 and bytes_per_run <= 1024 else 1))
     return [Chunk(start, min(size, runs - start), size) for start in range(0, runs, size)]
 
 

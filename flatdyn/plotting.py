@@ -17,8 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from flatdyn import checks
-from flatdyn.criticalpoints import CriticalPoint
-from flatdyn.landscapes import Landscape
+from flatdyn.landscapes import CriticalPoint, Landscape
 from flatdyn.processes import Process
 from flatdyn.records import Ensemble, Status
 

@@ -22,7 +22,7 @@ from flatdyn.processes import Iteration, Process
 
 def state_symbols(method: Method, landscape: Landscape) -> tuple[sympy.Symbol, ...]:
     """Symbols of the full state: the coordinates, then, with momentum, the velocities v_x, v_y, …"""
-    return tuple(_symbolic_state(method, landscape)[0])
+    return tuple(_symbolic_state(method, landscape.symbols)[0])
 
 
 def update_map(method: Method, landscape: Landscape) -> sympy.Matrix:
@@ -65,11 +65,11 @@ def jacobian(method: Method, landscape: Landscape, at: Any = None) -> sympy.Matr
     if len(values) != len(symbols):
         raise ValueError(f"at must hold {landscape.dim} coordinates or {len(symbols)} state values, got {len(values)}")
     point = dict(zip(symbols, values, strict=True))
-    divisors = {power.base.subs(point, simultaneous=True) for power in slopes.atoms(sympy.Pow) if power.exp.is_negative}
+    divisors = {power.base.xreplace(point) for power in slopes.atoms(sympy.Pow) if power.exp.is_negative}
     numbers = all(value.is_number for value in values[: landscape.dim])
     if any(d.is_zero for d in divisors) or (numbers and _jumps_at(method, landscape, values[: landscape.dim])):
         raise _no_derivative(method, at)
-    return plain(slopes.subs(point, simultaneous=True))
+    return plain(slopes.xreplace(point))
 
 
 def multipliers(process: Process | Method, landscape: Landscape | None = None, *, at: Any) -> np.ndarray:
@@ -140,8 +140,9 @@ def _no_derivative(method: Any, at: Any) -> ValueError:
 
 def _symbolic_step(method: Method, landscape: Landscape) -> tuple[list[sympy.Symbol], sympy.Matrix]:
     """State symbols and one step from them, norms as :class:`flatdyn.algebra.Length`."""
-    symbols, state = _symbolic_state(method, landscape)
+    symbolic = landscape.symbols  # a landscape without expression says so here
     try:
+        symbols, state = _symbolic_state(method, symbolic)
         new = method.step(landscape.field, state)
     except TypeError as error:
         raise TypeError(
@@ -150,9 +151,8 @@ def _symbolic_step(method: Method, landscape: Landscape) -> tuple[list[sympy.Sym
     return symbols, sympy.Matrix([sympy.sympify(leaf) for leaf in jax.tree.leaves(new)])
 
 
-def _symbolic_state(method: Method, landscape: Landscape) -> tuple[list[sympy.Symbol], Any]:
+def _symbolic_state(method: Method, coordinates: tuple) -> tuple[list[sympy.Symbol], Any]:
     """The method's state with a symbol in every place, and these symbols in order."""
-    coordinates = tuple(landscape.symbols)
     start = method.init(Vector(coordinates))
     paths, tree = jax.tree.flatten_with_path(start)
     symbols = []

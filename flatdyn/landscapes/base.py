@@ -1,19 +1,9 @@
-"""What is descended: losses L(θ), each one SymPy expression from which the JAX code is derived.
-
-    L = landscapes.beale()
-    L.loss(theta), L.grad(theta), L.hessian(theta)      numbers, by JAX; theta of shape (..., dim)
-    L.expression, L.symbols                             the same loss in symbols
-    L.critical_points()                                 where ∇L = 0, and of what kind
-
-Your own: `Landscape.from_expression("x**2 - y**2 + x*y**3", symbols="x y")`, or, without symbolic questions,
-`Landscape.from_function(loss, dim)`.
-"""
+"""The contract of a landscape, and the two ways to make one: from an expression, or from a JAX function."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from itertools import pairwise
 from typing import Any
 
 import equinox as eqx
@@ -21,12 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import sympy
-from sympy import Rational
 
-from flatdyn import checks, criticalpoints
-from flatdyn.algebra import Vector
-from flatdyn.criticalpoints import CriticalPoint as CriticalPoint
-from flatdyn.criticalpoints import CriticalPoints
+from flatdyn import checks
+from flatdyn.algebra import Deferred, Vector
+from flatdyn.landscapes import critical
+from flatdyn.landscapes.critical import CriticalPoints
 
 
 class Landscape(eqx.Module):
@@ -60,7 +49,7 @@ class Landscape(eqx.Module):
         coordinates = sympy.symbols(symbols, real=True, seq=True) if isinstance(symbols, str) else symbols
         coordinates, parameters = tuple(coordinates), dict(parameters or {})
         names = {symbol.name: symbol for symbol in coordinates}
-        names |= {key: sympy.Symbol(key, real=True) for key in parameters}
+        names |= {key: parameter(key) for key in parameters}
         template = _parse(expression, names)
         _check_scalar_field(template, names)
         for key, value in parameters.items():
@@ -166,16 +155,15 @@ class SymbolicLandscape(Landscape):
 
     @property
     def expression(self) -> sympy.Expr:
-        return self.template.subs({_parameter(key): _symbolic_value(key, v) for key, v in self.parameters.items()})
+        return self.template.subs({parameter(key): _symbolic_value(key, v) for key, v in self.parameters.items()})
 
     def value(self, point):
         return self._evaluate("loss", point)[0]
 
     def field(self, point):
         if isinstance(point.tree[0], sympy.Expr):
-            at = dict(zip(self.symbols, point.tree, strict=True))
-            gradient = [sympy.diff(self.expression, symbol) for symbol in self.symbols]
-            return Vector(tuple(entry.subs(at, simultaneous=True) for entry in gradient))
+            entries = [_derivative(self.expression, self.symbols, (i,)) for i in range(self.dim)]
+            return Vector(tuple(entry(*point.tree) for entry in entries))
         return Vector(self._evaluate("gradient", point))
 
     def vector(self, theta):
@@ -193,7 +181,7 @@ class SymbolicLandscape(Landscape):
         unknown = self.expression.free_symbols - set(self.symbols)
         if unknown:
             raise ValueError(f"critical points need numbers for the parameters {_names(unknown)} of {self.name}")
-        return criticalpoints.of_expression(self.expression, self.symbols, self.box)
+        return critical.of_expression(self.expression, self.symbols, self.box)
 
     def __repr__(self) -> str:
         shown = ({"dim": self.dim} if self.dim != 2 else {}) | self.parameters
@@ -230,7 +218,7 @@ class FunctionLandscape(Landscape):
         return point.tree
 
     def critical_points(self):
-        return criticalpoints.of_function(self.loss, self.grad, self.hessian, self.box, self.dim)
+        return critical.of_function(self.loss, self.grad, self.hessian, self.box, self.dim)
 
     def __repr__(self) -> str:
         return f"{self.name}(dim={self.dim})"
@@ -240,10 +228,37 @@ class FunctionLandscape(Landscape):
 def _compiled(what: str, template: sympy.Expr, symbols: tuple, parameters: tuple) -> Callable:
     """The loss or gradient as JAX code with common subexpressions shared: coordinates, parameters -> list."""
     outputs = [template] if what == "loss" else [sympy.diff(template, symbol) for symbol in symbols]
-    return sympy.lambdify([*symbols, *map(_parameter, parameters)], outputs, modules="jax", cse=True)
+    return sympy.lambdify([*symbols, *map(parameter, parameters)], outputs, modules="jax", cse=True)
 
 
-def _parameter(name: str) -> sympy.Symbol:
+@lru_cache(maxsize=4096)
+def _derivative(expression: sympy.Expr, symbols: tuple, by: tuple[int, ...]) -> type[Deferred]:
+    """∂L/∂x_i∂x_j… as a function of a point, spelled out last: differentiating ∇L(p(θ)) stays a short chain rule."""
+    derivative = sympy.diff(expression, *(symbols[i] for i in by))
+
+    def at(point) -> sympy.Expr:
+        return derivative.xreplace(dict(zip(symbols, point, strict=True)))
+
+    class Entry(Deferred):
+        nargs = len(symbols)
+        is_real = True
+
+        @classmethod
+        def eval(cls, *point):
+            return at(point) if all(x.is_number for x in point) else None
+
+        def fdiff(self, argindex=1):
+            return _derivative(expression, symbols, tuple(sorted((*by, argindex - 1))))(*self.args)
+
+        def spelled_out(self):
+            return at(self.args)
+
+    Entry.__name__ = "dL_" + "".join(symbols[i].name for i in by)  # SymPy tells functions apart by their names too
+    return Entry
+
+
+def parameter(name: str) -> sympy.Symbol:
+    """The symbol that stands for a parameter in a template."""
     return sympy.Symbol(name, real=True)
 
 
@@ -262,7 +277,7 @@ def _parse(expression: Any, names: dict[str, sympy.Symbol]) -> sympy.Expr:
         parsed = sympy.sympify(expression, locals=names)
     except (sympy.SympifyError, TypeError, SyntaxError, AttributeError) as error:
         raise ValueError(f"cannot read {expression!r} as an expression: {error}") from None
-    if not isinstance(parsed, sympy.Expr):
+    if not isinstance(parsed, sympy.Expr) or parsed.is_Matrix:
         raise ValueError(f"a loss must be one scalar expression, got {type(parsed).__name__}: {expression!r}")
     return parsed
 
@@ -299,204 +314,3 @@ def _check_scalar_field(template: sympy.Expr, names: dict[str, sympy.Symbol]) ->
             f"a loss must be differentiable everywhere, {template} is not {found}: smooth it, "
             "or give JAX code to Landscape.from_function if the kink is meant"
         )
-
-
-# --- catalogue ------------------------------------------------------------------------------------------------
-
-
-def _coordinates(dim: int) -> tuple[sympy.Symbol, ...]:
-    names = ["x", "y", "z"][:dim] if dim <= 3 else [f"x{i + 1}" for i in range(dim)]
-    return tuple(sympy.symbols(names, real=True))
-
-
-def _make(name: str, template: sympy.Expr, symbols: Sequence, box: Any, **parameters: Any) -> SymbolicLandscape:
-    return Landscape.from_expression(template, symbols, box, parameters, name)
-
-
-def saddle(curvatures: Sequence = (2.0, -2.0)) -> SymbolicLandscape:
-    """Quadratic: L = ½ Σᵢ cᵢ wᵢ². The default is x² − y², the toy problem of Kim et al. (arXiv 2301.06308).
-
-    Args:
-        curvatures: c, the Hessian's eigenvalues; any number of them
-    Raises:
-        ValueError: if there are none, or one is not finite
-    """
-    values = list(curvatures)
-    if not values:
-        raise ValueError("saddle needs at least one curvature, got none")
-    w = _coordinates(len(values))
-    named = {f"c{i + 1}": value for i, value in enumerate(values)}
-    template = sum(_parameter(key) * x**2 for key, x in zip(named, w, strict=True)) / 2
-    return _make("saddle", template, w, [(-2, 2)] * len(w), **named)
-
-
-def monkey_saddle() -> SymbolicLandscape:
-    """Monkey saddle: L = x³ − 3xy². Its one critical point is degenerate: the Hessian vanishes there."""
-    x, y = _coordinates(2)
-    return _make("monkey_saddle", x**3 - 3 * x * y**2, (x, y), [(-2, 2)] * 2)
-
-
-def beale() -> SymbolicLandscape:
-    """Beale: L = (3/2 − x + xy)² + (9/4 − x + xy²)² + (21/8 − x + xy³)². Minimum (3, ½), saddle (0, 1).
-
-    References:
-        Beale 1958; used by Kim et al. (arXiv 2301.06308) from the start (1, 2).
-    """
-    x, y = _coordinates(2)
-    constants = (Rational(3, 2), Rational(9, 4), Rational(21, 8))
-    template = sum((c - x + x * y**power) ** 2 for power, c in enumerate(constants, start=1))
-    return _make("beale", template, (x, y), [(-4.5, 4.5)] * 2)
-
-
-def rosenbrock(dim: int = 2, a: Any = 1, b: Any = 100) -> SymbolicLandscape:
-    """Rosenbrock's curved valley: L = Σᵢ (a − xᵢ)² + b (xᵢ₊₁ − xᵢ²)², i = 1 … dim − 1.
-
-    In two dimensions the only critical point is the minimum (a, a²); from four on there are saddles.
-
-    Args:
-        dim: number of coordinates, at least 2
-        a: position of the minimum
-        b: steepness of the valley's walls
-    """
-    x = _coordinates(checks.count("dim", dim, at_least=2))
-    centre, steepness = _parameter("a"), _parameter("b")
-    template = sum((centre - p) ** 2 + steepness * (q - p**2) ** 2 for p, q in pairwise(x))
-    box = [(-2, 2), (-1, 3)] if dim == 2 else [(-2, 2)] * dim
-    return _make("rosenbrock", template, x, box, a=a, b=b)
-
-
-def rosenbrock_saddle(dim: int = 2, a: Any = 1, b: Any = 100) -> SymbolicLandscape:
-    """A curved valley with a saddle on its floor: L = (a/4)(x₁² − 1)² + b Σᵢ (xᵢ₊₁ − xᵢ²)².
-
-    For a, b > 0 and any dim there are exactly three critical points: the minima (±1, 1, …, 1) and, between them,
-    the saddle 0 with eigenvalues −a, 2b, …, 2b. (The last equation gives x_n = x_{n−1}², then each one above it the
-    same for its coordinate; what is left is x₁(x₁² − 1) = 0.)
-
-    Args:
-        dim: number of coordinates, at least 2
-        a: curvature of the double well along the valley: −a at the saddle
-        b: steepness of the valley's walls
-    """
-    x = _coordinates(checks.count("dim", dim, at_least=2))
-    along, across = _parameter("a"), _parameter("b")
-    walls = sum((q - p**2) ** 2 for p, q in pairwise(x))
-    template = along / 4 * (x[0] ** 2 - 1) ** 2 + across * walls
-    return _make("rosenbrock_saddle", template, x, [(-2, 2)] + [(-1, 3)] * (dim - 1), a=a, b=b)
-
-
-def himmelblau() -> SymbolicLandscape:
-    """Himmelblau: L = (x² + y − 11)² + (x + y² − 7)². Four minima with L = 0, four saddles, one maximum."""
-    x, y = _coordinates(2)
-    return _make("himmelblau", (x**2 + y - 11) ** 2 + (x + y**2 - 7) ** 2, (x, y), [(-5, 5)] * 2)
-
-
-def muller_brown() -> SymbolicLandscape:
-    """Müller–Brown: L = Σₖ Aₖ exp(aₖ(x − x̄ₖ)² + bₖ(x − x̄ₖ)(y − ȳₖ) + cₖ(y − ȳₖ)²), k = 1 … 4.
-
-    Three minima and two saddles, the standard test of methods for transition states.
-
-    References:
-        Müller and Brown, Theor. Chim. Acta 53 (1979) 75.
-    """
-    x, y = _coordinates(2)
-    rows = [
-        (-200, -1, 0, -10, 1, 0),
-        (-100, -1, 0, -10, 0, Rational(1, 2)),
-        (-170, Rational(-13, 2), 11, Rational(-13, 2), Rational(-1, 2), Rational(3, 2)),
-        (15, Rational(7, 10), Rational(6, 10), Rational(7, 10), -1, 1),
-    ]
-    template = sum(
-        height * sympy.exp(a * (x - x0) ** 2 + b * (x - x0) * (y - y0) + c * (y - y0) ** 2)
-        for height, a, b, c, x0, y0 in rows
-    )
-    return _make("muller_brown", template, (x, y), [(-1.5, 1.2), (-0.2, 2.0)])
-
-
-def six_hump_camel() -> SymbolicLandscape:
-    """Six-hump camel: L = (4 − 2.1x² + x⁴/3) x² + xy + (4y² − 4) y². Six minima, seven saddles, two maxima."""
-    x, y = _coordinates(2)
-    template = (4 - Rational(21, 10) * x**2 + x**4 / 3) * x**2 + x * y + (4 * y**2 - 4) * y**2
-    return _make("six_hump_camel", template, (x, y), [(-3, 3), (-2, 2)])
-
-
-def three_hump_camel() -> SymbolicLandscape:
-    """Three-hump camel: L = 2x² − 1.05x⁴ + x⁶/6 + xy + y². Three minima, two saddles."""
-    x, y = _coordinates(2)
-    template = 2 * x**2 - Rational(21, 20) * x**4 + x**6 / 6 + x * y + y**2
-    return _make("three_hump_camel", template, (x, y), [(-2.5, 2.5)] * 2)
-
-
-def styblinski_tang(dim: int = 2) -> SymbolicLandscape:
-    """Styblinski–Tang: L = ½ Σᵢ (xᵢ⁴ − 16xᵢ² + 5xᵢ). Separable, with 2^dim minima and 3^dim critical points.
-
-    Args:
-        dim: number of coordinates
-    """
-    x = _coordinates(checks.count("dim", dim, at_least=1))
-    return _make("styblinski_tang", sum(w**4 - 16 * w**2 + 5 * w for w in x) / 2, x, [(-5, 5)] * dim)
-
-
-def double_well(dim: int = 1, stiffness: Any = 1) -> SymbolicLandscape:
-    """Double well: L = ¼ (x₁² − 1)² + (k/2) Σᵢ xᵢ², i = 2 … dim. Minima at x₁ = ±1, saddle at 0.
-
-    Args:
-        dim: number of coordinates
-        stiffness: k, the curvature across the path between the wells
-    """
-    x = _coordinates(checks.count("dim", dim, at_least=1))
-    across = _parameter("k") / 2 * sum(w**2 for w in x[1:])
-    parameters = {"k": stiffness} if dim > 1 else {}
-    return _make("double_well", (x[0] ** 2 - 1) ** 2 / 4 + across, x, [(-2, 2)] * dim, **parameters)
-
-
-def factorization(target: Any = 1) -> SymbolicLandscape:
-    """The smallest deep linear network: L = ½ (uv − t)². A saddle at the origin, minima on the curve uv = t.
-
-    Args:
-        target: t; the origin's eigenvalues are ±t
-    """
-    u, v = sympy.symbols("u v", real=True)
-    return _make("factorization", (u * v - _parameter("t")) ** 2 / 2, (u, v), [(-2.5, 2.5)] * 2, t=target)
-
-
-def deep_linear(depth: int = 3, width: int = 1, target: Any = 1) -> SymbolicLandscape:
-    """Deep linear network: L = ½ ‖W_depth ⋯ W₂ W₁ − T‖²_F with square matrices and T = t·I.
-
-    The origin is a saddle with eigenvalues ±t at depth 2, and has a vanishing Hessian from depth 3 on.
-
-    Args:
-        depth: number of layers, at least 2
-        width: rows and columns of each matrix; the landscape has depth · width² coordinates
-        target: t
-    """
-    checks.count("depth", depth, at_least=2)
-    checks.count("width", width, at_least=1)
-    layers, product = [], sympy.eye(width)
-    for layer in range(1, depth + 1):
-        names = [f"w{layer}" if width == 1 else f"w{layer}_{i}{j}" for i in range(width) for j in range(width)]
-        layers.append(sympy.Matrix(width, width, sympy.symbols(names, real=True)))
-        product = layers[-1] * product
-    residual = product - _parameter("t") * sympy.eye(width)
-    template = sum(entry**2 for entry in residual) / 2
-    symbols = [symbol for layer in layers for symbol in layer]
-    return _make("deep_linear", template, symbols, [(-2, 2)] * len(symbols), t=target)
-
-
-CATALOGUE: dict[str, Callable[..., SymbolicLandscape]] = {
-    constructor.__name__: constructor
-    for constructor in (
-        saddle,
-        monkey_saddle,
-        beale,
-        rosenbrock,
-        rosenbrock_saddle,
-        himmelblau,
-        muller_brown,
-        six_hump_camel,
-        three_hump_camel,
-        styblinski_tang,
-        double_well,
-        factorization,
-        deep_linear,
-    )
-}

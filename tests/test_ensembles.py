@@ -1,0 +1,293 @@
+"""Many runs: what is kept, statuses, and that nothing depends on how the work is cut."""
+
+import hashlib
+import os
+import subprocess
+import sys
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import sympy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+
+import flatdyn as fd
+from flatdyn.ensembles import _cut
+from flatdyn.methods import State
+
+L = fd.landscapes.himmelblau()
+GRID = np.random.default_rng(0).uniform(-5, 5, (100, 2))
+
+
+def test_shapes_and_times():
+    many = fd.simulate(fd.Iteration(L, fd.GD(1e-3)), GRID, 10, every=3)
+    assert many.theta.shape == (100, 4, 2)
+    assert_array_equal(many.times, [0, 3, 6, 9])
+    assert many.final.shape == (100, 2)
+    assert many.status.shape == many.steps.shape == (100,)
+    assert_array_equal(many.theta[:, 0], GRID)
+    one = fd.simulate(fd.Iteration(L, fd.GD(1e-3)), GRID[0], 10)
+    assert one.theta.shape == (11, 2)
+    assert one.status.shape == ()
+    assert_array_equal(one.theta[-1], one.final)
+    none = fd.simulate(fd.Iteration(L, fd.GD(1e-3)), GRID, 0)
+    assert_array_equal(none.theta, GRID[:, None])
+
+
+@given(st.integers(0, 60), st.integers(1, 70), st.lists(st.integers(1, 80), min_size=1, max_size=30))
+def test_segments_cover_all_steps_and_stop_at_kept_positions(steps, every, lengths):
+    done, kept, lengths = 0, [], lengths * (steps + 1)
+    for length in lengths:
+        if done == steps:
+            break
+        periods, period = _cut(done, steps, every, length, capacity=7)
+        assert periods >= 1
+        assert period >= 1
+        assert periods <= 7
+        assert periods == 1 or period == every
+        if period == every:
+            assert done % every == 0
+        done += periods * period
+        if done % every == 0:
+            kept += range(done // every - periods + 1, done // every + 1)
+    assert done == steps
+    assert kept == list(range(1, steps // every + 1))
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 60))
+def test_what_is_kept_does_not_depend_on_every(steps, every):
+    process = fd.Iteration(L, fd.SAM(1e-3, 0.1))
+    full, thinned = fd.simulate(process, GRID[:3], steps), fd.simulate(process, GRID[:3], steps, every=every)
+    assert_array_equal(thinned.theta, full.theta[:, ::every])
+    assert_array_equal(thinned.final, full.final)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("noise", [fd.noise.Exact(), fd.noise.Gaussian(1.0, 4)])
+def test_chunks_do_not_change_a_bit(noise, dtype):
+    process = fd.Iteration(L, fd.SAM(1e-3, 0.1, momentum=0.5), noise)
+    runs = [
+        fd.simulate(process, GRID.astype(dtype), 50, key=jax.random.key(1), every=10, chunk=chunk)
+        for chunk in (None, 7, 33, 100)
+    ]
+    for other in runs[1:]:
+        assert_array_equal(other.theta, runs[0].theta)
+        assert_array_equal(other.status, runs[0].status)
+    assert runs[0].theta.dtype == dtype
+
+
+def test_keys_change_the_noise_and_nothing_else_does():
+    process = fd.Iteration(L, fd.GD(1e-3), fd.noise.Gaussian(1.0))
+    a, b, c = (fd.simulate(process, GRID, 5, jax.random.key(k)).final for k in (0, 0, 1))
+    assert_array_equal(a, b)
+    assert (a != c).all()
+    # runs from the same start differ from each other
+    same = fd.simulate(process, np.zeros((50, 2)), 1, jax.random.key(0)).final
+    assert len(np.unique(same)) == 100
+
+
+DEVICES = """
+import jax, numpy as np, flatdyn as fd, hashlib
+jax.config.update("jax_enable_x64", True)
+L = fd.landscapes.himmelblau()
+grid = np.random.default_rng(0).uniform(-5, 5, (101, 2))
+process = fd.Iteration(L, fd.SAM(1e-3, 0.1), fd.noise.Gaussian(1.0, 4))
+E = fd.simulate(process, grid, 40, key=jax.random.key(1), every=8, chunk=50)
+print(len(jax.devices()), hashlib.sha256(E.theta.tobytes() + E.status.tobytes()).hexdigest())
+"""
+
+
+def test_devices_do_not_change_a_bit():
+    answers = []
+    for devices in (2, 4):
+        env = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+        done = subprocess.run([sys.executable, "-c", DEVICES], env=env, capture_output=True, text=True, check=True)
+        count, digest = done.stdout.split()
+        assert int(count) == devices
+        answers.append(digest)
+    process = fd.Iteration(L, fd.SAM(1e-3, 0.1), fd.noise.Gaussian(1.0, 4))
+    grid = np.random.default_rng(0).uniform(-5, 5, (101, 2))
+    here = fd.simulate(process, grid, 40, key=jax.random.key(1), every=8)
+    answers.append(hashlib.sha256(here.theta.tobytes() + here.status.tobytes()).hexdigest())
+    assert len(set(answers)) == 1
+
+
+# --- statuses -------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_overflows_is_diverged_and_keeps_its_last_good_position():
+    run = fd.simulate(fd.Iteration(L, fd.GD(0.1)), np.array([[5.0, 5.0], [3.0, 2.0]]), 50)
+    assert_array_equal(run.status, [fd.Status.DIVERGED, fd.Status.CONVERGED])
+    assert np.isfinite(run.theta).all()
+    assert run.steps[0] < 10
+    assert run.steps[1] == 50
+    assert_array_equal(run.theta[0, run.steps[0] :], np.tile(run.final[0], (51 - run.steps[0], 1)))
+    assert run.counts() == {"UNDECIDED": 0, "CONVERGED": 1, "DIVERGED": 1}
+
+
+def test_a_bound_stops_runs_that_leave_it():
+    q = fd.landscapes.saddle()
+    run = fd.simulate(fd.Iteration(q, fd.GD(0.1)), np.array([[0.0, 1.0], [1.0, 0.0]]), 500, bound=10.0)
+    assert_array_equal(run.status, [fd.Status.DIVERGED, fd.Status.CONVERGED])
+    # y grows by 1.2 a step: 1.2^12 = 8.9, 1.2^13 = 10.7
+    assert run.steps[0] == 12
+    assert_allclose(run.final[0], [0, 1.2**12])
+
+
+def test_a_cycle_is_not_converged():
+    # SAM's period-2 orbit w → −w of amplitude ηρλ/(2 − ηλ)
+    line = fd.landscapes.saddle((2.0,))
+    run = fd.simulate(fd.Iteration(line, fd.SAM(0.01, 0.5)), np.array([0.3]), 2000)
+    assert run.status == fd.Status.UNDECIDED
+    assert_allclose(abs(run.theta[-2:, 0]), 0.01 * 0.5 * 2 / (2 - 0.01 * 2), rtol=1e-10)
+
+
+def test_nan_of_a_users_map_is_a_status():
+    process = fd.Map(lambda t: jnp.log(t), dim=1)
+    run = fd.simulate(process, np.array([[2.0], [0.5]]), 10)
+    assert_array_equal(run.status, [fd.Status.DIVERGED] * 2)
+    assert np.isfinite(run.theta).all()
+
+
+def test_overflow_of_the_velocity_counts():
+    class Growing(fd.Process):
+        dim: int = 1
+        box: None = None
+
+        def init(self, theta):
+            return State(theta, jnp.ones_like(theta))
+
+        def step(self, state, key=None):
+            return State(state.theta, state.velocity * 1e200)
+
+        def position(self, state):
+            return state.theta
+
+    run = fd.simulate(Growing(), np.array([1.0]), 5)
+    assert run.status == fd.Status.DIVERGED
+    assert run.steps == 1
+
+
+# --- any process ----------------------------------------------------------------------------------------------
+
+
+def test_newtons_map_converges_quadratically_to_a_critical_point():
+    newton = fd.Map(lambda t: t - jnp.linalg.solve(L.hessian(t), L.grad(t)), dim=2)
+    run = fd.simulate(newton, np.array([2.8, 2.2]), 8)
+    assert run.status == fd.Status.CONVERGED
+    assert_allclose(run.final, [3, 2], rtol=1e-14)
+
+
+def test_a_users_random_process_gets_a_jax_key():
+    class Walk(fd.Process):
+        dim: int = 2
+        box: None = None
+        random = True
+
+        def init(self, theta):
+            return theta
+
+        def step(self, state, key=None):
+            return state + jax.random.normal(key, (2,))
+
+        def position(self, state):
+            return state
+
+    run = fd.simulate(Walk(), np.zeros((20_000, 2)), 10, key=jax.random.key(0), every=10)
+    # variance 10 after ten steps; five standard errors
+    assert_allclose(run.final.var(axis=0), 10, atol=5 * 10 * np.sqrt(2 / 20_000))
+
+
+def test_a_state_may_hold_whole_numbers():
+    class Counting(fd.Process):
+        dim: int = 1
+        box: None = None
+
+        def init(self, theta):
+            return theta, jnp.array(0)
+
+        def step(self, state, key=None):
+            return state[0] + state[1], state[1] + 1
+
+        def position(self, state):
+            return state[0]
+
+    assert fd.simulate(Counting(), np.zeros(1), 5).final == 0 + 1 + 2 + 3 + 4
+
+
+def test_probe_sees_what_the_step_uses():
+    process = fd.Iteration(L, fd.SAM(1e-3, 0.3))
+    theta = jnp.asarray(GRID)
+    seen = fd.probe(process, theta)
+    assert_allclose(jnp.linalg.norm(seen.perturbed - theta, axis=-1), 0.3, rtol=1e-13)
+    stepped = fd.simulate(process, GRID, 1).final
+    assert_allclose(stepped, theta - 1e-3 * seen.followed, rtol=1e-13)
+    cosine = jnp.sum(seen.gradient * seen.followed, -1) / (
+        jnp.linalg.norm(seen.gradient, axis=-1) * jnp.linalg.norm(seen.followed, axis=-1)
+    )
+    assert_allclose(seen.cosine, cosine, rtol=1e-12)
+    assert_array_equal(fd.probe(fd.Iteration(L, fd.GD(0.1)), theta).cosine.round(12), 1)
+
+
+# --- bad input ------------------------------------------------------------------------------------------------
+
+P = fd.Iteration(L, fd.GD(1e-3))
+BAD = [
+    (lambda: fd.simulate(P, np.zeros(3), 1), r"shape \(2,\) or \(runs, 2\), got \(3,\)"),
+    (lambda: fd.simulate(P, np.zeros((2, 2, 2)), 1), r"got \(2, 2, 2\)"),
+    (lambda: fd.simulate(P, np.zeros((0, 2)), 1), "at least one point"),
+    (lambda: fd.simulate(P, np.array([1, 2]), 1), "floating-point.*int64.*astype"),
+    (lambda: fd.simulate(P, [np.nan, 0.0], 1), "finite.*nan"),
+    (lambda: fd.simulate(P, GRID, -1), "steps must be a whole number >= 0, got -1"),
+    (lambda: fd.simulate(P, GRID, 1.5), "steps must be a whole number, got 1.5"),
+    (lambda: fd.simulate(P, GRID, 5, every=0), "every must be a whole number >= 1, got 0"),
+    (lambda: fd.simulate(P, GRID, 5, chunk=0), "chunk must be"),
+    (lambda: fd.simulate(P, GRID, 5, bound=0.0), "bound must be > 0"),
+    (lambda: fd.simulate(P, GRID, 5, tol=-1.0), "tol must be"),
+    (lambda: fd.simulate(P, GRID, 10**10), "GiB.*larger `every`"),
+    (lambda: fd.simulate(fd.Iteration(L, fd.GD(sympy.Symbol("eta"))), GRID, 1), "eta is a symbol"),
+    (lambda: fd.Map(lambda t: t[:1], dim=2), r"shape \(2,\) to shape \(2,\)"),
+    (lambda: fd.Map(lambda t: t, dim=0), "dim must be"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), BAD)
+def test_bad_input_is_refused_with_a_remedy(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_probe_of_an_optax_optimiser_is_refused():
+    import optax
+
+    with pytest.raises(TypeError, match="follows one gradient"):
+        fd.probe(fd.Iteration(L, fd.from_optax(optax.sgd(0.1))), GRID)
+
+
+def test_a_new_value_needs_no_new_program():
+    traces = []
+
+    def loss(theta):
+        traces.append(1)
+        return theta @ theta
+
+    landscape = fd.Landscape.from_function(loss, 2)
+    fd.simulate(fd.Iteration(landscape, fd.SAM(0.1, 0.1)), GRID, 20)
+    before = len(traces)
+    for rho in (0, 0.2, 1):
+        fd.simulate(fd.Iteration(landscape, fd.SAM(0.2, rho)), GRID, 30)
+    assert len(traces) == before
+
+
+def test_filter_jit_sees_a_process_as_arrays():
+    from flatdyn.ensembles import prepared
+
+    process = prepared(fd.Iteration(L, fd.SAM(1, 0.5)), jnp.float32)
+    numbers = jax.tree.leaves(eqx.filter(process, eqx.is_array))
+    assert all(leaf.dtype == jnp.float32 for leaf in numbers)
+    assert len(numbers) == 4

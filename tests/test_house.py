@@ -1,0 +1,223 @@
+"""The house: layers, notebooks, set-up files, README. What no unit test sees."""
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+import flatdyn as fd
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+# --- layers and tree ------------------------------------------------------------------------------------------
+
+
+def test_imports_go_one_way():
+    done = subprocess.run([Path(sys.executable).parent / "lint-imports"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_every_module_has_a_purpose_and_stays_small():
+    for path in (ROOT / "flatdyn").rglob("*.py"):
+        text = path.read_text()
+        assert text.startswith('"""'), f"{path.name} does not say what it is for"
+        assert len(text.splitlines()) <= 400, f"{path.name} has grown a second purpose"
+
+
+def test_public_names_say_what_they_do():
+    for name in (n for n in dir(fd) if not n.startswith("_")):
+        assert getattr(fd, name).__doc__, f"flatdyn.{name} has no docstring"
+
+
+def test_the_root_holds_what_it_should():
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if tracked.returncode:
+        pytest.skip("not a git checkout")
+    top = {line.split("/")[0] for line in tracked.stdout.splitlines()}
+    folders = {"flatdyn", "notebooks", "tests", "figures", ".ci", ".github"}
+    files = {"README.md", "environment.yml", "pyproject.toml", "requirements.lock", "Makefile", "LICENSE"}
+    assert top <= folders | files | {"CITATION.cff", "conftest.py", ".gitignore"}
+
+
+def test_core_needs_neither_jupyter_nor_test_tools():
+    code = (
+        "import sys; import flatdyn; "
+        "print([m for m in ('IPython', 'ipywidgets', 'nbformat', 'pytest', 'optax', 'torch') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+# --- set-up ---------------------------------------------------------------------------------------------------
+
+
+def requirements():
+    extras = PROJECT["optional-dependencies"]
+    return [Requirement(text) for group in (PROJECT["dependencies"], *extras.values()) for text in group]
+
+
+def locked():
+    """name -> versions, one or more (the lock forks by Python version)."""
+    versions = {}
+    for line in (ROOT / "requirements.lock").read_text().splitlines():
+        name, version = line.split(";")[0].strip().split("==")
+        versions.setdefault(name.lower().replace("_", "-"), []).append(version)
+    return versions
+
+
+def test_the_lock_holds_every_requirement_at_an_allowed_version_and_no_address():
+    assert not re.search(r"https?:|@|--hash|index", (ROOT / "requirements.lock").read_text())
+    versions = locked()
+    for requirement in requirements():
+        found = versions.get(requirement.name.lower())
+        assert found, f"{requirement.name} is not locked: run make lock"
+        assert all(version in requirement.specifier for version in found)
+
+
+def test_conda_users_get_the_same():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    assert environment["name"] == PROJECT["name"]
+    assert "conda-forge" in environment["channels"]
+    *conda, pip = environment["dependencies"]
+    assert sorted(re.split("[=><]", spec)[0] for spec in conda) == ["pip", "python"]
+    python = next(spec for spec in conda if spec.startswith("python")).split("=")[1]
+    assert python in SpecifierSet(PROJECT["requires-python"])
+    assert list(pip) == ["pip"]
+    constraint, editable = pip["pip"]
+    assert constraint == "-c requirements.lock"
+    extras = set(re.fullmatch(r"-e \.\[(.*)\]", editable)[1].split(","))
+    assert extras == set(PROJECT["optional-dependencies"])
+
+
+def test_every_import_is_declared():
+    """tqdm, for one, is nobody's dependency: what is imported must stand in pyproject.toml."""
+    names = {"yaml": "pyyaml", "IPython": "ipython"}
+    declared = {requirement.name.lower() for requirement in requirements()} | {"flatdyn"}
+    standard = set(sys.stdlib_module_names)
+    for path in [*(ROOT / "flatdyn").rglob("*.py"), *(ROOT / "tests").rglob("*.py"), *(ROOT / "figures").glob("*.py")]:
+        for module in re.findall(r"^\s*(?:from|import) (\w+)", path.read_text(), re.M):
+            if module not in standard and not (path.parent / f"{module}.py").exists():
+                assert names.get(module, module).replace("_", "-") in declared, f"{path.name} imports {module}"
+
+
+def test_ci_runs_the_readmes_test_command():
+    assert "make test" in (ROOT / ".ci" / "run").read_text()
+    assert "bash .ci/run" in (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    readme = (ROOT / "README.md").read_text()
+    assert "make test" in readme
+    assert "make figures" in readme
+
+
+# --- notebooks ------------------------------------------------------------------------------------------------
+
+
+def cells(path, kind):
+    return [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == kind]
+
+
+def source(cell):
+    return "".join(cell["source"])
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_was_run_and_holds_nothing_volatile(path):
+    """nbval passes on a notebook without output, so an unrun one must be refused here."""
+    notebook = json.loads(path.read_text())
+    assert path.stat().st_size < 600_000
+    assert set(notebook["metadata"]) == {"kernelspec", "language_info"}
+    for number, cell in enumerate(cells(path, "code"), start=1):
+        assert cell["execution_count"] == number
+        assert set(cell["metadata"]) <= {"tags"}
+        for output in cell["outputs"]:
+            assert output["output_type"] != "error"
+            assert output.get("name") != "stderr"
+            text = "".join(output.get("text", [])) + json.dumps(output.get("data", {}).get("text/plain", ""))
+            assert not re.search(r"0x[0-9a-f]{6,}|/home/|/tmp/|/root/|/work/", text)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_reads_as_it_should(path):
+    assert re.fullmatch(r"\d\d_[a-z0-9_]+", path.stem)
+    markdown, code = cells(path, "markdown"), cells(path, "code")
+    first = source(markdown[0])
+    assert re.match(r"# .+\?\n", first), "the title is a question"
+    assert "**Answer.**" in first
+    assert "does not show.**" in source(markdown[-1])
+    assert "import flatdyn as fd" in source(code[0])
+    if "import jax\n" in source(code[0]):
+        assert re.search(r'jax\.config\.update\("jax_enable_x64", True\)  # \w+', source(code[0]))
+    assert len(code) <= 15
+    for cell in code:
+        lines = source(cell).splitlines()
+        assert lines, "an empty cell"
+        assert len(lines) <= 20
+        assert not re.search(r"^\s*[%!]|;\s*$|^\s*(class|def|for .*range\() ", source(cell), re.M)
+    for figure in re.findall(r"save_figure\(\w+, (.*?)[,)]", "\n".join(map(source, code))):
+        assert figure.startswith(("NAME", 'f"{NAME}_')), "a figure bears its notebook's name"
+    if "NAME =" in source(code[1]):
+        assert f'NAME = "{path.stem}"' in source(code[1])
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_claims_that_a_notebook_settles_are_in_the_ledger(path):
+    settled = re.findall(r'ledger\.settle\(\s*"(\w+)"', "\n".join(source(cell) for cell in cells(path, "code")))
+    for claim in settled:
+        entry = fd.ledger.entries()[claim]
+        assert entry["notebook"] == path.stem
+        assert entry["measured"]
+        assert entry["verdict"] in fd.ledger.VERDICTS
+
+
+def test_every_entry_belongs_to_a_notebook_and_every_figure_too():
+    stems = {path.stem for path in NOTEBOOKS}
+    for entry in fd.ledger.entries().values():
+        assert entry["notebook"] in stems
+    for path in [*(ROOT / "figures").glob("*.p*"), *(ROOT / "figures" / "data").glob("*.npz")]:
+        if path.suffix != ".py":
+            assert any(path.stem.startswith(stem) for stem in stems), f"{path.name} is made by no notebook"
+    for path in (ROOT / "figures").glob("*.pdf"):
+        assert path.with_suffix(".png").exists()
+        assert (ROOT / "figures" / "data" / f"{path.stem}.npz").exists()
+
+
+def test_the_overview_lists_every_notebook():
+    overview = "\n".join(source(cell) for cell in cells(NOTEBOOKS[0], "markdown"))
+    readme = (ROOT / "README.md").read_text()
+    for path in NOTEBOOKS:
+        assert path.name in readme
+        assert path.name in overview or path == NOTEBOOKS[0]
+
+
+# --- README ---------------------------------------------------------------------------------------------------
+
+
+def test_the_readmes_code_runs_and_prints_what_it_says():
+    readme = (ROOT / "README.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", readme, re.S)
+    assert blocks
+    for block in blocks:
+        done = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        expected = re.findall(r"print\(.*\)\s*# (.*)$", block, re.M)
+        assert done.stdout.splitlines() == expected
+
+
+def test_the_readmes_ledger_is_made_from_the_entries():
+    readme = (ROOT / "README.md").read_text()
+    table = re.search(r"<!-- ledger -->\n(.*?)\n<!-- /ledger -->", readme, re.S)[1]
+    assert table == fd.ledger.markdown(), "run python figures/regenerate.py"
+
+
+def test_the_readmes_links_lead_somewhere():
+    for target in re.findall(r"\]\((?!http)([^)#]+)", (ROOT / "README.md").read_text()):
+        assert (ROOT / target).exists(), target

@@ -1,0 +1,234 @@
+"""Conventions of the methods, against independent implementations, and on everything a vector can be."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import optax.contrib
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import flatdyn as fd
+from flatdyn.algebra import Vector
+
+L = fd.landscapes.beale()
+START = jnp.array([1.0, 2.0])
+
+
+def path(process, steps, start=START):
+    return fd.simulate(process, start, steps).theta
+
+
+def plain_loop(update, steps, start=START):
+    """θ after each step of a hand-written (θ, v) recursion, in NumPy."""
+    theta, velocity, kept = np.array(start), np.zeros(len(start)), [np.array(start)]
+    for _ in range(steps):
+        theta, velocity = update(theta, velocity)
+        kept.append(theta)
+    return np.array(kept)
+
+
+def beale_gradient(w):
+    """∇L of Beale, written out by hand."""
+    x, y = w
+    f = 1.5 - x + x * y, 2.25 - x + x * y**2, 2.625 - x + x * y**3
+    return np.array(
+        [
+            2 * (f[0] * (y - 1) + f[1] * (y**2 - 1) + f[2] * (y**3 - 1)),
+            2 * (f[0] * x + f[1] * 2 * x * y + f[2] * 3 * x * y**2),
+        ]
+    )
+
+
+def test_heavy_ball_is_the_textbook_recursion():
+    lr, mu = 1e-4, 0.9
+
+    def update(w, v):
+        v = mu * v - lr * beale_gradient(w)
+        return w + v, v
+
+    # the same operations in the same order up to rounding, amplified by at most a few hundred over 200 steps
+    assert_allclose(path(fd.Iteration(L, fd.GD(lr, momentum=mu)), 200), plain_loop(update, 200), rtol=1e-12)
+
+
+def test_nesterov_is_pytorchs():
+    lr, mu = 1e-4, 0.9
+
+    def update(w, v):  # torch.optim.SGD(nesterov=True): v ← μv + g, w ← w − η(g + μv)
+        g = beale_gradient(w)
+        v = mu * v + g
+        return w - lr * (g + mu * v), v
+
+    assert_allclose(path(fd.Iteration(L, fd.GD(lr, mu, nesterov=True)), 200), plain_loop(update, 200), rtol=1e-12)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_momentum_agrees_with_optax(nesterov):
+    ours = fd.Iteration(L, fd.GD(1e-4, momentum=0.9, nesterov=nesterov))
+    theirs = fd.Iteration(L, fd.from_optax(optax.sgd(1e-4, momentum=0.9, nesterov=nesterov)))
+    assert_allclose(path(ours, 300), path(theirs, 300), rtol=1e-11)
+
+
+@pytest.mark.parametrize("rho", [0.01, 0.5])
+def test_sam_agrees_with_optax_away_from_critical_points(rho):
+    lr = 1e-4
+    optimiser = optax.contrib.sam(
+        optax.sgd(lr), optax.chain(optax.contrib.normalize(), optax.sgd(rho)), opaque_mode=True
+    )
+    theta, state, kept = START, optimiser.init(START), [START]
+    for _ in range(50):
+        updates, state = optimiser.update(L.grad(theta), state, theta, grad_fn=lambda w, _: L.grad(w))
+        theta = optax.apply_updates(theta, updates)
+        kept.append(theta)
+    assert_allclose(path(fd.Iteration(L, fd.SAM(lr, rho)), 50), kept, rtol=1e-12)
+
+
+def test_sam_and_usam_are_their_formulas():
+    lr, rho = 1e-3, 0.05
+
+    def sam(w, v):
+        g = beale_gradient(w)
+        return w - lr * beale_gradient(w + rho * g / np.linalg.norm(g)), v
+
+    def usam(w, v):
+        return w - lr * beale_gradient(w + rho * beale_gradient(w)), v
+
+    start = jnp.array([0.5, 0.5])
+    assert_allclose(path(fd.Iteration(L, fd.SAM(lr, rho)), 100, start), plain_loop(sam, 100, start), rtol=1e-10)
+    assert_allclose(path(fd.Iteration(L, fd.USAM(lr, rho)), 100, start), plain_loop(usam, 100, start), rtol=1e-10)
+
+
+def test_zero_radius_is_gradient_descent_bit_for_bit():
+    for method in (fd.SAM(1e-4, 0, momentum=0.5), fd.USAM(1e-4, 0, momentum=0.5)):
+        assert_array_equal(path(fd.Iteration(L, method), 50), path(fd.Iteration(L, fd.GD(1e-4, momentum=0.5)), 50))
+
+
+def test_a_critical_point_is_a_fixed_point_of_every_method():
+    # optax.contrib.sam returns NaN here
+    for method in (fd.GD(0.1), fd.SAM(0.1, 0.5), fd.SAM(0.1, 0.5, eps=0.1), fd.USAM(0.1, 0.5)):
+        run = fd.simulate(fd.Iteration(L, method), jnp.array([0.0, 1.0]), 5)
+        assert_array_equal(run.theta, np.tile([0.0, 1.0], (6, 1)))
+        assert run.status == fd.Status.CONVERGED
+
+
+def test_the_official_demo_adds_two_gradients_which_is_sam_with_other_constants():
+    # saddle/demo.py of the official code does not zero the first gradient; H is constant on x² − y².
+    q = fd.landscapes.saddle((2.0, -2.0))
+    lr, rho = 0.01, 0.5
+
+    def summed(w, v):
+        g = np.array([2.0, -2.0]) * w
+        return w - lr * (g + np.array([2.0, -2.0]) * (w + rho * g / np.linalg.norm(g))), v
+
+    start = jnp.array([-3.0, -0.01])
+    exact = path(fd.Iteration(q, fd.SAM(2 * lr, rho / 2)), 500, start)
+    assert_allclose(plain_loop(summed, 500, start), exact, atol=1e-15)
+    assert np.abs(path(fd.Iteration(q, fd.SAM(lr, rho)), 500, start) - exact).max() > 0.01
+
+
+def test_a_mask_perturbs_only_what_it_selects():
+    g = beale_gradient(np.array(START))
+    seen = fd.probe(fd.Iteration(L, fd.SAM(0.1, 0.5, mask=(False, True))), START)
+    assert_allclose(seen.perturbed, [1.0, 2.0 + 0.5 * np.sign(g[1])], rtol=1e-15)
+    seen = fd.probe(fd.Iteration(L, fd.USAM(0.1, 1e-3, mask=np.array([1, 0]))), START)
+    assert_allclose(seen.perturbed, [1.0 + 1e-3 * g[0], 2.0], rtol=1e-14)
+
+
+# --- one step on everything a vector can be -------------------------------------------------------------------
+
+ALL = [
+    fd.GD(0.01),
+    fd.GD(0.01, momentum=0.9),
+    fd.GD(0.01, momentum=0.9, nesterov=True),
+    fd.SAM(0.01, 0.1),
+    fd.SAM(0.01, 0.1, momentum=0.9, eps=1e-3),
+    fd.USAM(0.01, 0.1, momentum=0.9, nesterov=True),
+    fd.from_optax(optax.adam(0.01)),
+]
+
+
+@pytest.mark.parametrize("method", ALL, ids=lambda m: type(m).__name__)
+def test_a_step_is_the_same_on_arrays_coordinates_and_networks(method):
+    def loss(w, b):
+        return jnp.sum(jnp.tanh(w @ jnp.arange(1.0, 4.0) + b) ** 2) + jnp.sum(w**4)
+
+    rng = np.random.default_rng(0)
+    w, b = jnp.asarray(rng.normal(size=(2, 3))), jnp.asarray(rng.normal(size=2))
+
+    def from_flat(flat):
+        return flat[:6].reshape(2, 3), flat[6:]
+
+    flat = jnp.concatenate([w.ravel(), b])
+    on_array = jax.grad(lambda flat: loss(*from_flat(flat)))
+    state = method.init(flat)
+    on_network = lambda v: Vector(jax.grad(lambda tree: loss(tree["w"], tree["b"]))(v.tree))  # noqa: E731
+    network = method.init(Vector({"w": w, "b": b}))
+    split = lambda v: Vector(tuple(on_array(jnp.stack(v.tree))))  # noqa: E731
+    coordinates = method.init(Vector(tuple(flat)))
+    for _ in range(3):
+        state, network, coordinates = (
+            method.step(on_array, state),
+            method.step(on_network, network),
+            method.step(split, coordinates),
+        )
+    # sums over components run in another order
+    assert_allclose(
+        jnp.concatenate([network.theta.tree["w"].ravel(), network.theta.tree["b"]]), state.theta, rtol=1e-13
+    )
+    assert_allclose(jnp.stack(coordinates.theta.tree), state.theta, rtol=1e-13)
+
+
+def test_an_equinox_network_is_a_vector():
+    network = eqx.nn.MLP(2, 1, 4, 1, key=jax.random.key(0))
+    weights, static = eqx.partition(network, eqx.is_array)
+    x, y = jnp.array([[1.0, 2.0], [0.5, -1.0]]), jnp.array([1.0, -1.0])
+
+    def loss(weights):
+        return jnp.mean((jax.vmap(eqx.combine(weights, static))(x)[:, 0] - y) ** 2)
+
+    method = fd.SAM(0.1, 0.05, momentum=0.9)
+    state = method.init(Vector(weights))
+    before = loss(weights)
+    for _ in range(20):
+        state = method.step(lambda v: Vector(jax.grad(loss)(v.tree)), state)
+    assert loss(state.theta.tree) < 0.5 * before
+
+
+def test_a_sweep_is_a_vmap_over_fields():
+    radii = jnp.array([0.0, 0.1, 0.5])
+
+    def step(method):
+        process = fd.Iteration(L, method)
+        return process.position(process.step(process.init(START)))
+
+    together = eqx.filter_vmap(step)(fd.SAM(1e-3, radii, momentum=0.5))
+    alone = [step(fd.SAM(1e-3, float(rho), momentum=0.5)) for rho in radii]
+    assert_allclose(together, alone, rtol=1e-14)
+
+
+# --- bad input ------------------------------------------------------------------------------------------------
+
+BAD = [
+    (lambda: fd.GD(0.0), "lr must be finite and > 0, got 0.0"),
+    (lambda: fd.GD(-1), "lr must be .* > 0, got -1"),
+    (lambda: fd.GD(np.nan), "lr must be finite.*nan"),
+    (lambda: fd.GD("fast"), "lr must be a number, got 'fast'"),
+    (lambda: fd.GD(0.1, momentum=1.0), "momentum must be .*>= 0 and < 1, got 1.0"),
+    (lambda: fd.GD(0.1, momentum=-0.1), "momentum must be .*got -0.1"),
+    (lambda: fd.SAM(0.1, -0.1), "rho must be .*>= 0, got -0.1"),
+    (lambda: fd.SAM(0.1, np.inf), "rho must be finite.*inf"),
+    (lambda: fd.SAM(0.1, 0.1, eps=-1e-3), "eps must be .*>= 0, got -0.001"),
+    (lambda: fd.USAM(0.1, -0.1), "rho must be .*>= 0, got -0.1"),
+    (lambda: fd.SAM(np.array([0.1, -0.2]), 0.1), "lr must be .*got -0.2"),
+    (lambda: fd.from_optax("adam"), "GradientTransformation, got 'adam'"),
+    (lambda: fd.Iteration(L, fd.SAM(0.1, 0.1, mask=(1, 0, 0))), "mask .* 2 in all, got 3"),
+    (lambda: fd.Iteration(L, fd.SAM(0.1, 0.1, mask=(0, 0))), "mask is empty"),
+    (lambda: fd.Iteration(L, fd.GD(0.1), ascent="both"), "'shared', 'independent', 'full', got 'both'"),
+]
+
+
+@pytest.mark.parametrize(("build", "message"), BAD)
+def test_bad_hyperparameters_are_named(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()

@@ -1,0 +1,92 @@
+"""Drawing functions draw what the record holds, and refuse what cannot be drawn."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import flatdyn as fd
+from flatdyn import plotting
+
+L = fd.landscapes.himmelblau()
+
+
+@pytest.fixture
+def ax():
+    figure, ax = plt.subplots()
+    yield ax
+    plt.close(figure)
+
+
+def test_paths_are_the_trajectories(ax):
+    run = fd.simulate(fd.Iteration(L, fd.GD(1e-2)), np.array([[1.0, 1.0], [90.0, 90.0]]), 30)
+    lines = plotting.draw_paths(ax, run, label="GD")
+    assert_array_equal(np.array([line.get_xydata() for line in lines]), run.theta)
+    assert lines[0].get_label() == "GD"
+    # the diverged run ends in a grey cross
+    assert [m.get_marker() for m in ax.lines if m.get_color() == plotting.DIVERGED_COLOR] == ["x"]
+
+
+def test_log_levels_span_decades_above_the_minimum(ax):
+    levels = plotting.draw_landscape(ax, L).levels
+    assert_allclose(np.diff(np.log(levels - levels.min() + 1e-9))[5:], np.diff(np.log(levels))[5:], atol=0.5)
+    assert levels.max() / levels.min() > 1e3
+    linear = plotting.draw_landscape(ax, L, spacing="linear", levels=9).levels
+    assert_allclose(np.diff(linear), linear[1] - linear[0])
+    assert_array_equal(plotting.draw_landscape(ax, L, levels=[1.0, 2.0]).levels, [1, 2])
+
+
+def test_a_field_points_along_the_step(ax):
+    arrows = plotting.draw_field(ax, fd.Iteration(L, fd.GD(1e-4)), resolution=5)
+    directions = np.stack([arrows.U, arrows.V], -1)
+    gradient = np.asarray(L.grad(arrows.XY))
+    assert_allclose(directions, -gradient / np.linalg.norm(gradient, axis=1, keepdims=True), atol=1e-9)
+
+
+def test_labels_lie_where_their_cells_are(ax):
+    labels = np.array([[0, 0, 1], [0, 2, 1]])
+    image = plotting.draw_labels(ax, [(0, 2), (0, 1)], labels, ["a", "b", "c"], ["red", "green", "blue"])
+    assert_array_equal(image.get_array(), labels)
+    assert tuple(image.get_extent()) == (-0.5, 2.5, -0.5, 1.5)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b", "c"]
+
+
+def test_critical_points_have_a_marker_per_kind(ax):
+    drawn = plotting.draw_critical_points(ax, L.critical_points(), legend=True)
+    assert set(drawn) == {"minimum", "saddle", "maximum"}
+    assert len(ax.lines) == 9
+
+
+def test_a_surface_carries_its_paths():
+    figure, ax = plt.subplots(subplot_kw={"projection": "3d"})
+    q = fd.landscapes.saddle()
+    run = fd.simulate(fd.Iteration(q, fd.GD(0.05)), np.array([1.0, 0.1]), 100)
+    plotting.draw_surface(ax, q, paths=[(run, "GD", "blue")])
+    x, y, z = ax.lines[0].get_data_3d()
+    assert_allclose(z, x**2 - y**2, atol=1e-12)
+    assert np.abs(y).max() <= 2  # what leaves the box is cut
+    assert len(y) < 100
+    plt.close(figure)
+
+
+def test_colors_are_the_same_everywhere():
+    colors = plotting.rho_colors([0, 0.1, 1.0])
+    assert colors[0] == plotting.rho_colors([0])[0]
+    assert len(set(colors)) == 3
+
+
+def test_what_cannot_be_drawn_is_refused(ax):
+    with pytest.raises(ValueError, match=r"two coordinates.*this has 3"):
+        plotting.draw_landscape(ax, fd.landscapes.rosenbrock(3))
+    with pytest.raises(ValueError, match="no box to draw in"):
+        plotting.draw_landscape(ax, fd.Landscape.from_expression("x*y", symbols="x y"))
+    with pytest.raises(ValueError, match="'log' or 'linear', got 'cubic'"):
+        plotting.draw_landscape(ax, L, spacing="cubic")
+    with pytest.raises(ValueError, match="resolution"):
+        plotting.draw_landscape(ax, L, resolution=1)
+
+
+def test_the_style_makes_vector_files_reproducible():
+    with plt.style.context("flatdyn.paper"):
+        assert plt.rcParams["pdf.fonttype"] == 42
+        assert plt.rcParams["svg.hashsalt"] == "flatdyn"

@@ -1,0 +1,256 @@
+"""Records: saved whole, read back equal, refused when damaged. The ledger. Numbers and digests for notebooks."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+
+import flatdyn as fd
+from flatdyn import ledger, notebook, records
+from flatdyn.records import Ensemble
+
+
+@pytest.fixture
+def ensemble():
+    process = fd.Iteration(fd.landscapes.himmelblau(), fd.SAM(1e-3, 0.1))
+    return fd.simulate(process, np.array([[1.0, 2.0], [90.0, 90.0]]), 20)
+
+
+def test_a_record_survives_the_disk(ensemble, tmp_path):
+    path = ensemble.save(tmp_path / "folder" / "run.npz")
+    back = Ensemble.load(path)
+    for name, values in ensemble.arrays().items():
+        assert_array_equal(getattr(back, name), values)
+    assert back.config == ensemble.config
+    assert back.provenance["versions"]["jax"]
+    assert "1 diverged" in repr(back)
+
+
+def test_the_same_record_gives_the_same_bytes(ensemble, tmp_path):
+    a, b = ensemble.save(tmp_path / "a.npz"), ensemble.save(tmp_path / "b.npz")
+    assert a.read_bytes() == b.read_bytes()
+
+
+def test_a_truncated_or_damaged_record_is_refused(ensemble, tmp_path):
+    whole = ensemble.save(tmp_path / "run.npz").read_bytes()
+    damaged = tmp_path / "damaged.npz"
+    for content in (b"", whole[:10], whole[: len(whole) // 2], whole[:-30], b"not a record"):
+        damaged.write_bytes(content)
+        with pytest.raises(ValueError, match=r"not a complete record.*compute it again"):
+            Ensemble.load(damaged)
+    flipped = bytearray(whole)
+    flipped[len(whole) // 3] ^= 0xFF
+    damaged.write_bytes(flipped)
+    with pytest.raises(ValueError, match="not a complete record"):
+        Ensemble.load(damaged)
+    with pytest.raises(FileNotFoundError):
+        Ensemble.load(tmp_path / "absent.npz")
+
+
+def test_another_kind_of_record_is_refused(tmp_path):
+    path = records.save_arrays(tmp_path / "x.npz", {"a": np.zeros(2)}, {"record": "Other"})
+    with pytest.raises(ValueError, match="holds a Other record, not Ensemble"):
+        Ensemble.load(path)
+
+
+def test_records_are_read_without_pickle(tmp_path):
+    np.savez(tmp_path / "evil.npz", header=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(ValueError, match="not a complete record"):
+        Ensemble.load(tmp_path / "evil.npz")
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "x.txt"
+    records.write_whole(path, b"old")
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        records.write_whole(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["x.txt"]
+
+
+WRITER = """
+import sys
+from flatdyn.records import write_whole
+for i in range(10**9):
+    write_whole(sys.argv[1], bytes([i % 256]) * 200_000)
+"""
+
+
+def test_kill_9_never_leaves_a_part(tmp_path):
+    path = tmp_path / "x.bin"
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        process = subprocess.Popen([sys.executable, "-c", WRITER, str(path)])
+        deadline = time.monotonic() + 60
+        while not path.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.2))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        content = path.read_bytes()
+        assert len(content) == 200_000
+        assert len(set(content)) == 1
+
+
+# --- numbers --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "uncertainty", "text"),
+    [
+        (0.5, None, "0.500000"),
+        (3, None, "3"),
+        (True, None, "True"),
+        (1e-9, None, "1.00000e-09"),
+        (0.894123, 0.0021, "0.894(2)"),
+        (0.8946, 0.0096, "0.89(1)"),
+        (1234.5, 12.0, "1230(10)"),
+        (9.3e-5, 2e-6, "9.3(2)e-05"),
+        (0.0, 0.5, "0.0(5)"),
+        (2664.2, 0.95, "2664(1)"),
+        (14.203125, 0.0, "14.2031 (exact)"),
+        (float("nan"), None, "nan"),
+    ],
+)
+def test_numbers_as_text(value, uncertainty, text):
+    assert notebook.number(value, uncertainty) == text
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e3))
+def test_a_number_with_its_uncertainty_can_be_read_back(value, uncertainty):
+    text = notebook.number(value, uncertainty)
+    head, _, tail = text.partition("(")
+    exponent = tail.partition(")")[2] or "e0"
+    assert abs(float(head + exponent) - value) <= 0.51 * 10 ** (1 + np.floor(np.log10(uncertainty)))
+
+
+def test_report_prints_one_line_a_value(capsys):
+    notebook.report({"a": 1.0, "longer": np.array([1.0, 2.0]), "word": "yes"}, sig=3, unc={"a": 0.1})
+    assert capsys.readouterr().out == "a      = 1.0(1)\nlonger = 1.00, 2.00\nword   = yes\n"
+
+
+def test_presets(monkeypatch):
+    monkeypatch.setenv("FLATDYN_PRESET", "full")
+    assert notebook.preset(quick=1, full=2) == 2
+    monkeypatch.delenv("FLATDYN_PRESET")
+    assert notebook.preset(quick=1, full=2) == 1
+    monkeypatch.setenv("FLATDYN_PRESET", "huge")
+    with pytest.raises(ValueError, match="quick or full, got 'huge'"):
+        notebook.preset(quick=1, full=2)
+
+
+def picture(data):
+    figure, (left, right) = plt.subplots(1, 2)
+    left.plot(data[0])
+    right.imshow(data)
+    text = notebook.digest(figure)
+    plt.close(figure)
+    return text
+
+
+def test_a_digest_sees_flips_transpositions_and_single_pixels():
+    data = np.random.default_rng(0).integers(0, 3, (40, 40)).astype(float)
+    changed = data.copy()
+    changed[17, 23] += 1
+    others = [data.T, data[::-1], data[:, ::-1], np.rot90(data), changed]
+    texts = {picture(other) for other in others}
+    assert picture(data) not in texts
+    assert len(texts) == len(others)
+    # and does not see rounding
+    assert picture(data * (1 + 1e-13)) == picture(data)
+
+
+def test_digests_cover_every_kind_of_artist():
+    figure = plt.figure()
+    flat, solid = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2, projection="3d")
+    x = np.linspace(0, 1, 5)
+    flat.scatter(x, x**2)
+    flat.quiver(x, x, x, -x)
+    flat.fill_between(x, x, 2 * x)
+    flat.contour(x, x, np.add.outer(x, x))
+    flat.pcolormesh(np.add.outer(x, x))
+    solid.plot(x, x, x)
+    text = notebook.digest(figure)
+    for name in ("points x", "arrows u", "outline", "contour levels", "image", "line3d z"):
+        assert name in text
+    plt.close(figure)
+
+
+def test_chaotic_artists_are_listed_coarsely():
+    figure, ax = plt.subplots()
+    (line,) = ax.plot([0.0, 1.234567])
+    line.set_gid("chaotic")
+    assert "line y n 2 max 1." in notebook.digest(figure)
+    plt.close(figure)
+
+
+def test_figures_are_written_by_the_full_preset_only_and_byte_identically(tmp_path, monkeypatch, ensemble, capsys):
+    monkeypatch.setenv("FLATDYN_FIGURES", str(tmp_path))
+    monkeypatch.delenv("FLATDYN_PRESET", raising=False)
+
+    def save():
+        figure, ax = plt.subplots()
+        fd.plotting.draw_paths(ax, ensemble, label="run")
+        notebook.save_figure(figure, "99_test", run=ensemble, extra=np.arange(3))
+        plt.close(figure)
+
+    save()
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setenv("FLATDYN_PRESET", "full")
+    save()
+    names = ["99_test.pdf", "99_test.png", "data/99_test.npz"]
+    first = [(tmp_path / name).read_bytes() for name in names]
+    save()
+    assert [(tmp_path / name).read_bytes() for name in names] == first
+    arrays, header = records.load_arrays(tmp_path / names[2])
+    assert_array_equal(arrays["run.theta"], ensemble.theta)
+    assert_array_equal(arrays["extra"], [0, 1, 2])
+    assert header["config"]["run"]["steps"] == "20"
+    assert "left as it is" in capsys.readouterr().out
+
+
+# --- the ledger -----------------------------------------------------------------------------------------------
+
+
+def test_settled_claims_become_entries_and_a_table(tmp_path, monkeypatch):
+    monkeypatch.setenv("FLATDYN_FIGURES", str(tmp_path))
+    monkeypatch.setenv("FLATDYN_PRESET", "full")
+    ledger.settle("K6", "fails", condition="always", measured={"factor": (1.0, 0.02)}, notebook_name="07_x")
+    (entry,) = ledger.entries().values()
+    assert entry["measured"] == {"factor": "1.00(2)"}
+    table = ledger.markdown()
+    assert "| K6 |" in table
+    assert "\\|λ\\|" in table
+    assert table.count("\n") == 2
+    assert ledger.markdown(missing=True).count("| open |") == len(ledger.claims()) - 1
+
+
+def test_the_quick_preset_settles_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("FLATDYN_FIGURES", str(tmp_path))
+    monkeypatch.delenv("FLATDYN_PRESET", raising=False)
+    ledger.settle("K6", "fails", condition="always", measured={"factor": (1.0, 0.02)}, notebook_name="07_x")
+    assert ledger.entries() == {}
+    assert "factor = 1.00(2)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("claim", "verdict", "measured", "message"),
+    [
+        ("Z9", "holds", {"a": (1, 0)}, "claim 'Z9' is not in"),
+        ("K1", "true", {"a": (1, 0)}, "verdict must be one of"),
+        ("K1", "holds", {}, "at least one value"),
+        ("K1", "holds", {"a": (1,)}, "with its uncertainty"),
+    ],
+)
+def test_entries_without_substance_are_refused(claim, verdict, measured, message):
+    with pytest.raises(ValueError, match=message):
+        ledger.settle(claim, verdict, condition="", measured=measured, notebook_name="01_x")

@@ -1,0 +1,114 @@
+"""figures/regenerate.py on small notebooks of its own: reports, exit status, whole files."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def notebook(*sources):
+    cell = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
+    return json.dumps(
+        {
+            "cells": [cell | {"id": f"cell-{i}", "source": source} for i, source in enumerate(sources)],
+            "metadata": {},
+            "nbformat": 4,
+            "nbformat_minor": 5,
+        }
+    )
+
+
+SAVE = """
+import matplotlib.pyplot as plt
+from flatdyn.notebook import save_figure
+figure, ax = plt.subplots()
+ax.plot([1, 2])
+save_figure(figure, "{name}", y=[1, 2])
+"""
+
+
+@pytest.fixture
+def house(tmp_path):
+    """A copy of the runner with notebooks to run."""
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "notebooks").mkdir()
+    script = tmp_path / "figures" / "regenerate.py"
+    script.write_text((ROOT / "figures" / "regenerate.py").read_text())
+    (tmp_path / "README.md").write_text("<!-- ledger -->\n\n<!-- /ledger -->\n")
+    (tmp_path / "notebooks" / "01_good.ipynb").write_text(notebook(SAVE.format(name="01_good"), "print('done')"))
+    return tmp_path
+
+
+def run(house, *arguments, **options):
+    command = [sys.executable, str(house / "figures" / "regenerate.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+def test_a_good_notebook_writes_its_figure_twice_the_same(house):
+    seen = []
+    for _ in range(2):
+        done = run(house)
+        assert done.returncode == 0, done.stderr
+        assert "1 of 1 notebooks done" in done.stdout
+        seen.append({p.name: p.read_bytes() for p in (house / "figures").rglob("01_good.*")})
+    assert set(seen[0]) == {"01_good.pdf", "01_good.png", "01_good.npz"}
+    assert seen[0] == seen[1]
+
+
+def test_a_failing_cell_and_a_dead_kernel_are_reported_and_the_others_go_on(house):
+    (house / "notebooks" / "02_bad.ipynb").write_text(notebook("a = 1", "1 / 0  # here"))
+    (house / "notebooks" / "03_dead.ipynb").write_text(notebook("import os; os._exit(1)"))
+    done = run(house, "--jobs", "2")
+    assert done.returncode == 1
+    assert "02_bad.ipynb failed" in done.stderr
+    assert "ZeroDivisionError" in done.stderr
+    assert "1 / 0  # here" in done.stderr
+    assert "03_dead.ipynb failed: its kernel died" in done.stderr
+    assert "1 of 3 notebooks done" in done.stdout
+    assert (house / "figures" / "01_good.pdf").exists()
+
+
+def test_store_renews_output_without_volatile_metadata_and_again_changes_nothing(house):
+    path = house / "notebooks" / "01_good.ipynb"
+    assert run(house, "--store").returncode == 0
+    first = path.read_text()
+    stored = json.loads(first)
+    assert [cell["execution_count"] for cell in stored["cells"]] == [1, 2]
+    assert "left as it is" in str(stored["cells"][0]["outputs"])
+    assert not (house / "figures" / "01_good.pdf").exists()
+    assert run(house, "--store").returncode == 0
+    assert path.read_text() == first
+
+
+def test_list_only_and_unknown_names(house):
+    (house / "notebooks" / "02_bad.ipynb").write_text(notebook("1 / 0"))
+    assert run(house, "--list").stdout.split() == ["01_good", "02_bad"]
+    assert run(house, "--only", "01").returncode == 0
+    unknown = run(house, "--only", "07")
+    assert unknown.returncode == 1
+    assert "no notebook starts with 07; there are 01_good, 02_bad" in unknown.stderr
+    assert run(house, "--jobs", "0").returncode == 2
+
+
+def test_interrupting_leaves_finished_figures_whole(house):
+    slow = house / "notebooks" / "02_slow.ipynb"
+    slow.write_text(notebook("import time; time.sleep(600)"))
+    command = [sys.executable, str(house / "figures" / "regenerate.py"), "--jobs", "2"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    figure, deadline = house / "figures" / "01_good.pdf", time.monotonic() + 120
+    while not figure.exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert figure.read_bytes().startswith(b"%PDF")
+    assert figure.read_bytes().rstrip().endswith(b"%%EOF")
+    assert not [p for p in (house / "figures").rglob("*") if p.name.startswith(".")]

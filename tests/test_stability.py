@@ -1,0 +1,97 @@
+"""Symbolic maps and Jacobians, multipliers of any process, and what has no Jacobian."""
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import sympy
+from numpy.testing import assert_allclose
+
+import flatdyn as fd
+
+L = fd.landscapes.beale()
+eta, rho, mu, eps = sympy.symbols("eta rho mu epsilon", positive=True)
+
+
+def test_usam_at_a_critical_point_is_one_minus_eta_h_one_plus_rho_h():
+    x, y = L.symbols
+    H = sympy.hessian(L.expression, (x, y)).subs({x: 0, y: 1})
+    assert fd.stability.jacobian(fd.USAM(eta, rho), L, at=(0, 1)) == sympy.eye(2) - eta * H * (sympy.eye(2) + rho * H)
+
+
+def test_smoothed_sam_is_usam_with_radius_rho_over_eps():
+    smoothed = fd.stability.jacobian(fd.SAM(eta, rho, eps=eps), L, at=(0, 1))
+    usam = fd.stability.jacobian(fd.USAM(eta, rho / eps), L, at=(0, 1))
+    assert sympy.simplify(smoothed - usam) == sympy.zeros(2)
+
+
+def test_heavy_ball_jacobian_has_position_and_velocity():
+    J = fd.stability.jacobian(fd.USAM(eta, rho, momentum=mu), fd.landscapes.saddle((sympy.Symbol("c"),)), at=(0,))
+    c = sympy.Symbol("c")
+    s = sympy.expand(eta * c * (1 + rho * c))
+    assert sympy.simplify(J - sympy.Matrix([[1 - s, mu], [-s, mu]])) == sympy.zeros(2)
+    assert [str(v) for v in fd.stability.state_symbols(fd.GD(eta, momentum=mu), L)] == ["x", "y", "v_x", "v_y"]
+    assert fd.stability.update_map(fd.GD(eta), L).shape == (2, 1)
+
+
+def test_multipliers_at_beales_saddle_against_independent_eigenvalues(reference):
+    for row in reference["1_usam"]["momentum_eigenvalues_at_beale_saddle"]["rows"]:
+        if row["landscape"] != "beale":
+            continue
+        nesterov = row["method"] != "heavy_ball"
+        method = fd.USAM(row["eta"], row["rho"], momentum=row["beta"], nesterov=nesterov)
+        found = fd.stability.multipliers(method, L, at=row["point"])
+        expected = np.array([complex(*pair) for pair in row["eigs"]])
+        expected = expected[np.argsort(-abs(expected))][: len(found)]  # without momentum there is no velocity
+        for value in expected:
+            assert np.abs(found - value).min() < 1e-7  # a double eigenvalue loses half its digits
+
+
+def test_numeric_and_symbolic_jacobians_agree_at_a_point():
+    for method in (fd.SAM(0.01, 0.3, momentum=0.9), fd.USAM(0.001, 0.02), fd.GD(0.1, 0.5, nesterov=True)):
+        symbolic = np.array(fd.stability.jacobian(method, L, at=(0.3, 1.2)), dtype=float)
+        assert_allclose(fd.stability.numeric_jacobian(method, L, at=(0.3, 1.2)), symbolic, rtol=1e-10, atol=1e-10)
+
+
+def test_multipliers_of_any_process():
+    adam = fd.Iteration(L, fd.from_optax(optax.sgd(0.01, momentum=0.9)))
+    ours = fd.stability.multipliers(fd.GD(0.01, momentum=0.9), L, at=(3.0, 0.5))
+    assert_allclose(np.abs(fd.stability.multipliers(adam, at=(3.0, 0.5))), np.abs(ours), rtol=1e-9)
+    newton = fd.Map(lambda t: t - jnp.linalg.solve(L.hessian(t), L.grad(t)), dim=2)
+    assert_allclose(fd.stability.multipliers(newton, at=(3.0, 0.5)), 0, atol=1e-12)
+    quartic = fd.Landscape.from_function(lambda t: jnp.sum(t**2) + jnp.sum(t**4), 3)
+    assert_allclose(fd.stability.multipliers(fd.GD(0.1), quartic, at=np.zeros(3)), 0.8, rtol=1e-14)
+
+
+def test_landscape_parameters_may_stay_symbols():
+    b = sympy.Symbol("b", positive=True)
+    J = fd.stability.jacobian(fd.GD(eta), fd.landscapes.rosenbrock(b=b), at=(1, 1))
+    assert sympy.simplify(J[1, 1] - (1 - 2 * b * eta)) == 0
+
+
+@pytest.mark.parametrize("point", [p.theta for p in L.critical_points()], ids=str)
+def test_sam_has_no_jacobian_at_critical_points_and_says_what_to_ask(point):
+    # the coordinates are rounded to double precision, so the gradient is tiny but not zero
+    for ask in (
+        lambda: fd.stability.jacobian(fd.SAM(eta, rho), L, at=point),
+        lambda: fd.stability.multipliers(fd.SAM(0.01, 0.1), L, at=point),
+        lambda: fd.stability.multipliers(fd.Iteration(L, fd.SAM(0.01, 0.1, momentum=0.9)), at=point),
+    ):
+        with pytest.raises(ValueError, match=r"no Jacobian.*eps > 0, use USAM, or ask flatdyn.capture"):
+            ask()
+
+
+def test_symbolic_questions_that_have_no_answer_are_refused():
+    function = fd.Landscape.from_function(lambda t: t @ t, 2)
+    with pytest.raises(TypeError, match=r"has no expression.*multipliers"):
+        fd.stability.jacobian(fd.GD(0.1), function)
+    with pytest.raises(TypeError, match="no symbolic step"):
+        fd.stability.update_map(fd.from_optax(optax.adam(0.1)), L)
+    with pytest.raises(ValueError, match="2 coordinates or 4 state values, got 3"):
+        fd.stability.jacobian(fd.GD(0.1, momentum=0.9), L, at=(0, 1, 2))
+    with pytest.raises(ValueError, match=r"shape \(2,\), got \(3,\)"):
+        fd.stability.multipliers(fd.GD(0.1), L, at=(0, 1, 2))
+    with pytest.raises(ValueError, match="give the landscape"):
+        fd.stability.multipliers(fd.GD(0.1), at=(0, 1))
+    with pytest.raises(ValueError, match="random map"):
+        fd.stability.multipliers(fd.Iteration(L, fd.GD(0.1), fd.noise.Gaussian(1.0)), at=(0, 1))
