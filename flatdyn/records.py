@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import io
 import json
 import os
@@ -29,11 +30,16 @@ def provenance() -> dict[str, Any]:
     """What a number depends on besides its configuration: versions, device, precision."""
     devices = jax.devices()
     return {
-        "versions": {name: version(name) for name in ("flatdyn", "jax", "numpy", "sympy")},
+        "versions": _versions(),
         "python": platform.python_version(),
         "device": f"{len(devices)} x {devices[0].device_kind}",
         "x64": bool(jax.config.jax_enable_x64),
     }
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("flatdyn", "jax", "numpy", "sympy")}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
