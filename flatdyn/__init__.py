@@ -29,4 +29,5 @@ from flatdyn import ledger as ledger
 from flatdyn import notebook as notebook
 from flatdyn import plotting as plotting
 from flatdyn import records as records
+from flatdyn import statistics as statistics
 from flatdyn.records import Status as Status

@@ -90,11 +90,10 @@ def draw_paths(
         (drawn,) = ax.plot(*path.T, color=color, label=label if i == 0 else None, **line)
         lines.append(drawn)
         if ends:
-            ax.plot(*path[0], "o", color=drawn.get_color(), mec="white", mew=0.5, zorder=3)
-            if diverged[i]:
-                ax.plot(*path[-1], "x", color=DIVERGED_COLOR, zorder=3)
-            else:
-                ax.plot(*path[-1], "s", color=drawn.get_color(), mec="white", mew=0.5, zorder=3)
+            marker = {"color": drawn.get_color(), "mec": "white", "mew": 0.5, "zorder": 3}
+            ax.plot(*path[0], "o", **marker)
+            ended = {"marker": "x", "color": DIVERGED_COLOR, "mec": None} if diverged[i] else {"marker": "s"}
+            ax.plot(*path[-1:].T, ls="none", gid=line.get("gid"), **(marker | ended))
     return lines
 
 

@@ -1,0 +1,32 @@
+"""Numbers with honest errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from flatdyn import checks
+
+
+def batch_mean(series: Any, batches: int = 20) -> tuple[float, float]:
+    """Mean of a correlated series with its standard error, by batch means.
+
+        x̄ = mean of the batch means x̄ₖ,   s.e. = √(Σ (x̄ₖ − x̄)² / (n (n − 1))),   n batches
+
+    The error is right if the batches are much longer than the memory of the series.
+
+    Args:
+        series: numbers in order of time, shape (length,); what does not fill the batches is left out at the start
+        batches: n ≥ 2
+    Returns:
+        mean, standard error
+    Raises:
+        ValueError: if there are fewer numbers than batches
+    """
+    batches = checks.count("batches", batches, at_least=2)
+    values = np.asarray(series, dtype=float)
+    if values.ndim != 1 or len(values) < batches:
+        raise ValueError(f"series must hold at least {batches} numbers in one row, got shape {values.shape}")
+    means = values[len(values) % batches :].reshape(batches, -1).mean(axis=1)
+    return float(means.mean()), float(means.std(ddof=1) / np.sqrt(batches))

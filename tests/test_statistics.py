@@ -1,0 +1,65 @@
+"""Standard errors: of correlated series; and how the notebooks' printed numbers are compared."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.signal
+
+from flatdyn.statistics import batch_mean
+
+
+@pytest.mark.parametrize("memory", [0.0, 0.9])
+def test_batch_means_have_the_error_of_a_correlated_series(memory):
+    # AR(1): Var x̄ = σ²/n (1 + φ)/(1 − φ) for n much longer than the memory
+    rng = np.random.default_rng(0)
+    length, repeats = 20_000, 400
+    noise = rng.normal(size=(repeats, length))
+    series = scipy.signal.lfilter([1.0], [1.0, -memory], noise, axis=1)
+    exact = np.sqrt(1 / (1 - memory**2) * (1 + memory) / (1 - memory) / length)
+    pairs = np.array([batch_mean(row) for row in series])
+    assert pairs[:, 0].std() == pytest.approx(exact, rel=5 / np.sqrt(2 * repeats))
+    # the batches' own spread, averaged: five standard errors of χ₁₉/√19, and 2 % for the memory across batches
+    assert np.sqrt((pairs[:, 1] ** 2).mean()) == pytest.approx(exact, rel=5 / np.sqrt(2 * 19 * repeats) + 0.02)
+
+
+def test_what_does_not_fill_the_batches_is_left_out_at_the_start():
+    assert batch_mean([99.0, 1.0, 1.0, 2.0, 2.0], batches=2) == (1.5, 0.5)
+
+
+@pytest.mark.parametrize(("series", "batches"), [([1.0], 2), (np.zeros((3, 3)), 2), ([1.0, 2.0], 1)])
+def test_too_little_is_refused(series, batches):
+    with pytest.raises(ValueError, match=r"series must hold|batches must be"):
+        batch_mean(series, batches)
+
+
+spec = importlib.util.spec_from_file_location("comparison", Path(__file__).parent.parent / "conftest.py")
+comparison = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(comparison)
+
+
+@pytest.mark.parametrize(
+    ("stored", "new", "agree"),
+    [
+        ("x = 0.500000", "x = 0.500001", True),
+        ("x = 0.500000", "x = 0.500002", False),
+        ("x = 1.00000e-09", "x = 1.00001e-09", True),
+        ("x = 0.5", "x = 0.6", False),  # one unit is too much where there is one digit
+        ("n = 12", "n = 13", False),
+        ("n = 12", "n = 12.0", False),
+        ("3 runs, 0.25", "4 runs, 0.25", False),
+        ("x = 0.894(2)", "x = 0.900(2)", True),
+        ("x = 0.894(2)", "x = 0.903(2)", False),
+        ("x = 0.894(2)", "x = 0.894(9)", False),  # an error four times as large is another experiment
+        ("x = 1230(10)", "x = 1260(10)", True),
+        ("x = 1230(10)", "x = 1290(10)", False),
+        ("x = 8.95(1)e-05", "x = 8.98(1)e-05", True),
+        ("x = 8.95(1)e-05", "x = 9.05(1)e-05", False),
+        ("holds", "fails", False),
+        ("a = 1.000\n", "a = 1.000\nb = 2.000\n", False),
+    ],
+)
+def test_printed_numbers_agree_within_their_last_place_or_their_error(stored, new, agree):
+    assert comparison.same_text(stored, new) is agree
+    assert comparison.same_text(new, stored) is agree
