@@ -138,6 +138,8 @@ def main() -> int:
         return 0
     if chosen.jobs < 1:
         parser.error(f"--jobs must be at least 1, got {chosen.jobs}")
+    for part in FIGURES.rglob(".*.part"):  # what a run that was killed had begun to write
+        part.unlink()
     failures = asyncio.run(run_all(paths, chosen.jobs, chosen.store))
     if not chosen.store:
         renew_readme()

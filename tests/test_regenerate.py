@@ -97,6 +97,13 @@ def test_list_only_and_unknown_names(house):
     assert run(house, "--jobs", "0").returncode == 2
 
 
+def test_what_a_killed_run_left_behind_is_cleared(house):
+    part = house / "figures" / ".01_good.pdf.abc.part"
+    part.write_bytes(b"%PDF half")
+    assert run(house, "--only", "01").returncode == 0
+    assert not part.exists()
+
+
 def test_interrupting_leaves_finished_figures_whole(house):
     slow = house / "notebooks" / "02_slow.ipynb"
     slow.write_text(notebook("import time; time.sleep(600)"))
