@@ -1,6 +1,6 @@
 """Where does an optimiser end up, how long does it stay at a saddle, and how sharp is it there?
 
-Describe (landscapes, noise, methods), run (processes, simulate), ask (stability, capture), show (records, plotting).
+Describe (landscapes, noise, methods), run (processes, simulate), ask (stability, quadratic), show (records, plotting).
 """
 
 # describe
@@ -21,7 +21,10 @@ from flatdyn.processes import probe as probe
 from flatdyn.ensembles import simulate as simulate
 
 # ask
-from flatdyn import capture as capture
+from flatdyn import fixedpoints as fixedpoints
+from flatdyn import quadratic as quadratic
+from flatdyn.lyapunov import lyapunov_exponents as lyapunov_exponents
+from flatdyn.manifolds import manifold as manifold
 from flatdyn import stability as stability
 
 # show

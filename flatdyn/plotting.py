@@ -17,6 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from flatdyn import checks
+from flatdyn.continuation import Branch
 from flatdyn.landscapes import CriticalPoint, Landscape
 from flatdyn.processes import Process
 from flatdyn.records import Ensemble, Status
@@ -31,6 +32,7 @@ METHOD_COLORS = {
 }
 DIVERGED_COLOR, UNDECIDED_COLOR = "#999999", "#F0E442"
 
+_BIFURCATION_MARKERS = {"fold": "o", "transcritical": "X", "pitchfork": "P", "flip": "^", "neimark-sacker": "s"}
 _KIND_MARKERS = {"minimum": "o", "saddle": "X", "maximum": "^", "degenerate": "D"}
 
 
@@ -154,6 +156,40 @@ def draw_labels(
         present = [i for i in range(len(names)) if (labels == i).any()]
         ax.legend(handles=[Patch(color=colors[i], label=names[i]) for i in present], loc="upper right", frameon=True)
     return image
+
+
+def draw_branch(
+    ax: Axes, branch: Branch, coordinate: int | None = 0, *, color: Any = "black", label: str | None = None
+):
+    """A branch of fixed points over its parameter: solid where it attracts, dashed where not, bifurcations marked.
+
+    Args:
+        ax: where to draw
+        branch: from `fixedpoints.continue_in`
+        coordinate: which coordinate of θ is drawn; None for ‖θ‖
+        color, label: of the lines
+    Returns:
+        the lines
+    """
+    height = np.linalg.norm(branch.theta, axis=1) if coordinate is None else branch.theta[:, coordinate]
+    changes = np.flatnonzero(branch.stable[1:] != branch.stable[:-1]) + 1
+    lines = []
+    for i, piece in enumerate(np.split(np.arange(len(height)), changes)):
+        reach = np.append(piece, piece[-1] + 1)[: len(height) - piece[0]]  # up to the first point of the next piece
+        stable = branch.stable[piece[0]]
+        lines += ax.plot(
+            branch.parameter[reach],
+            height[reach],
+            ls="-" if stable else "--",
+            lw=1.4 if stable else 0.9,
+            color=color,
+            label=label if i == 0 else None,
+        )
+    for b in branch.bifurcations:
+        place = np.linalg.norm(b.theta) if coordinate is None else b.theta[coordinate]
+        ax.plot(b.parameter, place, _BIFURCATION_MARKERS[b.kind], color=color, mfc="white", ms=5, zorder=4)
+    ax.set(xlabel=branch.config["parameter"])
+    return lines
 
 
 def draw_surface(

@@ -42,7 +42,7 @@ def _versions() -> dict[str, str]:
     return {name: version(name) for name in ("flatdyn", "jax", "numpy", "sympy")}
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Record:
     """Base of all results: a frozen dataclass whose other fields are NumPy arrays.
 
@@ -54,6 +54,10 @@ class Record:
     config: dict[str, str]
     provenance: dict[str, Any]
     _own: ClassVar = ("config", "provenance")
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name} {values.shape}" for name, values in self.arrays().items())
+        return f"{type(self).__name__}({shapes})"
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays by name."""
@@ -79,7 +83,7 @@ class Record:
         return cls(**{name: header[name] for name in cls._own}, **arrays)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Ensemble(Record):
     """Trajectories of many runs; see :func:`flatdyn.simulate`.
 

@@ -5,7 +5,9 @@ The map is not written here: it is what the method's own `step` gives when it ru
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -14,9 +16,11 @@ import numpy as np
 import sympy
 from jax.flatten_util import ravel_pytree
 
+from flatdyn import checks
 from flatdyn.algebra import Vector, plain
-from flatdyn.landscapes import Landscape
-from flatdyn.methods.base import Method
+from flatdyn.landscapes import Landscape, saddle
+from flatdyn.methods import GD, SAM, USAM
+from flatdyn.methods.base import FirstOrder, Method
 from flatdyn.processes import Iteration, Process
 
 
@@ -67,12 +71,15 @@ def jacobian(method: Method, landscape: Landscape, at: Any = None) -> sympy.Matr
     point = dict(zip(symbols, values, strict=True))
     divisors = {power.base.xreplace(point) for power in slopes.atoms(sympy.Pow) if power.exp.is_negative}
     numbers = all(value.is_number for value in values[: landscape.dim])
-    if any(d.is_zero for d in divisors) or (numbers and _jumps_at(method, landscape, values[: landscape.dim])):
+    jumps = numbers and _jumps_at(Iteration(landscape, method), values[: landscape.dim])
+    if jumps or any(divisor.is_zero for divisor in divisors):
         raise _no_derivative(method, at)
     return plain(slopes.xreplace(point))
 
 
-def multipliers(process: Process | Method, landscape: Landscape | None = None, *, at: Any) -> np.ndarray:
+def multipliers(
+    process: Process | Method, landscape: Landscape | None = None, *, at: Any, period: int = 1
+) -> np.ndarray:
     """Eigenvalues of the Jacobian of the full state map at a point; a fixed point attracts if all are inside |z| = 1.
 
     Computed by forward differentiation in 64 bits, so it works for any process: a method on a landscape, an optax
@@ -81,18 +88,32 @@ def multipliers(process: Process | Method, landscape: Landscape | None = None, *
     Args:
         process: a process, or a method (then give the landscape)
         landscape: what the method descends
-        at: θ, shape (dim,); the rest of the state is that of a start at rest there
+        at: θ, shape (dim,), for a start at rest there; or the full state, its floating-point numbers in order
+        period: number of steps; for a cycle, its period
     Returns:
         complex array, shape (n,), largest modulus first
     Raises:
         ValueError: if the map has no derivative there, or is random
     """
-    slopes = numeric_jacobian(process, landscape, at=at)
-    values = np.linalg.eigvals(slopes).astype(complex)
+    values = np.linalg.eigvals(numeric_jacobian(process, landscape, at=at, period=period)).astype(complex)
     return values[np.lexsort((values.imag, values.real, -np.abs(values)))]
 
 
-def numeric_jacobian(process: Process | Method, landscape: Landscape | None = None, *, at: Any) -> np.ndarray:
+def kind_of(multipliers: np.ndarray, tol: float = 1e-9) -> str:
+    """What the multipliers say: "stable", "saddle", "repelling", "neutral" or "singular"."""
+    modulus = np.abs(multipliers)
+    if np.isnan(modulus).any():
+        return "singular"
+    if (np.abs(modulus - 1) <= tol).any():
+        return "neutral"
+    if (modulus < 1).all():
+        return "stable"
+    return "repelling" if (modulus > 1).all() else "saddle"
+
+
+def numeric_jacobian(
+    process: Process | Method, landscape: Landscape | None = None, *, at: Any, period: int = 1
+) -> np.ndarray:
     """The matrix of :func:`jacobian` as numbers, by `jax.jacfwd` of the state map; arguments as :func:`multipliers`."""
     if isinstance(process, Method):
         if landscape is None:
@@ -101,40 +122,215 @@ def numeric_jacobian(process: Process | Method, landscape: Landscape | None = No
     if process.random:
         raise ValueError("a random map has no single Jacobian: ask for that of the process without noise")
     with jax.enable_x64(True):
-        theta = jnp.asarray(np.asarray(at, dtype=float))
-        if theta.shape != (process.dim,):
-            raise ValueError(f"at must have shape ({process.dim},), got {theta.shape}")
-        moving, fixed = eqx.partition(process.init(theta), eqx.is_inexact_array)
-        flat, unravel = ravel_pytree(moving)
-
-        def state_map(flat):
-            new = process.step(eqx.combine(unravel(flat), fixed))
-            return ravel_pytree(eqx.filter(new, eqx.is_inexact_array))[0]
-
-        slopes = np.asarray(jax.jacfwd(state_map)(flat))
-    method = getattr(process, "method", process)
-    if np.isnan(slopes).any() or (isinstance(process, Iteration) and _jumps_at(method, process.landscape, at)):
-        raise _no_derivative(method, at)
+        state = FlatState(process)
+        values = np.asarray(at, dtype=float)
+        if values.shape not in ((process.dim,), (state.size,)):
+            raise ValueError(f"at must have shape ({process.dim},) or be a state ({state.size},), got {values.shape}")
+        flat = state.at_rest(values) if values.shape == (process.dim,) else jnp.asarray(values)
+        slopes = np.eye(state.size)
+        for _ in range(checks.count("period", period, at_least=1)):
+            slopes = np.asarray(state.slope(flat)) @ slopes
+            flat = state.step(flat)
+    if np.isnan(slopes).any() or (isinstance(process, Iteration) and _jumps_at(process, values[: process.dim])):
+        raise _no_derivative(getattr(process, "method", process), at)
     return slopes
 
 
-def _jumps_at(method: Method, landscape: Landscape, at: Any) -> bool:
-    """Whether a normalised method is asked about a critical point, up to the rounding of its coordinates."""
-    eps = getattr(method, "eps", None)
-    if not isinstance(eps, (int, float)) or eps != 0:
-        return False
+class FlatState:
+    """A process on its full state as one row of numbers: what Jacobians and root searches work on.
+
+    Attributes:
+        size: how many numbers; whole numbers in the state (counters) are kept as they are at the start
+    """
+
+    def __init__(self, process: Process):
+        moving, fixed = eqx.partition(process.init(jnp.zeros(process.dim)), eqx.is_inexact_array)
+        flat, unravel = ravel_pytree(moving)
+        self.size = flat.size
+
+        def flatten(state):
+            return ravel_pytree(eqx.filter(state, eqx.is_inexact_array))[0]
+
+        def step(flat):
+            return flatten(process.step(eqx.combine(unravel(flat), fixed)))
+
+        self.step = jax.jit(step)
+        self.slope = jax.jit(jax.jacfwd(step))
+        self.at_rest = jax.jit(lambda theta: flatten(process.init(jnp.asarray(theta))))
+        self.position = jax.jit(lambda flat: process.position(eqx.combine(unravel(flat), fixed)))
+
+
+def is_critical(landscape: Landscape, theta: Any) -> bool:
+    """Whether ∇L vanishes at θ, shape (dim,), up to the rounding of its coordinates."""
     with jax.enable_x64(True):
-        theta = jnp.asarray([float(x) for x in at])
+        theta = jnp.asarray(np.asarray(theta, dtype=float))
         gradient, hessian = landscape.grad(theta), landscape.hessian(theta)
     reach = (1 + np.abs(theta).max()) * 64 * np.finfo(float).eps
     return bool(np.abs(gradient).max() <= reach * np.abs(hessian).max())
 
 
+def _jumps_at(process: Iteration, theta: Any) -> bool:
+    """Whether a normalised method is asked about a critical point."""
+    eps = getattr(process.method, "eps", None)
+    return isinstance(eps, (int, float)) and eps == 0 and is_critical(process.landscape, theta)
+
+
+# --- one eigen-direction: when does it attract? ---------------------------------------------------------------
+
+
+def conditions(method: Method, curvature: Any) -> sympy.Basic:
+    """The exact inequality under which an eigen-direction of a critical point attracts.
+
+        0 < s < c,   s = η λ (GD),  η λ (1 + ρ λ) (USAM),  η λ (1 + ρ λ / ε) (smoothed SAM)
+                     c = 2 (plain), 2 (1 + μ) (heavy ball), 2 (1 + μ) / (1 + 2 μ) (Nesterov)
+
+    Along an eigenvector the linearised step has the characteristic polynomial p(z) of :func:`jacobian` on a
+    quadratic in one dimension. By the Jury criterion its roots are inside the unit circle if p(1) > 0, p(−1) > 0 and
+    |p(0)| < 1; for 0 ≤ μ < 1 the first two imply the third. Both are linear in s, which gives the form above.
+
+    Args:
+        method: GD, USAM, or SAM with eps > 0; hyperparameters numbers or symbols
+        curvature: λ, the Hessian's eigenvalue in that direction; a number or a symbol
+    Returns:
+        SymPy relation in the symbols given; true or false if there are none
+    Raises:
+        ValueError: for normalised SAM (eps = 0), which has no linearisation there; for a masked method
+        TypeError: if the method does not follow one gradient
+    """
+    step, limit, values = _effective_step(method, curvature)
+    step, limit = step.xreplace(values), limit.xreplace(values)
+    return sympy.And(sympy.Gt(step, 0), sympy.Lt(step, limit))
+
+
+def region(condition: sympy.Basic, grids: Mapping[sympy.Symbol, Any]) -> np.ndarray:
+    """Where a relation of :func:`conditions` holds, as a boolean array.
+
+    Args:
+        condition: a relation, or true or false
+        grids: symbol -> numbers, which broadcast against each other
+    Raises:
+        ValueError: if the condition holds a symbol without numbers
+    """
+    missing = condition.free_symbols - set(grids)
+    if missing:
+        raise ValueError(f"no numbers for {', '.join(sorted(map(str, missing)))}")
+    arrays = np.broadcast_arrays(*(np.asarray(values, dtype=float) for values in grids.values()))
+    holds = sympy.lambdify(list(grids), condition, "numpy")(*arrays)
+    return np.broadcast_to(np.asarray(holds, dtype=bool), arrays[0].shape)
+
+
+class Threshold(NamedTuple):
+    """Values of one hyperparameter at which an eigen-direction changes stability; see :func:`threshold`."""
+
+    at_plus_one: list[sympy.Expr]
+    at_minus_one: list[sympy.Expr]
+
+
+def threshold(method: Method, curvature: Any, parameter: str) -> Threshold:
+    """Where stability along an eigen-direction changes as one hyperparameter varies.
+
+    A multiplier crosses +1 where s = 0 (for USAM on λ < 0: ρ = 1/|λ|), and −1 where s = c, in the notation of
+    :func:`conditions`. Momentum does not enter s = 0: it cannot move that threshold.
+
+    Args:
+        method: as for :func:`conditions`; its own value of `parameter` is ignored
+        curvature: λ, a number or a symbol
+        parameter: "lr", "rho", or "momentum"
+    Returns:
+        Threshold: solutions for a multiplier +1 and for a multiplier −1, those in the parameter's range
+    Raises:
+        ValueError: if the method has no such hyperparameter, and as for :func:`conditions`
+    """
+    step, limit, values = _effective_step(method, curvature)
+    unknown = _HYPERPARAMETERS.get(parameter)
+    if unknown not in values:
+        known = ", ".join(symbol.name for symbol in values if symbol in _HYPERPARAMETERS.values())
+        raise ValueError(f"parameter must be one of {known} for {type(method).__name__}, got {parameter!r}")
+    others = {symbol: value for symbol, value in values.items() if symbol != unknown}
+    upper = 1 if parameter == "momentum" else sympy.oo
+
+    def solutions(equation: sympy.Expr) -> list[sympy.Expr]:
+        found = sympy.solve(equation.xreplace(others), sympy.Dummy() if not equation.has(unknown) else unknown)
+        return [x for x in found if not (x.is_number and not (x.is_real and 0 <= x < upper))]
+
+    return Threshold(solutions(step), solutions(sympy.fraction(sympy.together(step - limit))[0]))
+
+
+def edge_of_stability(method: Method, gradient_norm: Any = None) -> Any:
+    """The curvature at which a step along the top eigenvector just fails to shrink: a multiplier −1.
+
+        GD    λ* = c / η
+        USAM  λ* = (√(1 + 4cρ/η) − 1) / (2ρ)
+        SAM   λ* = ‖g‖ (√(1 + 4cρ/(η‖g‖)) − 1) / (2ρ),   2/η as ρ/‖g‖ → 0
+
+    with c as in :func:`conditions`. On a quadratic SAM's two-cycle sits exactly on this edge, so comparing sharpness
+    with the edge there tests nothing.
+
+    Args:
+        method: GD, SAM or USAM; hyperparameters numbers or symbols
+        gradient_norm: ‖g‖ > 0 at the iterate, needed for SAM
+    Returns:
+        a float, or a SymPy expression if a symbol was given
+    Raises:
+        ValueError: for SAM without a positive gradient norm
+    References:
+        Long and Bartlett, arXiv 2309.12488, for SAM without momentum (re-derived).
+    """
+    if isinstance(method, SAM):
+        if gradient_norm is None:
+            raise ValueError("the edge of normalised SAM depends on the gradient: give gradient_norm")
+        norm = checks.number("gradient_norm", gradient_norm, above=0) + method.eps
+        method = USAM(method.lr, method.rho / norm, method.momentum, nesterov=method.nesterov)
+    curvature = sympy.Dummy("lambda", positive=True)
+    step, limit, values = _effective_step(method, curvature)
+    radius = values.get(_HYPERPARAMETERS["rho"])
+    if radius is not None and radius == 0:
+        return edge_of_stability(GD(method.lr, method.momentum, method.nesterov))
+    edges = sympy.solve((step - limit).xreplace(values), curvature)
+    (edge,) = [root for root in edges if root.is_positive is not False]
+    return float(edge) if edge.is_number else edge
+
+
+_HYPERPARAMETERS = {name: sympy.Dummy(name, positive=True) for name in ("lr", "rho", "momentum", "eps")}
+_CURVATURE = sympy.Dummy("lambda", real=True)
+
+
+def _effective_step(method: Method, curvature: Any) -> tuple[sympy.Expr, sympy.Expr, dict]:
+    """s and c of :func:`conditions` in placeholder symbols, and what to put in their place."""
+    if not isinstance(method, FirstOrder):
+        raise TypeError(f"{type(method).__name__} does not follow one gradient: ask multipliers for its numbers")
+    if getattr(method, "mask", None) is not None:
+        raise ValueError("a masked method has no one-dimensional eigen-directions: ask jacobian for the whole map")
+    if isinstance(method, SAM) and isinstance(method.eps, (int, float)) and method.eps == 0:
+        raise _no_derivative(method, "a critical point")
+    present = [name for name in _HYPERPARAMETERS if hasattr(method, name) and (name != "momentum" or method.inertial)]
+    step, limit = _step_and_limit(type(method), tuple(present), method.nesterov)
+    values = {_HYPERPARAMETERS[name]: _as_symbolic(name, getattr(method, name)) for name in present}
+    return step, limit, values | {_CURVATURE: _as_symbolic("curvature", curvature)}
+
+
+def _as_symbolic(name: str, value: Any) -> sympy.Expr:
+    return sympy.sympify(checks.number(name, value.item() if hasattr(value, "item") else value))
+
+
+@functools.cache
+def _step_and_limit(kind: type[FirstOrder], present: tuple[str, ...], nesterov: bool) -> tuple:
+    """s and c from the method's own step: s from the plain step 1 − s, c from p(−1) = 0 of the step with momentum."""
+    line = saddle((_CURVATURE,))
+    named = {name: _HYPERPARAMETERS[name] for name in present}
+    plain_step = jacobian(kind(**{**named, "momentum": 0.0}), line, at=(0,))[0, 0]
+    s = sympy.Dummy("s", positive=True)
+    moving = jacobian(GD(s, named.get("momentum", 0.0), nesterov), saddle((1,)), at=(0,))
+    (limit,) = sympy.solve((sympy.eye(moving.rows) + moving).det(), s)  # p(−1) = ± det(−1 − J)
+    return sympy.factor(1 - plain_step), sympy.factor(limit)
+
+
 def _no_derivative(method: Any, at: Any) -> ValueError:
+    place = at if isinstance(at, str) else np.asarray(at).tolist()
     return ValueError(
-        f"{type(method).__name__} has no Jacobian at {np.asarray(at).tolist()}: its map jumps there. Normalised SAM "
-        "does so at every critical point: smooth the norm with eps > 0, use USAM, or ask flatdyn.capture where SAM "
-        "is drawn in"
+        f"{type(method).__name__} has no Jacobian at {place}: its map jumps there. Normalised SAM "
+        "does so at every critical point: smooth the norm with eps > 0, use USAM, or ask flatdyn.quadratic for SAM's "
+        "capture set, two-cycles and fixed points"
     )
 
 

@@ -77,7 +77,7 @@ def test_sam_has_no_jacobian_at_critical_points_and_says_what_to_ask(point):
         lambda: fd.stability.multipliers(fd.SAM(0.01, 0.1), L, at=point),
         lambda: fd.stability.multipliers(fd.Iteration(L, fd.SAM(0.01, 0.1, momentum=0.9)), at=point),
     ):
-        with pytest.raises(ValueError, match=r"no Jacobian.*eps > 0, use USAM, or ask flatdyn.capture"):
+        with pytest.raises(ValueError, match=r"no Jacobian.*eps > 0, use USAM, or ask flatdyn.quadratic"):
             ask()
 
 

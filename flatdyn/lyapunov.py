@@ -1,0 +1,96 @@
+"""Lyapunov exponents: how fast neighbouring orbits of a process separate."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from flatdyn import checks, randomness
+from flatdyn.processes import Process
+from flatdyn.statistics import batch_mean
+
+
+class Exponents(NamedTuple):
+    """Lyapunov exponents per step, largest first, with their standard errors; shape (number,) each."""
+
+    values: np.ndarray
+    stderr: np.ndarray
+
+
+def lyapunov_exponents(
+    process: Process,
+    theta0: Any,
+    steps: int,
+    key: jax.Array | None = None,
+    *,
+    transient: int = 1000,
+    number: int | None = None,
+) -> Exponents:
+    """Average growth rates of small displacements along an orbit, by QR factorisation at every step.
+
+        DF(sₖ) Qₖ = Qₖ₊₁ Rₖ,   λᵢ = mean over k of ln |Rᵢᵢ|
+
+    On the full state (velocities included). For a random process, the exponents under its own noise, the same for
+    both neighbours. The errors are those of batch means.
+
+    Args:
+        process: what moves; its map must have a derivative along the orbit
+        theta0: starting point, shape (dim,)
+        steps: number of steps averaged over, at least 20
+        key: a JAX key; needed if the process is random
+        transient: steps left out at the start
+        number: how many exponents; all if not given
+    Returns:
+        Exponents(values, stderr)
+    Raises:
+        ValueError: if the orbit leaves the finite numbers or meets a point without derivative, or arguments do not fit
+    """
+    steps = checks.count("steps", steps, at_least=20)
+    transient = checks.count("transient", transient)
+    seed = None
+    if process.random:
+        if key is None:
+            raise ValueError("this process is random: pass key=jax.random.key(0), or another seed")
+        seed = randomness.seed_words(key)
+    with jax.enable_x64(True):
+        theta = checks.points("theta0", np.asarray(theta0), process.dim)
+        if theta.ndim != 1:
+            raise ValueError(f"theta0 must be one point, shape ({process.dim},), got {theta.shape}")
+        moving, fixed = eqx.partition(process.init(theta), eqx.is_inexact_array)
+        flat, unravel = ravel_pytree(moving)
+        size = flat.size
+        number = size if number is None else checks.count("number", number, at_least=1)
+        if number > size:
+            raise ValueError(f"number must be at most the size of the state, {size}, got {number}")
+
+        def step(flat, i):
+            random_key = randomness.run_key(seed, jnp.uint32(0), i) if process.random else None
+            new = process.step(eqx.combine(unravel(flat), fixed), random_key)
+            return ravel_pytree(eqx.filter(new, eqx.is_inexact_array))[0]
+
+        def both(carry, i):
+            flat, frame = carry
+            moved, stretched = jax.vmap(lambda d: jax.jvp(lambda f: step(f, i), (flat,), (d,)), out_axes=(None, 1))(
+                frame.T
+            )
+            frame, triangle = jnp.linalg.qr(stretched)
+            return (moved, frame), jnp.log(jnp.abs(jnp.diagonal(triangle)))
+
+        @jax.jit
+        def run(flat):
+            frame = jnp.eye(size)[:, :number]
+            carry, _ = jax.lax.scan(both, (flat, frame), jnp.arange(transient))
+            return jax.lax.scan(both, carry, jnp.arange(transient, transient + steps))[1]
+
+        logs = np.asarray(run(flat))
+    if not np.isfinite(logs).all():
+        lost = int(np.argmax(~np.isfinite(logs).all(axis=1)))
+        raise ValueError(f"the orbit has no derivative, or leaves the finite numbers, at step {transient + lost}")
+    pairs = np.array([batch_mean(column) for column in logs.T])
+    order = np.argsort(-pairs[:, 0])
+    return Exponents(pairs[order, 0], pairs[order, 1])

@@ -1,0 +1,157 @@
+"""Stable and unstable manifolds of saddle points of a map of the plane: basin boundaries, and the ways out.
+
+The unstable manifold is grown from a small segment along the unstable eigenvector, between a point and its image: the
+images of that segment lie end to end along the manifold. The stable manifold is the unstable one of the inverse map,
+which is solved for by Newton's method at each step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flatdyn import checks, records
+from flatdyn.ensembles import simulate
+from flatdyn.processes import Map, Process
+from flatdyn.records import Record, Status
+from flatdyn.stability import FlatState
+
+_NEWTON = 8  # iterations for a preimage; from 2θ − F(θ) three or four reach rounding where the map is invertible
+_MOST_STARTS = 1 << 12
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Manifold(Record):
+    """A one-dimensional manifold of a saddle point; see :func:`manifold`.
+
+    Attributes:
+        theta: the curve through the saddle, from the end of one side to the end of the other, shape (points, 2); a row
+            of NaN separates pieces where it leaves the box and returns
+        saddle: the saddle point, shape (2,)
+        multiplier: of the direction, real
+        ends: why each side ends: "box", "steps", or "inverse" (no preimage found), shape (2,)
+    """
+
+    theta: np.ndarray
+    saddle: np.ndarray
+    multiplier: np.ndarray
+    ends: np.ndarray
+
+
+def manifold(
+    process: Process,
+    saddle: Any,
+    kind: str,
+    box: Any = None,
+    *,
+    spacing: float | None = None,
+    offset: float = 1e-6,
+    max_steps: int = 100_000,
+) -> Manifold:
+    """The stable or unstable manifold of a saddle point of a map of the plane, inside a box.
+
+    Args:
+        process: deterministic, with a state of two numbers (no momentum); the map must be invertible along a stable
+            manifold
+        saddle: a fixed point, or its θ, shape (2,)
+        kind: "stable" or "unstable"
+        box: where to draw it; the process's own if not given
+        spacing: largest distance between neighbouring points; 1/400 of the box if not given
+        offset: distance from the saddle at which the linear direction is taken for the manifold; the error is of
+            the order of its square
+        max_steps: steps after which a side ends
+    Returns:
+        Manifold
+    Raises:
+        ValueError: if the state is not two numbers, the point is not a saddle, or there is no box
+    """
+    if kind not in ("stable", "unstable"):
+        raise ValueError(f"kind must be 'stable' or 'unstable', got {kind!r}")
+    theta = np.asarray(getattr(saddle, "theta", saddle), dtype=float)
+    box = process.box if box is None else box
+    if box is None:
+        raise ValueError("a manifold is followed inside a box: give box=((lower, upper), (lower, upper))")
+    box = checks.box(box, 2)
+    with jax.enable_x64(True):
+        state = FlatState(process)
+        if process.random or state.size != 2:
+            raise ValueError(
+                f"manifolds are drawn for deterministic maps with two numbers as state, this has {state.size}"
+            )
+        values, vectors = np.linalg.eig(np.asarray(state.slope(jnp.asarray(theta))))
+        chosen = np.abs(values) < 1 if kind == "stable" else np.abs(values) > 1
+        if np.iscomplex(values).any() or chosen.sum() != 1:
+            raise ValueError(f"{theta.tolist()} is no saddle: its multipliers are {values.tolist()}")
+        multiplier, direction = values[chosen][0].real, vectors[:, chosen][:, 0].real
+        forward = Map(lambda t: process.position(process.step(process.init(t))), dim=2)
+        moving = forward if kind == "unstable" else Map(lambda t: _preimage(forward, t), dim=2)
+        if multiplier < 0:  # sides alternate: follow each with every second step
+            single = moving
+            moving = Map(lambda t: single.function(single.function(t)), dim=2)
+        growth = abs(multiplier) ** (1 if multiplier > 0 else 2)
+        growth = max(growth, 1 / growth)
+        gap = spacing or np.diff(np.array(box), axis=1).max() / 400
+        sides = [_side(moving, theta, s * offset * direction, growth, box, gap, max_steps) for s in (-1, 1)]
+    return Manifold(
+        config={"process": repr(process), "kind": kind},
+        provenance=records.provenance(),
+        theta=np.concatenate([sides[0][0][::-1], theta[None], sides[1][0]]),
+        saddle=theta,
+        multiplier=np.array(multiplier),
+        ends=np.array([sides[0][1], sides[1][1]]),
+    )
+
+
+def _preimage(forward: Map, theta: jax.Array) -> jax.Array:
+    def newton(_, guess):
+        return guess - jnp.linalg.solve(jax.jacfwd(forward.function)(guess), forward.function(guess) - theta)
+
+    found = jax.lax.fori_loop(0, _NEWTON, newton, 2 * theta - forward.function(theta))
+    missed = jnp.abs(forward.function(found) - theta).max() > 1e-9 * (1 + jnp.abs(theta).max())
+    return jnp.where(missed, jnp.nan, found)
+
+
+def _side(moving: Map, saddle, first, growth: float, box: tuple, gap: float, max_steps: int) -> tuple[np.ndarray, str]:
+    """Images of the segment from δ to growth·δ, end to end; points are put in where their images lie too far apart."""
+    low, high = np.array(box).T
+
+    def images(shares, steps):
+        size = 1 << (len(shares) - 1).bit_length()  # a power of 2, so that few sizes are compiled
+        starts = saddle + first * growth ** np.resize(shares, size)[:, None]
+        return simulate(moving, starts, steps, progress=False)
+
+    steps = min(256, max_steps)
+    while True:  # how many images it takes to leave the box
+        run = images(np.zeros(1), steps)
+        path = run.theta[0, : int(run.steps[0]) + 1]
+        outside = ((path < low) | (path > high)).any(axis=1)
+        if outside.any() or run.status[0] == Status.DIVERGED or steps == max_steps:
+            break
+        steps = min(4 * steps, max_steps)
+    why = "box" if outside.any() else "inverse" if run.status[0] == Status.DIVERGED else "steps"
+    steps = int(np.argmax(outside)) if outside.any() else len(path) - 1
+    shares, runs = np.zeros(1), path[None, : steps + 1]
+    while True:
+        curve = np.swapaxes(runs, 0, 1).reshape(-1, 2)  # image after image, along the segment in each
+        wide = np.linalg.norm(np.diff(curve, axis=0), axis=1) > gap
+        within = ((curve >= low) & (curve <= high)).all(axis=1)
+        # a gap between place j of one image and the next is closed by a point between shares j and j + 1
+        places = np.unique(np.flatnonzero(wide & within[:-1]) % len(shares))
+        if len(places) == 0 or len(shares) >= _MOST_STARTS:
+            return _pieces(curve, wide, within), why
+        between = (shares[places] + np.append(shares, 1.0)[places + 1]) / 2
+        fresh = images(between, steps).theta[: len(between)]
+        order = np.argsort(np.append(shares, between))
+        shares, runs = np.append(shares, between)[order], np.concatenate([runs, fresh])[order]
+
+
+def _pieces(curve: np.ndarray, wide: np.ndarray, within: np.ndarray) -> np.ndarray:
+    """The curve inside the box, up to the first point outside; a row of NaN wherever points are not neighbours."""
+    beside = np.pad(within, 1)
+    kept = np.flatnonzero(within | beside[:-2] | beside[2:])
+    apart = (np.diff(kept) > 1) | wide[kept[:-1]] | ~(within[kept[:-1]] | within[kept[1:]])
+    return np.insert(curve[kept], np.flatnonzero(apart) + 1, np.nan, axis=0)
