@@ -161,7 +161,9 @@ def test_a_notebook_reads_as_it_should(path):
         lines = source(cell).splitlines()
         assert lines, "an empty cell"
         assert len(lines) <= 20
-        assert not re.search(r"^\s*[%!]|;\s*$|^\s*(class|def|for .*range\() ", source(cell), re.M)
+        assert not re.search(r"^\s*[%!]|;\s*$|^\s*class ", source(cell), re.M)
+        for definition in re.findall(r"^def .*\n(?:[ \t].*\n|\n(?=[ \t]))*", source(cell) + "\n", re.M):
+            assert len(definition.splitlines()) <= 5, "a function of more than five lines belongs into the library"
     for figure in re.findall(r"save_figure\(\w+, (.*?)[,)]", "\n".join(map(source, code))):
         assert figure.startswith(("NAME", 'f"{NAME}_')), "a figure bears its notebook's name"
     if "NAME =" in source(code[1]):

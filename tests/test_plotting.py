@@ -90,3 +90,15 @@ def test_the_style_makes_vector_files_reproducible():
     with plt.style.context("flatdyn.paper"):
         assert plt.rcParams["pdf.fonttype"] == 42
         assert plt.rcParams["svg.hashsalt"] == "flatdyn"
+
+
+def test_a_branch_is_solid_where_it_attracts(ax):
+    def usam(rho):
+        return fd.Iteration(fd.landscapes.factorization(), fd.USAM(0.05, rho))
+
+    branch = fd.fixedpoints.continue_in(usam, "rho", (0.5, 2.0), (0.0, 0.0))
+    lines = plotting.draw_branch(ax, branch, label="origin")
+    assert [line.get_linestyle() for line in lines] == ["--", "-"]
+    assert lines[0].get_xdata()[-1] == lines[1].get_xdata()[0]
+    assert ax.lines[-1].get_marker() == "P"
+    assert ax.get_xlabel() == "rho"
