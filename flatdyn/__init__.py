@@ -21,8 +21,15 @@ from flatdyn.processes import probe as probe
 from flatdyn.ensembles import simulate as simulate
 
 # ask
+from flatdyn.attractors import Attractor as Attractor
+from flatdyn.attractors import Region as Region
+from flatdyn.basins import basin_fractions as basin_fractions
+from flatdyn.basins import basin_stability as basin_stability
+from flatdyn.basins import map_basins as map_basins
+from flatdyn import boundaries as boundaries
 from flatdyn import fixedpoints as fixedpoints
 from flatdyn import quadratic as quadratic
+from flatdyn.fractions import fractions_in as fractions_in
 from flatdyn.lyapunov import lyapunov_exponents as lyapunov_exponents
 from flatdyn.manifolds import manifold as manifold
 from flatdyn import stability as stability

@@ -77,7 +77,7 @@ def simulate(
     if not bound > 0:
         raise ValueError(f"bound must be > 0, got {bound}")
     config = {"process": repr(process), "steps": str(steps), "bound": f"{bound:g}", "tol": f"{tol:g}"}
-    process, seed = prepared(process, starts.dtype), _seed(process, key)
+    process, seed = prepared(process, starts.dtype), seed_of(process, key)
     bound, tol = jnp.asarray(bound, starts.dtype), jnp.asarray(tol, starts.dtype)
 
     theta = np.empty((runs, kept, dim), starts.dtype)
@@ -209,20 +209,25 @@ def start(process: Process, starts: jax.Array, part: Chunk) -> tuple[jax.Array, 
     return place(numbers), Carry(states, place(alive), place(taken))
 
 
+def seed_of(process: Process, key: jax.Array | None) -> jax.Array | None:
+    """The mixed words of a key, or None for a process that draws nothing.
+
+    Raises:
+        ValueError: if the process is random and there is no key
+    """
+    if not process.random:
+        return None
+    if key is None:
+        raise ValueError("this process is random: pass key=jax.random.key(0), or another seed")
+    return randomness.seed_words(key)
+
+
 @eqx.filter_jit
 def _init(process: Process, theta: jax.Array) -> Any:
     return jax.vmap(process.init)(theta)
 
 
 # --- the parts of simulate ------------------------------------------------------------------------------------
-
-
-def _seed(process: Process, key: jax.Array | None) -> jax.Array | None:
-    if not process.random:
-        return None
-    if key is None:
-        raise ValueError("this process is random: pass key=jax.random.key(0), or another seed")
-    return randomness.seed_words(key)
 
 
 def _check_memory(wanted: int) -> None:

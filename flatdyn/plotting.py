@@ -18,7 +18,10 @@ from matplotlib.patches import Patch
 
 from flatdyn import checks
 from flatdyn.continuation import Branch
+from flatdyn.fractions import FractionCurve
+from flatdyn.labels import Basins, Labels
 from flatdyn.landscapes import CriticalPoint, Landscape
+from flatdyn.manifolds import Manifold
 from flatdyn.processes import Process
 from flatdyn.records import Ensemble, Status
 
@@ -31,6 +34,15 @@ METHOD_COLORS = {
     "USAM": "#CC79A7",
 }
 DIVERGED_COLOR, UNDECIDED_COLOR = "#999999", "#F0E442"
+
+# Light enough for black lines on top (Tol's light scheme); what holds runs at a saddle stands out.
+_BASIN_PALETTES = {
+    "minimum": ["#77AADD", "#44BB99", "#99DDFF", "#BBCC33"],
+    "saddle": ["#EE8866", "#FFAABB", "#D9694A", "#E3A6C4"],
+    "maximum": ["#AA4499"],
+    "region": ["#AAAA00", "#EEDD88", "#C9B79C"],
+    "other": ["#88AAEE", "#66C2A5", "#B3A2C8", "#EEDD88"],
+}
 
 _BIFURCATION_MARKERS = {"fold": "o", "transcritical": "X", "pitchfork": "P", "flip": "^", "neimark-sacker": "s"}
 _KIND_MARKERS = {"minimum": "o", "saddle": "X", "maximum": "^", "degenerate": "D"}
@@ -156,6 +168,110 @@ def draw_labels(
         present = [i for i in range(len(names)) if (labels == i).any()]
         ax.legend(handles=[Patch(color=colors[i], label=names[i]) for i in present], loc="upper right", frameon=True)
     return image
+
+
+def basin_colors(*results: Labels | FractionCurve) -> dict[str, Any]:
+    """A colour for every name in some results: cool for minima and other attractors, warm for saddles and maxima.
+
+    Pass it to several `draw_basins` and `draw_fractions` so that a colour means the same in all of them.
+    """
+    kinds: dict[str, str] = {}
+    for result in results:
+        if isinstance(result, Labels):
+            kinds |= dict.fromkeys(map(str, result.names), "region")
+            kinds |= {attractor.name: attractor.kind for attractor in result.attractors}
+        else:
+            last = [next((k for k in column[::-1] if k), "region") for column in result.kinds.T]
+            kinds |= dict(zip(map(str, result.names), map(str, last), strict=True))
+    colors = {"diverged": DIVERGED_COLOR, "undecided": UNDECIDED_COLOR}
+    palettes = {kind: iter(palette * 9) for kind, palette in _BASIN_PALETTES.items()}
+    for name, kind in kinds.items():
+        colors.setdefault(name, None if name in colors else next(palettes[kind if kind in palettes else "other"]))
+    return colors
+
+
+def draw_basins(
+    ax: Axes,
+    basins: Basins,
+    *,
+    colors: dict[str, Any] | None = None,
+    shade: bool = True,
+    attractors: bool = True,
+    legend: bool = True,
+):
+    """Basins on a plane grid: a colour per attractor, darker where it takes more steps to get there.
+
+    Args:
+        ax: where to draw
+        basins: labels on a grid of two axes
+        colors: name -> colour, as :func:`basin_colors` gives, which is used if not given
+        shade: darken by the logarithm of the steps
+        attractors: mark their positions, as far as they lie in the plane that is drawn
+        legend: name what occurs, undecided and diverged points with their number
+    Raises:
+        ValueError: if the grid has another number of axes than two
+    """
+    if basins.labels.ndim != 2:
+        raise ValueError(f"only a grid over two axes can be drawn, this has {basins.labels.ndim}")
+    colors = basin_colors(basins) if colors is None else colors
+    order = [*map(str, basins.names), "diverged", "undecided"]  # labels −2 and −1 count from the end
+    table = np.array([to_rgb(colors[name]) for name in order])
+    pixels = table[basins.labels]
+    if shade and (basins.labels >= 0).any():
+        time = np.log1p(basins.steps)
+        low, high = np.percentile(time[basins.labels >= 0], [1, 99])
+        share = np.clip((time - low) / max(high - low, 1e-9), 0, 1)
+        pixels = np.where((basins.labels >= 0)[..., None], pixels * (1 - 0.45 * share[..., None]), pixels)
+    (left, right), (low, high) = basins.box
+    half = [np.ptp(side) / (n - 1) / 2 for side, n in zip(basins.box, reversed(basins.labels.shape), strict=True)]
+    extent = (left - half[0], right + half[0], low - half[1], high + half[1])
+    image = ax.imshow(pixels, extent=extent, aspect="auto", interpolation="nearest")
+    if attractors:
+        for attractor in basins.attractors:
+            if (basins.labels == order.index(attractor.name)).any() and len(attractor.theta) == 2:
+                marker = _KIND_MARKERS.get(attractor.kind, "o")
+                ax.plot(*attractor.theta, marker, color="white", mec="black", mew=0.7, ms=5, zorder=4)
+    ax.set(xlim=extent[:2], ylim=extent[2:])
+    if legend:
+        counts = {name: count for name, count in basins.counts().items() if count}
+        label = {
+            name: f"{count} {name}" if name in ("diverged", "undecided") else name for name, count in counts.items()
+        }
+        ax.legend(handles=[Patch(color=colors[name], label=label[name]) for name in counts], frameon=True)
+    return image
+
+
+def draw_fractions(ax: Axes, curve: FractionCurve, *, colors: dict[str, Any] | None = None, legend: bool = True):
+    """Basin fractions against a parameter as areas that add up to one; names with no share are left out.
+
+    Args:
+        ax: where to draw
+        curve: from `fractions_in`
+        colors: name -> colour, as :func:`basin_colors` gives, which is used if not given
+        legend: name the areas
+    """
+    colors = basin_colors(curve) if colors is None else colors
+    shown = [(str(name), column) for name, column in zip(curve.names, curve.fractions.T, strict=True) if column.any()]
+    areas = ax.stackplot(
+        curve.parameter,
+        [column for _, column in shown],
+        labels=[name for name, _ in shown],
+        colors=[colors[name] for name, _ in shown],
+        lw=0.3,
+        ec="white",
+    )
+    ax.set(xlim=(curve.parameter.min(), curve.parameter.max()), ylim=(0, 1))
+    ax.set(xlabel=curve.config["parameter"], ylabel="share of the box")
+    if legend:
+        ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return areas
+
+
+def draw_manifold(ax: Axes, manifold: Manifold, *, color: Any = "black", **line: Any):
+    """A stable or unstable manifold in the plane, and its saddle as a cross."""
+    drawn = ax.plot(*manifold.theta.T, color=color, **({"lw": 0.9} | line))
+    ax.plot(*manifold.saddle, "X", color=color, mec="white", mew=0.5, ms=5, zorder=4)
+    return drawn
 
 
 def draw_branch(

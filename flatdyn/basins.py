@@ -1,0 +1,351 @@
+"""Where does it end? Labels of starting points by the attractor that their runs reach.
+
+    B = map_basins(process, box, 400)                      every point of a grid, attractors discovered from the runs
+    B = map_basins(process, box, 400, attractors=points)   … by attractors that you name
+    S = basin_fractions(process, box, 10_000, key)         random starts instead of a grid, in any dimension
+    B.fractions(), B.errors()                              name -> share of the starts, and its binomial error
+
+What can be asked of the result, entropies and dimensions of boundaries, is in :mod:`flatdyn.boundaries`; fractions as
+a parameter varies in :mod:`flatdyn.fractions`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flatdyn import arrivals, checks, randomness, records
+from flatdyn.arrivals import Arrivals, Rules
+from flatdyn.attractors import Attractor, Region, discover, gap, given, padded, targets
+from flatdyn.labels import DIVERGED, Basins, Sample
+from flatdyn.processes import Process
+from flatdyn.records import Status
+
+_SCOUTS = 1024  # runs from which attractors are discovered
+_SEARCHES = 3  # times that undecided runs are searched for more
+
+
+def map_basins(
+    process: Process,
+    box: Any = None,
+    resolution: int | Sequence[int] = 201,
+    attractors: Any = None,
+    *,
+    axes: Sequence[int] | None = None,
+    at: Any = None,
+    max_steps: int = 20_000,
+    radius: float | None = None,
+    tol: float | None = None,
+    stay: int | None = None,
+    check_every: int = 10,
+    bound: float = 1e6,
+    key: jax.Array | None = None,
+    chunk: int | None = None,
+    progress: bool | None = None,
+    store: str | Path | None = None,
+) -> Basins:
+    """Which attractor is reached from each point of a grid, at rest.
+
+    A run ends at the first of these, tested every `check_every` steps:
+
+    * DIVERGED: a coordinate has left `bound`, or a number of the state is not finite (tested at every step);
+    * CONVERGED: it has been near an attractor for `stay` steps and is inside its trap, a ball that test runs do not
+      leave (:func:`flatdyn.attractors.targets`); or it has entered an absorbing region;
+    * it no longer moves, or has taken `max_steps`: then CONVERGED if within `radius` of an attractor or in a region,
+      else UNDECIDED.
+
+    So a saddle holds what is captured by it and what has not left it after `max_steps`: on a grid through its stable
+    manifold, or with a small step, take more of them.
+
+    Args:
+        process: what moves; if random, run number r draws with (key, r)
+        box: range of each axis, ((lower, upper), ...); the process's own if not given
+        resolution: points on each axis, or one number for all; both ends are points
+        attractors: positions, CriticalPoint, FixedPoint, Attractor or Region objects, or a dict name -> position or
+            function θ -> bool; discovered from the runs if not given
+        axes: which coordinates vary, for a slice through a space of more dimensions; all if not given
+        at: values of the other coordinates, shape (dim,)
+        max_steps: after which a run stops; rounded up to a multiple of `check_every`
+        radius: what is near an attractor; if not given, a quarter of the smallest distance between two of them, and at
+            most 1/20 of the box's diagonal. Larger calls runs in transit arrived, smaller leaves oscillating ones
+            undecided. Attractors are told apart if further than a tenth of 1/20 of the diagonal
+        tol: a run no longer moves if no number of its state changes by more than tol (1 + |it|) in a step; rounding
+            unit if not given. Larger stops slow runs early, as undecided
+        stay: steps near an attractor before the trap counts; 0 if not given, 100 for a process with memory, whose
+            velocity can carry it through
+        check_every: steps between tests; `steps` are multiples of it
+        bound: largest |coordinate|
+        key: a JAX key, if the process is random
+        chunk: runs that advance together on a device; no result depends on it
+        progress: show a bar; if not given, after two seconds
+        store: a file that keeps finished points; the same call goes on from there after an interruption
+    Returns:
+        Basins
+    Raises:
+        ValueError: if box, resolution, axes, at, an attractor or a rule does not fit, or `store` holds another call
+    """
+    axes, at = _slice(process, axes, at)
+    box = process.box if box is None and len(axes) == process.dim else box
+    if box is None:
+        raise ValueError("basins are mapped over a box: give box=((lower, upper), ...), one pair per axis")
+    box = checks.box(box, len(axes))
+    counts = (resolution,) * len(axes) if np.ndim(resolution) == 0 else tuple(resolution)
+    if len(counts) != len(axes):
+        raise ValueError(f"resolution must be one number or {len(axes)}, one per axis, got {resolution}")
+    counts = [checks.count("resolution", count, at_least=2) for count in counts]
+    starts = _grid(box, counts, axes, at)
+    shape = tuple(reversed(counts))
+    rules = _rules(process, max_steps, check_every, stay, bound, tol)
+    found = _labelled(process, starts, box, attractors, rules, radius, key, chunk, progress, store)
+    found |= {
+        name: found[name].reshape(*shape, *found[name].shape[1:]) for name in ("labels", "steps", "status", "final")
+    }
+    return Basins(box=np.array(box), axes=np.array(axes), at=at, **found)
+
+
+def basin_fractions(
+    process: Process,
+    sampler: Any,
+    runs: int,
+    key: jax.Array,
+    attractors: Any = None,
+    *,
+    max_steps: int = 20_000,
+    radius: float | None = None,
+    tol: float | None = None,
+    stay: int | None = None,
+    check_every: int = 10,
+    bound: float = 1e6,
+    chunk: int | None = None,
+    progress: bool | None = None,
+    store: str | Path | None = None,
+) -> Sample:
+    """Which share of random starts reaches each attractor, with its standard error: basins in any dimension.
+
+    Args:
+        process: what moves
+        sampler: a box, for uniform starts, or a function (key, runs) -> starts of shape (runs, dim)
+        runs: number of starts
+        key: a JAX key, for the starts and for a process that is random
+        attractors, max_steps, …: as for :func:`map_basins`; the default radius is taken from the box the starts fill
+    Returns:
+        Sample
+    Raises:
+        ValueError: as for :func:`map_basins`, or if the sampler returns another shape
+    """
+    runs = checks.count("runs", runs, at_least=1)
+    starting, moving = jax.random.split(key)
+    if callable(sampler):
+        starts = checks.points("what the sampler returns", sampler(starting, runs), process.dim)
+        if starts.shape != (runs, process.dim):
+            raise ValueError(f"the sampler must return shape ({runs}, {process.dim}), got {starts.shape}")
+    else:
+        low, high = jnp.array(checks.box(sampler, process.dim)).T
+        starts = jax.random.uniform(starting, (runs, process.dim), minval=low, maxval=high)
+    starts = np.asarray(starts)
+    filled = np.stack([starts.min(axis=0), starts.max(axis=0)], axis=1) if callable(sampler) else np.array(sampler)
+    rules = _rules(process, max_steps, check_every, stay, bound, tol)
+    found = _labelled(process, starts, filled, attractors, rules, radius, moving, chunk, progress, store)
+    return Sample(starts=starts, **found)
+
+
+def basin_stability(
+    process: Process, attractor: Any, sampler: Any, runs: int, key: jax.Array, **rules: Any
+) -> tuple[float, float]:
+    """Probability that a run from a random start ends at one attractor (Menck et al., Nature Physics 9, 89 (2013)).
+
+        S = P(run from θ₀ ends at the attractor),   θ₀ from `sampler`,   s.e. = √(S (1 − S)/runs)
+
+    Args:
+        process, sampler, runs, key: as for :func:`basin_fractions`
+        attractor: a position, CriticalPoint, FixedPoint, Attractor or Region
+        rules: named rules of :func:`map_basins`: `max_steps`, `radius`, …
+    Returns:
+        S and its standard error
+    """
+    sample = basin_fractions(process, sampler, runs, key, [attractor], **rules)
+    name = str(sample.names[0])
+    return sample.fractions()[name], sample.errors()[name]
+
+
+# --- the parts ------------------------------------------------------------------------------------------------
+
+
+def _slice(process: Process, axes: Sequence[int] | None, at: Any) -> tuple[tuple[int, ...], np.ndarray]:
+    if axes is None:
+        if process.dim > 3:
+            raise ValueError(
+                f"a grid over {process.dim} coordinates has too many points: map a slice with axes=(0, 1) and at=θ, "
+                "or use basin_fractions"
+            )
+        return tuple(range(process.dim)), np.zeros(process.dim)
+    axes = tuple(checks.count("axes", axis) for axis in axes)
+    if len(set(axes)) != len(axes) or not axes or max(axes) >= process.dim:
+        raise ValueError(f"axes must be different coordinates out of 0 … {process.dim - 1}, got {axes}")
+    if at is None:
+        raise ValueError(f"a slice needs the values of the other coordinates: give at=θ, shape ({process.dim},)")
+    at = np.asarray(checks.points("at", np.asarray(at, dtype=float), process.dim))
+    if at.ndim != 1:
+        raise ValueError(f"at must have shape ({process.dim},), got {at.shape}")
+    return axes, at
+
+
+def _grid(box: Any, counts: list[int], axes: tuple[int, ...], at: np.ndarray) -> np.ndarray:
+    """Points of the grid, the first axis fastest, shape (points, dim)."""
+    kind = jnp.zeros(0).dtype
+    mesh = np.meshgrid(*[np.linspace(*side, n) for side, n in zip(box, counts, strict=True)][::-1], indexing="ij")
+    starts = np.tile(at.astype(kind), (mesh[0].size, 1))
+    for axis, values in zip(axes, reversed(mesh), strict=True):
+        starts[:, axis] = values.ravel()
+    return starts
+
+
+def _rules(process: Process, max_steps: int, check_every: int, stay: int | None, bound: float, tol: float | None):
+    check_every = checks.count("check_every", check_every, at_least=1)
+    max_steps = checks.count("max_steps", max_steps, at_least=1)
+    if not bound > 0:
+        raise ValueError(f"bound must be > 0, got {bound}")
+    if stay is None:
+        state = jax.eval_shape(process.init, jax.ShapeDtypeStruct((process.dim,), jnp.zeros(0).dtype))
+        numbers = sum(leaf.size for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.inexact))
+        stay = 100 if numbers > process.dim else 0
+    tol = float(jnp.finfo(jnp.zeros(0).dtype).eps) if tol is None else checks.number("tol", tol, at_least=0)
+    rounded = -(-max_steps // check_every) * check_every
+    return Rules(rounded, check_every, checks.count("stay", stay), float(bound), tol)
+
+
+def _labelled(process, starts, box, attractors, rules: Rules, radius, key, chunk, progress, store) -> dict[str, Any]:
+    """The fields that grids and samples share."""
+    diagonal = float(np.linalg.norm(np.diff(np.asarray(box, dtype=float), axis=1)))
+    if radius is not None:
+        checks.number("radius", radius, above=0)
+    search = _Search(process, starts, rules, radius, diagonal, key, chunk, progress)
+    if attractors is not None:
+        points, regions = given(attractors, process.dim)
+        result = search.run(points, regions, store)
+    else:
+        everyone = np.arange(len(starts))
+        points, regions = search.discover(everyone, []), []
+        result = search.run(points, regions, store)
+        for stage in range(2, 2 + _SEARCHES):  # what no scout has reached, undecided runs may have
+            left = everyone[result.status == Status.UNDECIDED]
+            more = search.discover(left, points) if len(left) else []
+            if not more:
+                break
+            points = points + more
+            for kept, new in zip(result, search.run(points, regions, _stage(store, stage), left), strict=True):
+                kept[left] = new
+    label = _region_labels(result, regions, len(points))
+    status = np.where((label >= 0) & (result.status == Status.UNDECIDED), Status.CONVERGED, result.status)
+    labels = np.where(result.status == Status.DIVERGED, DIVERGED, label).astype(np.int16)
+    return {
+        "config": search.config(points, regions),
+        "provenance": records.provenance(),
+        "labels": labels,
+        "steps": result.steps,
+        "status": status.astype(np.int8),
+        "final": result.final,
+        "names": np.array([thing.name for thing in (*points, *regions)], dtype=str),
+        "kinds": np.array([attractor.kind for attractor in points], dtype=str),
+        "periods": np.array([attractor.period for attractor in points], dtype=int),
+        "theta": np.array([attractor.theta for attractor in points]).reshape(-1, process.dim),
+        "points": padded(points, process.dim),
+        "spread": np.array([attractor.spread for attractor in points]),
+    }
+
+
+@dataclass
+class _Search:
+    """One call's process, starts and rules."""
+
+    process: Process
+    starts: np.ndarray
+    rules: Rules
+    radius: float | None
+    diagonal: float
+    key: Any
+    chunk: int | None
+    progress: bool | None
+
+    @property
+    def grain(self) -> float:
+        """Positions closer than this are one attractor's."""
+        return self.diagonal / 200
+
+    def near(self, points: list[Attractor]) -> float:
+        return self.radius or min(gap(points) / 4, self.diagonal / 20)
+
+    def config(self, points: list[Attractor], regions: list[Region]) -> dict[str, str]:
+        rules = {name: f"{value:g}" for name, value in self.rules._asdict().items()}
+        return {"process": repr(self.process), "radius": f"{self.near(points):g}"} | rules
+
+    def discover(self, runs: np.ndarray, known: list[Attractor]) -> list[Attractor]:
+        """Attractors of some of the runs that are not near a known one, under names of their own."""
+        scouts = runs[np.unique(np.linspace(0, len(runs) - 1, _SCOUTS).round().astype(int))]
+        if len(runs) > _SCOUTS:  # a regular choice of a grid's rows would see the same columns only
+            scouts = np.sort(np.random.default_rng(0).choice(runs, _SCOUTS, replace=False))
+        found = discover(
+            self.process,
+            self.starts[scouts],
+            max_steps=self.rules.max_steps,
+            grain=self.grain,
+            bound=self.rules.bound,
+            key=self.key,
+        )
+        kept, names = [], [attractor.name for attractor in known]
+        for attractor in found:
+            if any(gap([attractor, other]) < self.grain for other in known):
+                continue
+            name = attractor.name
+            while name in names:
+                name += "'"
+            names.append(name)
+            kept.append(dataclasses.replace(attractor, name=name))
+        return kept
+
+    def run(
+        self, points: list[Attractor], regions: list[Region], store: Any, runs: np.ndarray | None = None
+    ) -> Arrivals:
+        """What becomes of the starts, or of some of them."""
+        rules, radius = self.rules, self.near(points)
+        limits = {"max_steps": rules.max_steps, "bound": rules.bound, "dtype": self.starts.dtype, "key": self.key}
+        aims = targets(self.process, points, regions, radius, **limits)
+        runs = np.arange(len(self.starts)) if runs is None else runs
+        contents = [self.starts, runs, aims.points, aims.radius, aims.trap]
+        contents += [] if self.key is None else [randomness.seed_words(self.key)]
+        config = self.config(points, regions) | {"contents": _fingerprint(contents)}
+        options = {"key": self.key, "chunk": self.chunk, "progress": self.progress}
+        return arrivals.decide(
+            self.process, self.starts[runs], aims, rules, numbers=runs, store=store, config=config, **options
+        )
+
+
+def _stage(store: Any, number: int) -> Path | None:
+    """The file of a later pass."""
+    return None if store is None else Path(store).with_suffix(f".{number}.npz")
+
+
+def _fingerprint(arrays: list) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _region_labels(result: Arrivals, regions: list[Region], number: int) -> np.ndarray:
+    """Labels with the undecided runs given to the first region in which they ended."""
+    label, open_ = result.label.copy(), result.status == Status.UNDECIDED
+    for i, region in enumerate(regions):
+        if open_.any():
+            inside = np.asarray(jax.vmap(region.inside)(jnp.asarray(result.final)), dtype=bool)
+            label[open_ & inside] = number + i
+            open_ &= ~inside
+    return label
