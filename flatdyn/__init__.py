@@ -1,6 +1,7 @@
 """Where does an optimiser end up, how long does it stay at a saddle, and how sharp is it there?
 
-Describe (landscapes, noise, methods), run (processes, simulate), ask (stability, quadratic), show (records, plotting).
+Describe (landscapes, noise, methods), run (processes, simulate), ask (stability, fixed points, basins), show
+(records, plotting).
 """
 
 # describe

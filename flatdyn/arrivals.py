@@ -29,7 +29,7 @@ from flatdyn.ensembles import Carry
 from flatdyn.processes import Process
 from flatdyn.records import Status
 
-_LANES = 1 << 13  # on a CPU: their states stay in a core's cache
+_LANES = 1 << 15  # on a CPU: enough to drown the bookkeeping between rounds, few enough for the cache
 _FEWEST_LANES = 1 << 8
 _SHRINKING = 8  # lanes become fewer by this factor at the end: often would compile a program each time
 _MOST_CHECKS = 1 << 12
@@ -44,6 +44,7 @@ class Targets(eqx.Module):
         points: samples of each attractor, shape (attractors, samples, dim); NaN where there are fewer
         radius: distance from a sample that counts as near, shape (attractors,)
         trap: distance within which a run is there to stay, shape (attractors,); 0 if there is none
+        number: of attractors; rows beyond it are empty
         regions: tests θ (dim,) -> bool of the regions
         absorbing: whether being in the region once is enough; else it counts at the end
     """
@@ -51,6 +52,7 @@ class Targets(eqx.Module):
     points: jax.Array
     radius: jax.Array
     trap: jax.Array
+    number: jax.Array
     regions: tuple[Callable, ...] = ()
     absorbing: tuple[bool, ...] = eqx.field(static=True, default=())
 
@@ -234,7 +236,7 @@ def _places() -> list[jax.Device]:
 
 def _lanes(runs: int, workers: int, chunk: int | None, platform: str) -> int:
     """Lanes of a worker: a power of 2 that fits the cache, and no more than there is work for."""
-    wanted = (_LANES if platform == "cpu" else _LANES << 7) if chunk is None else chunk
+    wanted = (_LANES if platform == "cpu" else _LANES << 5) if chunk is None else chunk
     enough = -(-runs // workers)
     return max(_FEWEST_LANES, 1 << (max(min(wanted, enough), 1) - 1).bit_length())
 
@@ -312,13 +314,13 @@ def _judged(process: Process, lane: _Lanes, before: Carry, after: Carry, targets
     """One lane after a check: what it is near, since when, and whether it has ended."""
     theta = process.position(after.state)
     near, trapped = _nearest(theta, targets)
-    since = jnp.where(near == lane.near, lane.since, after.taken)
-    trapped = trapped & (after.taken - since >= rules.stay)
+    entered = jnp.bool_(False)
     for i, (inside, absorbing) in enumerate(zip(targets.regions, targets.absorbing, strict=True)):
         if absorbing:
             caught = (near < 0) & inside(theta)
-            near = jnp.where(caught, len(targets.radius) + i, near)
-            trapped = trapped | caught
+            near, entered = jnp.where(caught, targets.number + i, near), entered | caught
+    since = jnp.where(near == lane.near, lane.since, after.taken)
+    trapped = (trapped & (after.taken - since >= rules.stay)) | entered
     still = _unmoved(before.state, after.state, rules.tol) & (not process.random)
     done = trapped | still | (after.taken >= rules.max_steps)
     going = lane.carry.alive

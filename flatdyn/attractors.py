@@ -4,8 +4,8 @@ A discovered attractor is a set of positions that runs keep returning to: one po
 or chaotic, such as the one in which SAM is held at a saddle. It is found as follows.
 
 1. Runs from many starts are sampled over the third and the last quarter of `max_steps`.
-2. A run has *settled* if every position of its last quarter lies within `grain` of one of its third quarter: so a run
-   that still drifts down a valley has not, and a band has.
+2. A run has *settled* if every position of its last quarter lies near one of its third quarter: within `grain`, or a
+   few times the distance between neighbours there. So a run that still drifts down a valley has not, a band has.
 3. Positions of settled runs that lie within `grain` of each other, or that one run visits, belong together.
 """
 
@@ -34,7 +34,7 @@ _SAMPLES = 128  # of each quarter of a run
 _CONSECUTIVE = 64  # positions at the end of a run in which a period is looked for
 _KEPT = 16  # positions that stand for a band
 _ROWS = 4
-_SHRINKING = 0.5 ** np.arange(6)  # of the radius, tried as traps
+_SHRINKING = 1 / 3.0 ** np.arange(4)  # shares of the radius that are tried as traps
 
 
 @dataclass(frozen=True)
@@ -125,10 +125,15 @@ def _place(theta: np.ndarray) -> str:
 def discover(
     process: Process, starts: np.ndarray, *, max_steps: int, grain: float, bound: float, key: jax.Array | None = None
 ) -> list[Attractor]:
-    """Attractors in which runs from `starts`, shape (runs, dim), have settled after `max_steps`, most visited first."""
+    """Attractors in which runs from `starts`, shape (runs, dim), have settled after `max_steps`, most visited first.
+
+    Runs that creep by less than `grain` in a quarter of `max_steps`, on a floor that is almost flat, seem to have
+    settled where they are: many attractors in a row are a sign of it, and more steps, or naming them, the remedy.
+    """
     tails, ends, alive = _tails(process, starts, max_steps, bound, key)
     settled = alive & _settled(tails, grain)
-    tails, ends = tails[settled, _SAMPLES:], ends[settled]
+    ends = ends[settled]
+    tails = np.append(tails[settled, _SAMPLES:], ends, axis=1)  # in a row they show every phase of a short cycle
     found = []
     for runs in _clusters(tails, grain):
         period = _period(ends[runs[0]], grain)
@@ -175,8 +180,13 @@ def _sampled(process, seed, starts, plan, bound):
 
 
 def _settled(tails: np.ndarray, grain: float) -> np.ndarray:
-    """Whether each run's last quarter stays within `grain` of its third."""
-    return np.array([KDTree(tail[:_SAMPLES]).query(tail[_SAMPLES:])[0].max() <= grain for tail in tails], dtype=bool)
+    """Whether each run's last quarter stays near its third."""
+
+    def one(third, last):
+        tree = KDTree(third)
+        return tree.query(last)[0].max() <= max(grain, 3 * tree.query(third, k=2)[0][:, 1].max())
+
+    return np.array([one(tail[:_SAMPLES], tail[_SAMPLES:]) for tail in tails], dtype=bool)
 
 
 def _clusters(tails: np.ndarray, grain: float) -> list[np.ndarray]:
@@ -226,7 +236,7 @@ def _named(process: Process, points: np.ndarray, period: int, spread: float, gra
     landscape = getattr(process, "landscape", None)
     critical = None if landscape is None else _critical_near(landscape, centre, 2 * width)
     if critical is not None:
-        centre, kind = critical
+        centre, kind = np.where(np.abs(critical[0]) < 1e-9 * grain, 0.0, critical[0]), critical[1]
     else:
         kind = {0: "band", 1: "point"}.get(period, "cycle")
     return Attractor(f"{kind} ({_place(centre)})", centre, kind, period, points, spread)
@@ -263,13 +273,13 @@ def targets(
 ) -> Targets:
     """What :func:`flatdyn.arrivals.decide` holds positions against, traps included.
 
-    A ball around an attractor is a trap if 32 runs per dimension from its surface, and from that of every smaller ball
-    tried, never leave `radius` within `max_steps`. This is a numerical test, not a proof; where no ball passes it (a
-    saddle under GD) runs are not stopped early, and where they are after `max_steps` decides.
+    A ball around an attractor is a trap if 64 runs from its surface (4 per dimension, if that is more), and from that
+    of every smaller ball tried, never leave `radius` within `max_steps`. This is a numerical test, not a proof; where
+    no ball passes it (a saddle under GD) runs are not stopped early, and where they are after `max_steps` decides.
     """
     attractors = [_as_point(a) if _width(a) <= radius / 4 else a for a in attractors]  # fewer distances to compute
     points = padded(attractors, process.dim)
-    rows = -(-len(attractors) // _ROWS) * _ROWS  # a few sizes only: each is a compiled program
+    rows = len(attractors) if len(attractors) < _ROWS else -(-len(attractors) // _ROWS) * _ROWS  # few programs
     points = np.concatenate([points, np.full((rows - len(points), *points.shape[1:]), np.nan)])
     radii = np.array([radius + attractor.spread for attractor in attractors] + [0.0] * (rows - len(attractors)))
     traps = np.zeros(rows)
@@ -279,6 +289,7 @@ def targets(
         jnp.asarray(points, dtype),
         jnp.asarray(radii, dtype),
         jnp.asarray(traps, dtype),
+        jnp.int32(len(attractors)),
         tuple(region.inside for region in regions),
         tuple(region.absorbing for region in regions),
     )
@@ -287,7 +298,7 @@ def targets(
 def _traps(process: Process, attractors: list, radii: np.ndarray, dtype, max_steps: int, bound: float, key):
     """The largest of the shrinking radii from which, and from below which, no run leaves; 0 if there is none."""
     dim, rng = process.dim, np.random.default_rng(0)
-    directions = np.concatenate([np.eye(dim), -np.eye(dim), rng.normal(size=(30 * dim, dim))])
+    directions = np.concatenate([np.eye(dim), -np.eye(dim), rng.normal(size=(max(64, 4 * dim) - 2 * dim, dim))])
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     number, sizes = len(attractors), radii[: len(attractors), None] * _SHRINKING
     centres = np.stack([np.resize(a.points, (len(directions), dim)) for a in attractors])

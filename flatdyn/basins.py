@@ -26,7 +26,7 @@ from flatdyn import arrivals, checks, randomness, records
 from flatdyn.arrivals import Arrivals, Rules
 from flatdyn.attractors import Attractor, Region, discover, gap, given, padded, targets
 from flatdyn.labels import DIVERGED, Basins, Sample
-from flatdyn.processes import Process
+from flatdyn.processes import Process, digest_of, fingerprint
 from flatdyn.records import Status
 
 _SCOUTS = 1024  # runs from which attractors are discovered
@@ -141,20 +141,29 @@ def basin_fractions(
     Raises:
         ValueError: as for :func:`map_basins`, or if the sampler returns another shape
     """
-    runs = checks.count("runs", runs, at_least=1)
-    starting, moving = jax.random.split(key)
-    if callable(sampler):
-        starts = checks.points("what the sampler returns", sampler(starting, runs), process.dim)
-        if starts.shape != (runs, process.dim):
-            raise ValueError(f"the sampler must return shape ({runs}, {process.dim}), got {starts.shape}")
-    else:
-        low, high = jnp.array(checks.box(sampler, process.dim)).T
-        starts = jax.random.uniform(starting, (runs, process.dim), minval=low, maxval=high)
-    starts = np.asarray(starts)
+    starts = draw_starts(process, sampler, runs, key)
     filled = np.stack([starts.min(axis=0), starts.max(axis=0)], axis=1) if callable(sampler) else np.array(sampler)
     rules = _rules(process, max_steps, check_every, stay, bound, tol)
-    found = _labelled(process, starts, filled, attractors, rules, radius, moving, chunk, progress, store)
+    found = _labelled(process, starts, filled, attractors, rules, radius, _moving(key), chunk, progress, store)
     return Sample(starts=starts, **found)
+
+
+def draw_starts(process: Process, sampler: Any, runs: int, key: jax.Array) -> np.ndarray:
+    """The starts of :func:`basin_fractions`, shape (runs, dim); arguments and errors as there."""
+    runs = checks.count("runs", runs, at_least=1)
+    starting = jax.random.split(key)[0]
+    if not callable(sampler):
+        low, high = jnp.array(checks.box(sampler, process.dim)).T
+        return np.asarray(jax.random.uniform(starting, (runs, process.dim), minval=low, maxval=high))
+    starts = checks.points("what the sampler returns", sampler(starting, runs), process.dim)
+    if starts.shape != (runs, process.dim):
+        raise ValueError(f"the sampler must return shape ({runs}, {process.dim}), got {starts.shape}")
+    return np.asarray(starts)
+
+
+def _moving(key: jax.Array) -> jax.Array:
+    """The key with which a random process moves; the other half draws the starts."""
+    return jax.random.split(key)[1]
 
 
 def basin_stability(
@@ -162,14 +171,14 @@ def basin_stability(
 ) -> tuple[float, float]:
     """Probability that a run from a random start ends at one attractor (Menck et al., Nature Physics 9, 89 (2013)).
 
-        S = P(run from θ₀ ends at the attractor),   θ₀ from `sampler`,   s.e. = √(S (1 − S)/runs)
+        S = P(run from θ₀ ends at the attractor),   θ₀ from `sampler`
 
     Args:
         process, sampler, runs, key: as for :func:`basin_fractions`
         attractor: a position, CriticalPoint, FixedPoint, Attractor or Region
         rules: named rules of :func:`map_basins`: `max_steps`, `radius`, …
     Returns:
-        S and its standard error
+        S and its standard error (:func:`flatdyn.statistics.binomial_error`)
     """
     sample = basin_fractions(process, sampler, runs, key, [attractor], **rules)
     name = str(sample.names[0])
@@ -227,6 +236,8 @@ def _labelled(process, starts, box, attractors, rules: Rules, radius, key, chunk
     diagonal = float(np.linalg.norm(np.diff(np.asarray(box, dtype=float), axis=1)))
     if radius is not None:
         checks.number("radius", radius, above=0)
+    if chunk is not None:
+        checks.count("chunk", chunk, at_least=1)
     search = _Search(process, starts, rules, radius, diagonal, key, chunk, progress)
     if attractors is not None:
         points, regions = given(attractors, process.dim)
@@ -321,7 +332,10 @@ class _Search:
         runs = np.arange(len(self.starts)) if runs is None else runs
         contents = [self.starts, runs, aims.points, aims.radius, aims.trap]
         contents += [] if self.key is None else [randomness.seed_words(self.key)]
-        config = self.config(points, regions) | {"contents": _fingerprint(contents)}
+        config = self.config(points, regions) | {
+            "process": fingerprint(self.process),
+            "contents": _digest(contents, [region.inside for region in regions], self.process.dim),
+        }
         options = {"key": self.key, "chunk": self.chunk, "progress": self.progress}
         return arrivals.decide(
             self.process, self.starts[runs], aims, rules, numbers=runs, store=store, config=config, **options
@@ -333,10 +347,12 @@ def _stage(store: Any, number: int) -> Path | None:
     return None if store is None else Path(store).with_suffix(f".{number}.npz")
 
 
-def _fingerprint(arrays: list) -> str:
+def _digest(arrays: list, functions: list, dim: int) -> str:
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(np.ascontiguousarray(array).tobytes())
+    for function in functions:
+        digest.update(digest_of(function, jax.ShapeDtypeStruct((dim,), jnp.zeros(0).dtype)).encode())
     return digest.hexdigest()
 
 

@@ -23,12 +23,14 @@ import scipy.optimize
 from scipy.spatial.distance import cdist
 
 from flatdyn import checks, records
-from flatdyn.attractors import Attractor
-from flatdyn.basins import basin_fractions
+from flatdyn.attractors import Attractor, given
+from flatdyn.basins import basin_fractions, draw_starts
 from flatdyn.ensembles import progress_bar
 from flatdyn.labels import Labels, Sample
-from flatdyn.processes import Process
+from flatdyn.processes import Process, digest_of, fingerprint
+from flatdyn.randomness import seed_words
 from flatdyn.records import Record
+from flatdyn.statistics import binomial_error
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -56,6 +58,12 @@ class FractionCurve(Record):
         if name not in names:
             raise KeyError(f"{name!r} is none of {', '.join(names)}")
         return self.fractions[:, names.index(name)], self.stderr[:, names.index(name)]
+
+    def of_kind(self, *kinds: str) -> tuple[np.ndarray, np.ndarray]:
+        """Share of the starts that end at attractors of these kinds, and its error, each of shape (values,)."""
+        share = np.where(np.isin(self.kinds, kinds), self.fractions, 0).sum(axis=1)
+        runs = int(self.config["runs"])
+        return share, binomial_error(share * runs, runs)
 
     def __repr__(self) -> str:
         what = self.config["parameter"]
@@ -121,8 +129,7 @@ def _sample(
     """One value's sample, from its file if it is there."""
     if store is None:
         return basin_fractions(process, sampler, runs, key, attractors, progress=False, **rules)
-    told = (repr(process), repr(sampler), runs, np.asarray(jax.random.key_data(key)).tolist(), attractors, rules)
-    path = Path(store) / f"{hashlib.sha256(repr(told).encode()).hexdigest()[:24]}.npz"
+    path = Path(store) / f"{_digest(process, draw_starts(process, sampler, runs, key), key, attractors, rules)}.npz"
     if path.exists():
         try:
             return Sample.load(path)
@@ -131,6 +138,17 @@ def _sample(
     sample = basin_fractions(process, sampler, runs, key, attractors, progress=False, **rules)
     sample.save(path)
     return sample
+
+
+def _digest(process: Process, starts: np.ndarray, key: jax.Array, attractors: Any, rules: dict) -> str:
+    """What the sample depends on, in one word: the name of its file."""
+    points, regions = ([], []) if attractors is None else given(attractors, process.dim)
+    theta = jax.ShapeDtypeStruct((process.dim,), starts.dtype)
+    told = [fingerprint(process), *(digest_of(region.inside, theta) for region in regions), repr(sorted(rules.items()))]
+    told += [attractors is None, [(a.name, a.points.tolist()) for a in points], [r.absorbing for r in regions]]
+    return hashlib.sha256(repr(told).encode() + starts.tobytes() + np.asarray(seed_words(key)).tobytes()).hexdigest()[
+        :32
+    ]
 
 
 def _joined(samples: list[Labels], reach: float) -> dict[str, np.ndarray]:
@@ -150,7 +168,7 @@ def _joined(samples: list[Labels], reach: float) -> dict[str, np.ndarray]:
         rows.append((sample, columns))
     names = [attractor.name for attractor in known] + regions + ["diverged", "undecided"]
     shape = len(samples), len(names)
-    fractions, stderr = np.zeros(shape), np.zeros(shape)
+    fractions, stderr = np.zeros(shape), np.full(shape, binomial_error(0, samples[0].labels.size))
     theta, kinds = np.full((*shape, samples[0].final.shape[-1]), np.nan), np.full(shape, "", dtype="U16")
     for i, (sample, columns) in enumerate(rows):
         shares, errors = sample.fractions(), sample.errors()

@@ -8,6 +8,7 @@ import numpy as np
 
 from flatdyn.attractors import Attractor
 from flatdyn.records import Record
+from flatdyn.statistics import binomial_error
 
 UNDECIDED, DIVERGED = -1, -2
 
@@ -58,8 +59,8 @@ class Labels(Record):
         return {name: count / self.labels.size for name, count in self.counts().items()}
 
     def errors(self) -> dict[str, float]:
-        """Standard error of each share f of n random starts, √(f (1 − f)/n); on a grid an upper estimate."""
-        return {name: float(np.sqrt(f * (1 - f) / self.labels.size)) for name, f in self.fractions().items()}
+        """Binomial error of each share (:func:`flatdyn.statistics.binomial_error`); on a grid an upper estimate."""
+        return {name: float(binomial_error(count, self.labels.size)) for name, count in self.counts().items()}
 
     def __repr__(self) -> str:
         shape = " x ".join(map(str, reversed(self.labels.shape)))

@@ -63,7 +63,7 @@ def settle(
     for what, text in entry["measured"].items():
         print(f"  {what} = {text}")
     if notebook.is_full():
-        text = json.dumps(entry, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+        text = json.dumps(entry, indent=1, ensure_ascii=False) + "\n"
         records.write_whole(folder() / f"{claim}.json", text.encode())
 
 

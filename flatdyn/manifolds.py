@@ -10,13 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from flatdyn import checks, records
 from flatdyn.ensembles import simulate
-from flatdyn.processes import Map, Process
+from flatdyn.methods.base import State
+from flatdyn.processes import Process
 from flatdyn.records import Record, Status
 from flatdyn.stability import FlatState
 
@@ -33,7 +35,8 @@ class Manifold(Record):
             of NaN separates pieces where it leaves the box and returns
         saddle: the saddle point, shape (2,)
         multiplier: of the direction, real
-        ends: why each side ends: "box", "steps", or "inverse" (no preimage found), shape (2,)
+        ends: why each side ends: "box", "point" (another fixed point is reached), "steps", or "inverse" (no preimage
+            found), shape (2,)
     """
 
     theta: np.ndarray
@@ -87,11 +90,8 @@ def manifold(
         if np.iscomplex(values).any() or chosen.sum() != 1:
             raise ValueError(f"{theta.tolist()} is no saddle: its multipliers are {values.tolist()}")
         multiplier, direction = values[chosen][0].real, vectors[:, chosen][:, 0].real
-        forward = Map(lambda t: process.position(process.step(process.init(t))), dim=2)
-        moving = forward if kind == "unstable" else Map(lambda t: _preimage(forward, t), dim=2)
-        if multiplier < 0:  # sides alternate: follow each with every second step
-            single = moving
-            moving = Map(lambda t: single.function(single.function(t)), dim=2)
+        # with a negative multiplier the sides alternate: follow each with every second step
+        moving = _Alone(process, backwards=kind == "stable", times=1 if multiplier > 0 else 2)
         growth = abs(multiplier) ** (1 if multiplier > 0 else 2)
         growth = max(growth, 1 / growth)
         gap = spacing or np.diff(np.array(box), axis=1).max() / 400
@@ -106,16 +106,43 @@ def manifold(
     )
 
 
-def _preimage(forward: Map, theta: jax.Array) -> jax.Array:
-    def newton(_, guess):
-        return guess - jnp.linalg.solve(jax.jacfwd(forward.function)(guess), forward.function(guess) - theta)
+class _Alone(Process):
+    """A process as a map of its positions alone, forwards or backwards, once or twice a step."""
 
-    found = jax.lax.fori_loop(0, _NEWTON, newton, 2 * theta - forward.function(theta))
-    missed = jnp.abs(forward.function(found) - theta).max() > 1e-9 * (1 + jnp.abs(theta).max())
-    return jnp.where(missed, jnp.nan, found)
+    process: Process
+    backwards: bool = eqx.field(static=True)
+    times: int = eqx.field(static=True)
+    dim: int = eqx.field(static=True, default=2)
+
+    def init(self, theta):
+        return State(theta)
+
+    def step(self, state, key=None):
+        theta = state.theta
+        for _ in range(self.times):
+            theta = self.preimage(theta) if self.backwards else self.image(theta)
+        return State(theta)
+
+    def position(self, state):
+        return state.theta
+
+    def image(self, theta: jax.Array) -> jax.Array:
+        return self.process.position(self.process.step(self.process.init(theta)))
+
+    def preimage(self, theta: jax.Array) -> jax.Array:
+        """By Newton's method; NaN where it does not get there."""
+
+        def newton(_, guess):
+            return guess - jnp.linalg.solve(jax.jacfwd(self.image)(guess), self.image(guess) - theta)
+
+        found = jax.lax.fori_loop(0, _NEWTON, newton, 2 * theta - self.image(theta))
+        missed = jnp.abs(self.image(found) - theta).max() > 1e-9 * (1 + jnp.abs(theta).max())
+        return jnp.where(missed, jnp.nan, found)
 
 
-def _side(moving: Map, saddle, first, growth: float, box: tuple, gap: float, max_steps: int) -> tuple[np.ndarray, str]:
+def _side(
+    moving: Process, saddle, first, growth: float, box: tuple, gap: float, max_steps: int
+) -> tuple[np.ndarray, str]:
     """Images of the segment from δ to growth·δ, end to end; points are put in where their images lie too far apart."""
     low, high = np.array(box).T
 
@@ -129,11 +156,17 @@ def _side(moving: Map, saddle, first, growth: float, box: tuple, gap: float, max
         run = images(np.zeros(1), steps)
         path = run.theta[0, : int(run.steps[0]) + 1]
         outside = ((path < low) | (path > high)).any(axis=1)
-        if outside.any() or run.status[0] == Status.DIVERGED or steps == max_steps:
+        arrived = np.abs(path - path[-1]).max(axis=1) < gap / 10
+        resting = arrived[len(path) // 2 :].all() and not arrived[0]
+        if outside.any() or resting or run.status[0] == Status.DIVERGED or steps == max_steps:
             break
         steps = min(4 * steps, max_steps)
-    why = "box" if outside.any() else "inverse" if run.status[0] == Status.DIVERGED else "steps"
-    steps = int(np.argmax(outside)) if outside.any() else len(path) - 1
+    if outside.any():
+        why, steps = "box", int(np.argmax(outside))
+    elif resting:
+        why, steps = "point", len(path) - int(np.argmin(arrived[::-1]))
+    else:
+        why, steps = "inverse" if run.status[0] == Status.DIVERGED else "steps", len(path) - 1
     shares, runs = np.zeros(1), path[None, : steps + 1]
     while True:
         curve = np.swapaxes(runs, 0, 1).reshape(-1, 2)  # image after image, along the segment in each

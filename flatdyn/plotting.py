@@ -40,7 +40,7 @@ _BASIN_PALETTES = {
     "minimum": ["#77AADD", "#44BB99", "#99DDFF", "#BBCC33"],
     "saddle": ["#EE8866", "#FFAABB", "#D9694A", "#E3A6C4"],
     "maximum": ["#AA4499"],
-    "region": ["#AAAA00", "#EEDD88", "#C9B79C"],
+    "region": ["#C9B79C", "#BDD5E7", "#8FA89B"],
     "other": ["#88AAEE", "#66C2A5", "#B3A2C8", "#EEDD88"],
 }
 
@@ -217,11 +217,12 @@ def draw_basins(
     order = [*map(str, basins.names), "diverged", "undecided"]  # labels −2 and −1 count from the end
     table = np.array([to_rgb(colors[name]) for name in order])
     pixels = table[basins.labels]
-    if shade and (basins.labels >= 0).any():
+    arrived = (basins.labels >= 0) & (basins.labels < len(basins.kinds))  # what ends in a region arrives nowhere
+    if shade and arrived.any():
         time = np.log1p(basins.steps)
-        low, high = np.percentile(time[basins.labels >= 0], [1, 99])
+        low, high = np.percentile(time[arrived], [1, 99])
         share = np.clip((time - low) / max(high - low, 1e-9), 0, 1)
-        pixels = np.where((basins.labels >= 0)[..., None], pixels * (1 - 0.45 * share[..., None]), pixels)
+        pixels = np.where(arrived[..., None], pixels * (1 - 0.45 * share[..., None]), pixels)
     (left, right), (low, high) = basins.box
     half = [np.ptp(side) / (n - 1) / 2 for side, n in zip(basins.box, reversed(basins.labels.shape), strict=True)]
     extent = (left - half[0], right + half[0], low - half[1], high + half[1])

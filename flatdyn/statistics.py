@@ -30,3 +30,19 @@ def batch_mean(series: Any, batches: int = 20) -> tuple[float, float]:
         raise ValueError(f"series must hold at least {batches} numbers in one row, got shape {values.shape}")
     means = values[len(values) % batches :].reshape(batches, -1).mean(axis=1)
     return float(means.mean()), float(means.std(ddof=1) / np.sqrt(batches))
+
+
+def binomial_error(count: Any, runs: int) -> Any:
+    """Standard error of a share count/runs that is honest at its ends.
+
+        √(p (1 − p)/n),   p = (k + ½)/(n + 1)
+
+    p is Jeffreys' estimate: with k/n itself a share of none or all of the runs would seem certain (Brown, Cai,
+    DasGupta, Statistical Science 16, 101 (2001), section 4.1.2).
+
+    Args:
+        count: k, whole numbers
+        runs: n ≥ 1
+    """
+    p = (np.asarray(count) + 0.5) / (runs + 1)
+    return np.sqrt(p * (1 - p) / runs)

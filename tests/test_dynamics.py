@@ -123,3 +123,15 @@ def test_contraction_of_a_noisy_descent_does_not_depend_on_the_noise():
     process = fd.Iteration(fd.landscapes.saddle((1.0, 3.0)), fd.GD(0.1), fd.noise.Gaussian(1.0))
     values, _ = fd.lyapunov_exponents(process, [0.1, 0.1], 200, key=jax.random.key(0))
     assert_allclose(values, np.log([0.9, 0.7]), rtol=1e-10)
+
+
+def test_a_stable_manifold_that_comes_from_another_fixed_point_ends_there():
+    landscape = fd.landscapes.himmelblau()
+    points = landscape.critical_points()
+    (top,) = [point.theta for point in points if point.kind == "maximum"]
+    for saddle in [point for point in points if point.kind == "saddle"]:
+        curve = fd.manifold(fd.Iteration(landscape, fd.GD(1e-3)), saddle, "stable")
+        assert sorted(curve.ends) == ["box", "point"]
+        finite = curve.theta[np.isfinite(curve.theta).all(axis=1)]
+        assert np.linalg.norm(finite - top, axis=1).min() < 0.01  # of the order of the spacing, 10/400
+        assert len(finite) < 20_000  # and does not creep towards it for ever

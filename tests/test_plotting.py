@@ -1,5 +1,7 @@
 """Drawing functions draw what the record holds, and refuse what cannot be drawn."""
 
+import jax
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -102,3 +104,50 @@ def test_a_branch_is_solid_where_it_attracts(ax):
     assert lines[0].get_xdata()[-1] == lines[1].get_xdata()[0]
     assert ax.lines[-1].get_marker() == "P"
     assert ax.get_xlabel() == "rho"
+
+
+# --- basins ---------------------------------------------------------------------------------------------------
+
+
+def test_basins_are_drawn_with_what_is_missing_named(ax):
+    points = [point for point in L.critical_points() if point.kind == "minimum"][:3]
+    basins = fd.map_basins(fd.Iteration(L, fd.GD(1e-3)), [(-5, 5)] * 2, (41, 31), points)
+    image = fd.plotting.draw_basins(ax, basins, shade=False)
+    assert image.get_array().shape == (31, 41, 3)
+    colors = fd.plotting.basin_colors(basins)
+    names = [*map(str, basins.names), "diverged", "undecided"]
+    for j, i in [(0, 0), (30, 40), (3, 30)]:
+        expected = matplotlib.colors.to_rgb(colors[names[basins.labels[j, i]]])
+        assert_allclose(image.get_array()[j, i], expected)
+    told = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert f"{basins.counts()['undecided']} undecided" in told
+    assert len(told) == 4  # no runs diverged: not in the legend
+    left, right, low, high = image.get_extent()
+    assert (left, right) == (-5.125, 5.125)  # half a cell beyond the outermost points
+    assert_allclose((low, high), (-5 - 1 / 6, 5 + 1 / 6))
+
+
+def test_darker_means_later_and_colours_are_shared(ax):
+    basins = fd.map_basins(fd.Iteration(L, fd.SAM(1e-3, 0.5)), [(-5, 5)] * 2, 41, max_steps=5000)
+    pixels = fd.plotting.draw_basins(ax, basins).get_array()
+    one = basins.labels == 0
+    order = np.argsort(basins.steps[one], kind="stable")
+    assert (np.diff(pixels[one].sum(axis=1)[order]) <= 1e-12).all()
+    curve = fd.fractions_in(
+        lambda rho: fd.Iteration(L, fd.SAM(1e-3, rho)),
+        "rho",
+        [0.4, 0.5],
+        [(-5, 5)] * 2,
+        400,
+        jax.random.key(0),
+    )
+    colors = fd.plotting.basin_colors(basins, curve)
+    assert set(map(str, curve.names)) | set(map(str, basins.names)) == set(colors)
+    areas = fd.plotting.draw_fractions(ax, curve, colors=colors)
+    assert len(areas) == (curve.fractions > 0).any(axis=0).sum()
+
+
+def test_only_plane_maps_are_drawn(ax):
+    line = fd.map_basins(fd.Iteration(fd.landscapes.double_well(1), fd.GD(0.01)), [(-1, 2)], 11)
+    with pytest.raises(ValueError, match="over two axes"):
+        fd.plotting.draw_basins(ax, line)

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.signal
+from numpy.testing import assert_allclose
 
-from flatdyn.statistics import batch_mean
+from flatdyn.statistics import batch_mean, binomial_error
 
 
 @pytest.mark.parametrize("memory", [0.0, 0.9])
@@ -63,3 +64,19 @@ spec.loader.exec_module(comparison)
 def test_printed_numbers_agree_within_their_last_place_or_their_error(stored, new, agree):
     assert comparison.same_text(stored, new) is agree
     assert comparison.same_text(new, stored) is agree
+
+
+def test_a_share_of_none_is_not_certain_and_others_have_their_binomial_error():
+    assert_allclose(binomial_error(300, 1000), np.sqrt(0.3 * 0.7 / 1000), rtol=1e-3)
+    none, every = binomial_error(np.array([0, 1000]), 1000)
+    assert_allclose([none, every], np.sqrt(0.5 / 1001 / 1000), rtol=1e-3)
+    # none of 1000 is seen in 1/e of all samples when the true share is 1/1000: two errors must reach it
+    assert 2 * none > 1e-3
+
+
+@pytest.mark.parametrize("share", [0.01, 0.2, 0.5])
+def test_binomial_errors_cover(share):
+    runs = 2000
+    counts = np.random.default_rng(0).binomial(runs, share, 20_000)
+    misses = np.abs(counts / runs - share) > 2 * binomial_error(counts, runs)
+    assert 0.03 < misses.mean() < 0.065  # 4.6 % for a normal law; counts are whole numbers

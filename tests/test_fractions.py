@@ -1,0 +1,106 @@
+"""Fractions along a parameter: the same name for the same attractor, and nothing computed twice."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import flatdyn as fd
+from flatdyn import fractions
+from flatdyn.attractors import given
+from flatdyn.fractions import match_attractors
+
+KEY = jax.random.key(0)
+
+
+def two_wells(edge):
+    """Points right of `edge` go to edge + 1, the others to edge − 1."""
+    return fd.Map(lambda t: edge + jnp.sign(t - edge) + (t - edge - jnp.sign(t - edge)) / 2, 1)
+
+
+def test_fractions_follow_the_boundary_and_names_stay():
+    edges = np.linspace(-0.8, 0.8, 5)
+    curve = fd.fractions_in(two_wells, "edge", edges, [(-2.0, 2.0)], 2000, KEY, max_steps=200, reach=0.5)
+    assert len(curve.names) == 4  # two attractors throughout, although both move by 1.6
+    right = curve.theta[:, 0, 0] > curve.theta[:, 1, 0]
+    share, error = curve[str(curve.names[0 if right[0] else 1])]
+    assert (right == right[0]).all()
+    assert (np.abs(share - (2 - edges) / 4) <= 4 * error).all()
+    assert_allclose(curve.fractions.sum(axis=1), 1)
+
+
+def test_an_attractor_that_goes_keeps_its_name_and_a_new_one_gets_another():
+    def wells(x):
+        if x < 1:
+            return two_wells(0.0)
+        return fd.Map(lambda t: 1 + (t - 1) / 2, 1) if x < 2 else fd.Map(lambda t: 9 + (t - 9) / 2, 1)
+
+    curve = fd.fractions_in(wells, "x", [0, 1, 2, 0], [(-2.0, 2.0)], 500, KEY, max_steps=200, reach=0.3)
+    assert list(curve.names) == ["point (1)", "point (-1)", "point (9)", "diverged", "undecided"] or list(
+        curve.names
+    ) == ["point (-1)", "point (1)", "point (9)", "diverged", "undecided"]
+    one = list(curve.names).index("point (1)")
+    gone = list(curve.names).index("point (-1)")
+    assert curve.fractions[1, one] == curve.fractions[2, 2] == 1
+    assert curve.fractions[1, gone] == 0
+    assert_array_equal(curve.fractions[0], curve.fractions[3])  # the same starts, and the names are back
+    assert np.isnan(curve.theta[1, gone]).all()
+
+
+def test_matching_is_the_best_assignment_and_not_the_nearest_first():
+    known, _ = given([(0.0, 0.0), (1.0, 0.0)], 2)
+    present, _ = given([(0.9, 0.0), (1.9, 0.0)], 2)
+    assert match_attractors(known, present, 1.0) == [0, 1]  # 0.9 + 0.9 beats 0.1 and none
+    assert match_attractors(known, present, 0.5) == [1, 2]
+    assert match_attractors([], present, 1.0) == [0, 1]
+    assert match_attractors(known, [], 1.0) == []
+
+
+def test_given_attractors_may_depend_on_the_value():
+    curve = fd.fractions_in(
+        two_wells, "edge", [0.0, 0.5], [(-2.0, 2.0)], 500, KEY, lambda e: {"low": (e - 1,), "high": (e + 1,)}, reach=0.6
+    )
+    assert list(curve.names) == ["low", "high", "diverged", "undecided"]
+
+
+def test_finished_values_are_kept_and_not_computed_again(tmp_path, monkeypatch):
+    call = (two_wells, "edge", [-0.5, 0.0, 0.5], [(-2.0, 2.0)], 300, KEY)
+    whole = fd.fractions_in(*call)
+    computed = []
+    plain = fractions.basin_fractions
+
+    def counted(process, *args, **kwargs):
+        computed.append(repr(process))
+        if len(computed) == 3:
+            raise KeyboardInterrupt
+        return plain(process, *args, **kwargs)
+
+    monkeypatch.setattr(fractions, "basin_fractions", counted)
+    with pytest.raises(KeyboardInterrupt):
+        fd.fractions_in(*call, store=tmp_path)
+    assert len(list(tmp_path.glob("*.npz"))) == 2
+    again = fd.fractions_in(*call, store=tmp_path)
+    assert len(computed) == 4  # two, the interrupted one, and that one again
+    assert_array_equal(again.fractions, whole.fractions)
+    next(iter(tmp_path.glob("*.npz"))).write_bytes(b"half a record")
+    assert_array_equal(fd.fractions_in(*call, store=tmp_path).fractions, whole.fractions)
+    assert len(computed) == 5
+
+
+def test_a_curve_is_a_record(tmp_path):
+    curve = fd.fractions_in(two_wells, "edge", [0.0, 0.1], [(-2.0, 2.0)], 100, KEY, max_steps=200)
+    again = fractions.FractionCurve.load(curve.save(tmp_path / "curve.npz"))
+    assert_array_equal(again.fractions, curve.fractions)
+    assert repr(again) == repr(curve)
+    with pytest.raises(KeyError, match="is none of"):
+        curve["somewhere"]
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "message"),
+    [([], {}, "at least one number"), ([np.nan], {}, "values must be finite"), ([0.0], {"reach": 0}, "reach must be")],
+)
+def test_bad_input_is_refused_with_a_reason(values, options, message):
+    with pytest.raises(ValueError, match=message):
+        fd.fractions_in(two_wells, "edge", values, [(-2.0, 2.0)], 10, KEY, **options)
