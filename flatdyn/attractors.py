@@ -6,12 +6,15 @@ or chaotic, such as the one in which SAM is held at a saddle. It is found as fol
 1. Runs from many starts are sampled over the third and the last quarter of `max_steps`.
 2. A run has *settled* if every position of its last quarter lies near one of its third quarter: within `grain`, or a
    few times the distance between neighbours there. So a run that still drifts down a valley has not, a band has.
+   Nor has one that creeps along: a point or cycle that would move by more than `grain` if its pace went on falling as
+   it has fallen.
 3. Positions of settled runs that lie within `grain` of each other, or that one run visits, belong together.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +34,7 @@ from flatdyn.processes import Process
 from flatdyn.records import Status
 
 _SAMPLES = 128  # of each quarter of a run
+_WINDOW, _WINDOWS = 60, (0, 98, 196)  # of these samples, equally far apart, means are taken; 60 has many divisors
 _CONSECUTIVE = 64  # positions at the end of a run in which a period is looked for
 _KEPT = 16  # positions that stand for a band
 _ROWS = 4
@@ -125,13 +129,9 @@ def _place(theta: np.ndarray) -> str:
 def discover(
     process: Process, starts: np.ndarray, *, max_steps: int, grain: float, bound: float, key: jax.Array | None = None
 ) -> list[Attractor]:
-    """Attractors in which runs from `starts`, shape (runs, dim), have settled after `max_steps`, most visited first.
-
-    Runs that creep by less than `grain` in a quarter of `max_steps`, on a floor that is almost flat, seem to have
-    settled where they are: many attractors in a row are a sign of it, and more steps, or naming them, the remedy.
-    """
+    """Attractors in which runs from `starts`, shape (runs, dim), have settled after `max_steps`, most visited first."""
     tails, ends, alive = _tails(process, starts, max_steps, bound, key)
-    settled = alive & _settled(tails, grain)
+    settled = alive & _settled(tails, grain) & ~_creeping(tails, ends, grain)
     ends = ends[settled]
     tails = np.append(tails[settled, _SAMPLES:], ends, axis=1)  # in a row they show every phase of a short cycle
     found = []
@@ -187,6 +187,17 @@ def _settled(tails: np.ndarray, grain: float) -> np.ndarray:
         return tree.query(last)[0].max() <= max(grain, 3 * tree.query(third, k=2)[0][:, 1].max())
 
     return np.array([one(tail[:_SAMPLES], tail[_SAMPLES:]) for tail in tails], dtype=bool)
+
+
+def _creeping(tails: np.ndarray, ends: np.ndarray, grain: float) -> np.ndarray:
+    """Whether each point or cycle still has more than `grain` to go, by the geometric series of its last two moves."""
+    means = [tails[:, first : first + _WINDOW].mean(axis=1) for first in _WINDOWS]
+    before, last = (np.linalg.norm(b - a, axis=1) for a, b in itertools.pairwise(means))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        to_go = np.where(last < before, last**2 / (before - last), np.where(last > 0, np.inf, 0.0))
+    periods = np.array([_period(end, grain) for end in ends], dtype=int)
+    regular = (periods > 0) & (_WINDOW % np.maximum(periods, 1) == 0)  # else the means move by themselves
+    return regular & (last > 1e-3 * grain) & (to_go > grain)
 
 
 def _clusters(tails: np.ndarray, grain: float) -> list[np.ndarray]:

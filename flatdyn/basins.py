@@ -76,7 +76,7 @@ def map_basins(
         max_steps: after which a run stops; rounded up to a multiple of `check_every`
         radius: what is near an attractor; if not given, a quarter of the smallest distance between two of them, and at
             most 1/20 of the box's diagonal. Larger calls runs in transit arrived, smaller leaves oscillating ones
-            undecided. Attractors are told apart if further than a tenth of 1/20 of the diagonal
+            undecided. Discovered attractors are told apart if they are 1/200 of the diagonal from each other
         tol: a run no longer moves if no number of its state changes by more than tol (1 + |it|) in a step; rounding
             unit if not given. Larger stops slow runs early, as undecided
         stay: steps near an attractor before the trap counts; 0 if not given, 100 for a process with memory, whose

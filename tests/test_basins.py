@@ -214,6 +214,16 @@ def test_a_run_that_drifts_away_slowly_is_no_attractor():
     assert found.counts() == {"diverged": 0, "undecided": 32}
 
 
+def test_a_run_that_creeps_on_a_flat_floor_is_no_attractor_and_one_that_converges_slowly_is():
+    def floor(theta):  # across: at rest at once, or bouncing; along: 4e-7 a step, 0.001 in a quarter, of a box of 3
+        return jnp.stack([theta[0] + 4e-7, -0.5 * jnp.sign(theta[1]) * 0.01])
+
+    creeping = fd.map_basins(fd.Map(floor, 2), [(0.0, 3.0), (-1.0, 1.0)], 12, max_steps=10_000)
+    assert creeping.attractors == []
+    slow = fd.map_basins(fd.Map(lambda t: t * (1 - 1e-3), 1), [(1.0, 3.0)], 12, max_steps=10_000)
+    assert len(slow.attractors) == 1  # e⁻¹⁰ of the way is left, and a tenth of that each quarter
+
+
 def test_small_basins_that_no_scout_saw_are_found_among_the_undecided():
     def two(theta):  # only starts within 0.01 of 0 stay there: 21 of 20,001
         return jnp.where(jnp.abs(theta) < 0.01, theta / 2, theta + (jnp.sign(theta) - theta) / 2)
