@@ -287,23 +287,18 @@ def _filled(process: Process, lanes: _Lanes | None, starts: np.ndarray, size: in
 
 @eqx.filter_jit
 def _begin(process: Process, starts: jax.Array) -> _Lanes:
-    number = len(starts)
-    carry = Carry(jax.vmap(process.init)(starts), jnp.ones(number, bool), jnp.zeros(number, jnp.int32))
-    nowhere = jnp.full(number, -1, jnp.int32)
-    return _Lanes(carry, nowhere, jnp.zeros(number, jnp.int32), nowhere)
+    carry = ensembles.at_rest(process, starts)
+    nowhere = jnp.full(len(starts), -1, jnp.int32)
+    return _Lanes(carry, nowhere, jnp.zeros_like(nowhere), nowhere)
 
 
 @eqx.filter_jit
 def _advance(process, lanes: _Lanes, seed, numbers, targets: Targets, rules: Rules, checks: jax.Array):
     """So many checks, each after `check_every` steps; lanes that have ended stand still."""
 
-    def step(_, carry):
-        guarded = jax.vmap(ensembles.guarded_step, (None, 0, None, 0, 0, None))
-        return guarded(process, carry, seed, numbers, carry.taken, rules.bound)
-
     def check(_, lanes):
-        before = jax.lax.fori_loop(0, rules.check_every - 1, step, lanes.carry)
-        after = step(0, before)
+        before = ensembles.advanced(process, lanes.carry, seed, numbers, rules.check_every - 1, rules.bound)
+        after = ensembles.advanced(process, before, seed, numbers, 1, rules.bound)
         return jax.vmap(_judged, (None, 0, 0, 0, None, None))(process, lanes, before, after, targets, rules)
 
     lanes = jax.lax.fori_loop(0, checks, check, lanes)

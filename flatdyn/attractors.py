@@ -29,8 +29,7 @@ from scipy.spatial import KDTree
 
 from flatdyn import ensembles
 from flatdyn.arrivals import Targets
-from flatdyn.ensembles import Carry
-from flatdyn.processes import Process
+from flatdyn.processes import Process, digest_of
 from flatdyn.records import Status
 
 _SAMPLES = 128  # of each quarter of a run
@@ -118,6 +117,20 @@ def _read(name: str | None, value: Any, dim: int) -> Attractor:
     return Attractor(name or f"{kind} ({_place(orbit[0])})", orbit.mean(axis=0), kind, len(orbit), orbit)
 
 
+def unused(name: str, attractors: Iterable[Attractor]) -> str:
+    """The name, with primes if one of the attractors has it already."""
+    taken = {attractor.name for attractor in attractors}
+    while name in taken:
+        name += "'"
+    return name
+
+
+def region_digests(regions: Iterable[Region], dim: int) -> list[str]:
+    """A word for each region by what it computes, for files of unfinished work."""
+    theta = jax.ShapeDtypeStruct((dim,), jnp.zeros(0).dtype)
+    return [f"{region.name} {region.absorbing} {digest_of(region.inside, theta)}" for region in regions]
+
+
 def _place(theta: np.ndarray) -> str:
     shown = [f"{x:.3g}" for x in np.where(np.abs(theta) < 1e-9, 0.0, theta)]
     return ", ".join(shown if len(shown) <= 4 else [*shown[:3], "…"])
@@ -161,19 +174,13 @@ def _tails(process: Process, starts: np.ndarray, max_steps: int, bound: float, k
 @eqx.filter_jit
 def _sampled(process, seed, starts, plan, bound):
     skipped, stride = plan
-    number = len(starts)
-    runs = jnp.arange(number, dtype=jnp.uint32)
-
-    def step(_, carry):
-        guarded = jax.vmap(ensembles.guarded_step, (None, 0, None, 0, 0, None))
-        return guarded(process, carry, seed, runs, carry.taken, bound)
+    runs = jnp.arange(len(starts), dtype=jnp.uint32)
 
     def sample(carry, steps):
-        carry = jax.lax.fori_loop(0, steps, step, carry)
+        carry = ensembles.advanced(process, carry, seed, runs, steps, bound)
         return carry, jax.vmap(process.position)(carry.state)
 
-    carry = Carry(jax.vmap(process.init)(starts), jnp.ones(number, bool), jnp.zeros(number, jnp.int32))
-    carry, _ = sample(carry, skipped)
+    carry, _ = sample(ensembles.at_rest(process, starts), skipped)
     carry, tails = jax.lax.scan(lambda carry, _: sample(carry, stride), carry, length=2 * _SAMPLES)
     carry, ends = jax.lax.scan(lambda carry, _: sample(carry, 1), carry, length=_CONSECUTIVE)
     return tails, ends, carry.alive

@@ -12,7 +12,6 @@ a parameter varies in :mod:`flatdyn.fractions`.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +23,9 @@ import numpy as np
 
 from flatdyn import arrivals, checks, randomness, records
 from flatdyn.arrivals import Arrivals, Rules
-from flatdyn.attractors import Attractor, Region, discover, gap, given, padded, targets
+from flatdyn.attractors import Attractor, Region, discover, gap, given, padded, region_digests, targets, unused
 from flatdyn.labels import DIVERGED, Basins, Sample
-from flatdyn.processes import Process, digest_of, fingerprint
+from flatdyn.processes import Process, fingerprint
 from flatdyn.records import Status
 
 _SCOUTS = 1024  # runs from which attractors are discovered
@@ -300,8 +299,8 @@ class _Search:
 
     def discover(self, runs: np.ndarray, known: list[Attractor]) -> list[Attractor]:
         """Attractors of some of the runs that are not near a known one, under names of their own."""
-        scouts = runs[np.unique(np.linspace(0, len(runs) - 1, _SCOUTS).round().astype(int))]
-        if len(runs) > _SCOUTS:  # a regular choice of a grid's rows would see the same columns only
+        scouts = runs
+        if len(runs) > _SCOUTS:  # by chance: a regular choice of a grid's rows would see the same columns only
             scouts = np.sort(np.random.default_rng(0).choice(runs, _SCOUTS, replace=False))
         found = discover(
             self.process,
@@ -311,15 +310,11 @@ class _Search:
             bound=self.rules.bound,
             key=self.key,
         )
-        kept, names = [], [attractor.name for attractor in known]
+        kept: list[Attractor] = []
         for attractor in found:
             if any(gap([attractor, other]) < self.grain for other in known):
                 continue
-            name = attractor.name
-            while name in names:
-                name += "'"
-            names.append(name)
-            kept.append(dataclasses.replace(attractor, name=name))
+            kept.append(dataclasses.replace(attractor, name=unused(attractor.name, [*known, *kept])))
         return kept
 
     def run(
@@ -330,12 +325,10 @@ class _Search:
         limits = {"max_steps": rules.max_steps, "bound": rules.bound, "dtype": self.starts.dtype, "key": self.key}
         aims = targets(self.process, points, regions, radius, **limits)
         runs = np.arange(len(self.starts)) if runs is None else runs
-        contents = [self.starts, runs, aims.points, aims.radius, aims.trap]
+        contents = [self.starts, runs, aims.points, aims.radius, aims.trap, *region_digests(regions, self.process.dim)]
         contents += [] if self.key is None else [randomness.seed_words(self.key)]
-        config = self.config(points, regions) | {
-            "process": fingerprint(self.process),
-            "contents": _digest(contents, [region.inside for region in regions], self.process.dim),
-        }
+        told = {"process": fingerprint(self.process), "contents": records.digest(*contents)}
+        config = self.config(points, regions) | told
         options = {"key": self.key, "chunk": self.chunk, "progress": self.progress}
         return arrivals.decide(
             self.process, self.starts[runs], aims, rules, numbers=runs, store=store, config=config, **options
@@ -345,15 +338,6 @@ class _Search:
 def _stage(store: Any, number: int) -> Path | None:
     """The file of a later pass."""
     return None if store is None else Path(store).with_suffix(f".{number}.npz")
-
-
-def _digest(arrays: list, functions: list, dim: int) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(np.ascontiguousarray(array).tobytes())
-    for function in functions:
-        digest.update(digest_of(function, jax.ShapeDtypeStruct((dim,), jnp.zeros(0).dtype)).encode())
-    return digest.hexdigest()
 
 
 def _region_labels(result: Arrivals, regions: list[Region], number: int) -> np.ndarray:

@@ -178,6 +178,22 @@ def guarded_step(process: Process, carry: Carry, seed: jax.Array | None, run: ja
     return Carry(state, alive, carry.taken + alive)
 
 
+def at_rest(process: Process, starts: jax.Array) -> Carry:
+    """What runs carry at step 0 from `starts`, shape (runs, dim)."""
+    alive, taken = jnp.ones(len(starts), bool), jnp.zeros(len(starts), jnp.int32)
+    return Carry(jax.vmap(process.init)(starts), alive, taken)
+
+
+def advanced(process: Process, carry: Carry, seed: jax.Array | None, runs: jax.Array, steps: Any, bound: Any) -> Carry:
+    """Runs after `steps` more steps, each from the step at which it is itself."""
+
+    def step(_, carry):
+        guarded = jax.vmap(guarded_step, (None, 0, None, 0, 0, None))
+        return guarded(process, carry, seed, runs, carry.taken, bound)
+
+    return jax.lax.fori_loop(0, steps, step, carry)
+
+
 def next_length(steps: int, seconds: float) -> int:
     """How many steps the next compiled segment should take, after `steps` took `seconds` (compiling included)."""
     return max(1, int(steps * min(8.0, max(0.25, _SEGMENT_SECONDS / max(seconds, 1e-6)))))

@@ -11,7 +11,6 @@ gone keeps its name, with a fraction of zero, and gets it back should it return 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +22,11 @@ import scipy.optimize
 from scipy.spatial.distance import cdist
 
 from flatdyn import checks, records
-from flatdyn.attractors import Attractor, given
+from flatdyn.attractors import Attractor, given, region_digests, unused
 from flatdyn.basins import basin_fractions, draw_starts
 from flatdyn.ensembles import progress_bar
 from flatdyn.labels import Labels, Sample
-from flatdyn.processes import Process, digest_of, fingerprint
+from flatdyn.processes import Process, fingerprint
 from flatdyn.randomness import seed_words
 from flatdyn.records import Record
 from flatdyn.statistics import binomial_error
@@ -143,12 +142,10 @@ def _sample(
 def _digest(process: Process, starts: np.ndarray, key: jax.Array, attractors: Any, rules: dict) -> str:
     """What the sample depends on, in one word: the name of its file."""
     points, regions = ([], []) if attractors is None else given(attractors, process.dim)
-    theta = jax.ShapeDtypeStruct((process.dim,), starts.dtype)
-    told = [fingerprint(process), *(digest_of(region.inside, theta) for region in regions), repr(sorted(rules.items()))]
-    told += [attractors is None, [(a.name, a.points.tolist()) for a in points], [r.absorbing for r in regions]]
-    return hashlib.sha256(repr(told).encode() + starts.tobytes() + np.asarray(seed_words(key)).tobytes()).hexdigest()[
-        :32
-    ]
+    told = attractors is None, [attractor.name for attractor in points], sorted(rules.items())
+    positions = [attractor.points for attractor in points]
+    regions = region_digests(regions, process.dim)
+    return records.digest(fingerprint(process), repr(told), starts, seed_words(key), *positions, *regions)[:32]
 
 
 def _joined(samples: list[Labels], reach: float) -> dict[str, np.ndarray]:
@@ -161,7 +158,7 @@ def _joined(samples: list[Labels], reach: float) -> dict[str, np.ndarray]:
         columns = match_attractors(known, present, reach)
         for attractor, column in zip(present, columns, strict=True):
             if column == len(known):
-                known.append(dataclasses.replace(attractor, name=_unused(attractor.name, known)))
+                known.append(dataclasses.replace(attractor, name=unused(attractor.name, known)))
             else:
                 known[column] = dataclasses.replace(attractor, name=known[column].name)
         regions += [str(name) for name in sample.names[len(present) :] if str(name) not in regions]
@@ -174,10 +171,8 @@ def _joined(samples: list[Labels], reach: float) -> dict[str, np.ndarray]:
         shares, errors = sample.fractions(), sample.errors()
         for attractor, column in zip(sample.attractors, columns, strict=True):
             theta[i, column], kinds[i, column] = attractor.theta, attractor.kind
-        for j, name in [
-            *zip(columns, sample.names, strict=False),
-            *((j, n) for j, n in enumerate(names) if j >= len(known)),
-        ]:
+        others = range(len(known), len(names))
+        for j, name in [*zip(columns, sample.names, strict=False), *((j, names[j]) for j in others)]:
             fractions[i, j], stderr[i, j] = shares.get(str(name), 0.0), errors.get(str(name), 0.0)
     return {"names": np.array(names), "fractions": fractions, "stderr": stderr, "theta": theta, "kinds": kinds}
 
@@ -206,9 +201,3 @@ def match_attractors(known: Sequence[Attractor], present: Sequence[Attractor], r
 def _hausdorff(a: np.ndarray, b: np.ndarray) -> float:
     distance = cdist(a, b)
     return float(max(distance.min(axis=0).max(), distance.min(axis=1).max()))
-
-
-def _unused(name: str, known: Sequence[Attractor]) -> str:
-    while name in [attractor.name for attractor in known]:
-        name += "'"
-    return name

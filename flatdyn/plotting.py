@@ -159,9 +159,7 @@ def draw_labels(
         names, colors: one per label
         legend: name the labels that occur
     """
-    (left, right), (low, high) = checks.box(box, 2)
-    half = (right - left) / (labels.shape[1] - 1) / 2, (high - low) / (labels.shape[0] - 1) / 2
-    extent = (left - half[0], right + half[0], low - half[1], high + half[1])
+    extent = _extent(checks.box(box, 2), labels.shape)
     norm = BoundaryNorm(np.arange(len(names) + 1) - 0.5, len(names))
     image = ax.imshow(labels, extent=extent, cmap=ListedColormap(list(colors)), norm=norm, aspect="auto")
     if legend:
@@ -223,9 +221,7 @@ def draw_basins(
         low, high = np.percentile(time[arrived], [1, 99])
         share = np.clip((time - low) / max(high - low, 1e-9), 0, 1)
         pixels = np.where(arrived[..., None], pixels * (1 - 0.45 * share[..., None]), pixels)
-    (left, right), (low, high) = basins.box
-    half = [np.ptp(side) / (n - 1) / 2 for side, n in zip(basins.box, reversed(basins.labels.shape), strict=True)]
-    extent = (left - half[0], right + half[0], low - half[1], high + half[1])
+    extent = _extent(basins.box, basins.labels.shape)
     image = ax.imshow(pixels, extent=extent, aspect="auto", interpolation="nearest")
     if attractors:
         for attractor in basins.attractors:
@@ -372,6 +368,13 @@ def _levels(loss: np.ndarray, number: int, spacing: str) -> np.ndarray:
         span = highest - lowest
         return lowest + np.geomspace(1e-4 * span, span, number + 1)[:-1]
     raise ValueError(f"spacing must be 'log' or 'linear', got {spacing!r}")
+
+
+def _extent(box: Any, shape: tuple[int, ...]) -> tuple[float, float, float, float]:
+    """Edges of an image whose outermost pixels have their centres on the box."""
+    (left, right), (low, high) = box
+    x, y = (right - left) / (shape[1] - 1) / 2, (high - low) / (shape[0] - 1) / 2
+    return left - x, right + x, low - y, high + y
 
 
 def _axis_names(landscape: Landscape) -> list[str]:

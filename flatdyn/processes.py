@@ -11,7 +11,6 @@ what happens to runs that diverge are the business of :mod:`flatdyn.ensembles`.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -19,9 +18,8 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from flatdyn import checks, noise
+from flatdyn import checks, noise, records
 from flatdyn.algebra import Vector, norm
 from flatdyn.landscapes import Landscape
 from flatdyn.methods.base import FirstOrder, Method, Sample, State, match
@@ -157,15 +155,13 @@ def fingerprint(process: Process) -> str:
     theta = jax.ShapeDtypeStruct((process.dim,), jnp.zeros(0).dtype)
     state = jax.eval_shape(process.init, theta)
     key = jax.eval_shape(lambda: jax.random.key(0)) if process.random else None
-    return digest_of(process.init, theta) + digest_of(process.step, state, key)
+    return records.digest(digest_of(process.init, theta), digest_of(process.step, state, key))
 
 
 def digest_of(function: Callable, *args: Any) -> str:
     """A digest of a function's computation, with the constants it holds; `args` are arrays or their shapes."""
     traced = eqx.filter_make_jaxpr(function)(*args)[0]
-    text = re.sub(r" at 0x[0-9a-f]+", "", str(traced.jaxpr))
-    constants = b"".join(np.asarray(constant).tobytes() for constant in traced.consts)
-    return hashlib.sha256(text.encode() + constants).hexdigest()
+    return records.digest(re.sub(r" at 0x[0-9a-f]+", "", str(traced.jaxpr)), *traced.consts)
 
 
 class Probe(NamedTuple):
