@@ -9,6 +9,7 @@ from flatdyn import landscapes as landscapes
 from flatdyn import methods as methods
 from flatdyn import noise as noise
 from flatdyn.landscapes import Landscape as Landscape
+from flatdyn.methods import DNSAM as DNSAM
 from flatdyn.methods import GD as GD
 from flatdyn.methods import SAM as SAM
 from flatdyn.methods import USAM as USAM
@@ -20,6 +21,8 @@ from flatdyn.processes import Map as Map
 from flatdyn.processes import Process as Process
 from flatdyn.processes import probe as probe
 from flatdyn.ensembles import simulate as simulate
+from flatdyn import flows as flows
+from flatdyn.sweeps import sweep as sweep
 
 # ask
 from flatdyn.attractors import Attractor as Attractor
@@ -28,12 +31,17 @@ from flatdyn.basins import basin_fractions as basin_fractions
 from flatdyn.basins import basin_stability as basin_stability
 from flatdyn.basins import map_basins as map_basins
 from flatdyn import boundaries as boundaries
+from flatdyn import escape as escape
+from flatdyn.escape import escape_times as escape_times
 from flatdyn import fixedpoints as fixedpoints
 from flatdyn import quadratic as quadratic
 from flatdyn.fractions import fractions_in as fractions_in
 from flatdyn.lyapunov import lyapunov_exponents as lyapunov_exponents
 from flatdyn.manifolds import manifold as manifold
 from flatdyn import stability as stability
+from flatdyn import survival as survival
+from flatdyn import transfer as transfer
+from flatdyn import weak as weak
 
 # show
 from flatdyn import ledger as ledger

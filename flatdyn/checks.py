@@ -88,3 +88,27 @@ def points(name: str, value: Any, dim: int) -> jax.Array:
     if not isinstance(array, jax.core.Tracer) and not bool(jnp.isfinite(array).all()):
         raise ValueError(f"{name} must be finite, got {np.asarray(array)[~np.isfinite(array)].flat[0]} in it")
     return array
+
+
+def symmetric(name: str, value: Any) -> np.ndarray:
+    """Return a finite symmetric matrix as an array, else raise ValueError saying what it is instead."""
+    if isinstance(value, jax.core.Tracer):
+        return value
+    matrix = np.asarray(number(name, value), dtype=float)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(f"{name} must be a square matrix, got shape {matrix.shape}")
+    gap = np.abs(matrix - matrix.T).max(initial=0)
+    if gap > 1e-8 * np.abs(matrix).max(initial=0):
+        raise ValueError(f"{name} must be symmetric, got entries that differ by {gap:g}: try (A + A.T) / 2")
+    return matrix
+
+
+def covariance(name: str, value: Any) -> np.ndarray:
+    """Return a symmetric positive semidefinite matrix as an array, else raise ValueError with its lowest eigenvalue."""
+    matrix = symmetric(name, value)
+    if isinstance(matrix, jax.core.Tracer):
+        return matrix
+    lowest, *_, highest = np.linalg.eigvalsh(matrix)[[0, -1]]
+    if lowest < -1e-8 * max(highest, 0):
+        raise ValueError(f"{name} must be positive semidefinite, got the eigenvalue {lowest:g}")
+    return matrix

@@ -9,7 +9,10 @@ from __future__ import annotations
 import functools
 import operator
 import os
+import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -26,6 +29,7 @@ from flatdyn.records import Ensemble, Status
 
 _SEGMENT_SECONDS = 0.5  # how long a compiled segment should take: often enough for Ctrl-C and the progress bar
 _CHUNK_BYTES = 2**20  # of state per chunk on a CPU: what stays in its cache
+_WORTH_A_THREAD = 2**13  # runs
 _BUFFER_BYTES = 2**26  # of recorded positions per segment
 
 
@@ -83,27 +87,34 @@ def simulate(
     theta = np.empty((runs, kept, dim), starts.dtype)
     final, status, taken = np.empty((runs, dim), starts.dtype), np.empty(runs, np.int8), np.empty(runs, np.int64)
     parts = chunks(runs, chunk, dim * starts.dtype.itemsize)
+
+    capacity = max(1, _BUFFER_BYTES // (parts[0].size * dim * starts.dtype.itemsize))
+    capacity = min(capacity, 1 << (kept - 1).bit_length())  # a power of 2: similar lengths share a program
+
+    def run(part: Chunk, stopped: threading.Event) -> None:
+        numbers, carry = start(process, starts, part)
+        theta[part.rows, 0] = starts[part.rows]
+        done, length = 0, 64
+        while done < steps and not stopped.is_set():
+            periods, period = _cut(done, steps, every, length, capacity)
+            begun = time.perf_counter()
+            where = jnp.array([done, periods, period])  # traced: a Python number would compile anew each time
+            carry, positions = jax.block_until_ready(_segment(process, carry, seed, numbers, where, bound, capacity))
+            length = next_length(periods * period, time.perf_counter() - begun)
+            done += periods * period
+            bar.update(periods * period)
+            if done % every == 0:
+                slots = slice(done // every - periods + 1, done // every + 1)
+                theta[part.rows, slots] = np.swapaxes(positions[:periods], 0, 1)[: part.length]
+        outcome = _outcome(process, carry, seed, tol)
+        final[part.rows], status[part.rows], taken[part.rows] = (np.asarray(x)[: part.length] for x in outcome)
+
+    if len(parts) > 1:  # compiled here once, and not by each thread for itself
+        numbers, carry = start(process, starts, parts[0])
+        _segment(process, carry, seed, numbers, jnp.array([0, 0, 1]), bound, capacity)
+        _outcome(process, carry, seed, tol)
     with progress_bar(steps * len(parts), "steps", progress) as bar:
-        for part in parts:
-            numbers, carry = start(process, starts, part)
-            theta[part.rows, 0] = starts[part.rows]
-            capacity = max(1, _BUFFER_BYTES // (part.size * dim * starts.dtype.itemsize))
-            capacity = min(capacity, 1 << (kept - 1).bit_length())  # a power of 2: similar lengths share a program
-            done, length = 0, 64
-            while done < steps:
-                periods, period = _cut(done, steps, every, length, capacity)
-                begun = time.perf_counter()
-                where = jnp.array([done, periods, period])  # traced: a Python number would compile anew each time
-                segment = _segment(process, carry, seed, numbers, where, bound, capacity)
-                carry, positions = jax.block_until_ready(segment)
-                length = next_length(periods * period, time.perf_counter() - begun)
-                done += periods * period
-                bar.update(periods * period)
-                if done % every == 0:
-                    slots = slice(done // every - periods + 1, done // every + 1)
-                    theta[part.rows, slots] = np.swapaxes(positions[:periods], 0, 1)[: part.length]
-            outcome = _outcome(process, carry, seed, tol)
-            final[part.rows], status[part.rows], taken[part.rows] = (np.asarray(x)[: part.length] for x in outcome)
+        side_by_side(run, parts)
     per_run = {"theta": theta, "final": final, "status": status, "steps": taken}
     if theta0.ndim == 1:
         per_run = {name: values[0] for name, values in per_run.items()}
@@ -135,7 +146,7 @@ def chunks(runs: int, chunk: int | None, bytes_per_run: int) -> list[Chunk]:
     if chunk is None:
         chunk = max(_CHUNK_BYTES * (1 if devices[0].platform == "cpu" else 256) // bytes_per_run, 1) * len(devices)
     chunk = checks.count("chunk", chunk, at_least=1)
-    number = -(-runs // chunk)
+    number = max(-(-runs // chunk), min(len(places()) if len(devices) == 1 else 1, runs // _WORTH_A_THREAD))
     size = -(-runs // number)
     size += -size % (len(devices) * (64 if runs > 1 and bytes_per_run <= 1024 else 1))
     return [Chunk(start, min(size, runs - start), size) for start in range(0, runs, size)]
@@ -157,6 +168,30 @@ def prepared(process: Process, dtype: Any) -> Process:
         return array.astype(dtype) if jnp.issubdtype(array.dtype, jnp.floating) else array
 
     return jax.tree.map(as_array, process, is_leaf=lambda leaf: isinstance(leaf, sympy.Basic))
+
+
+def places() -> list[jax.Device]:
+    """A device for each program that can run by itself: all of them, or the one CPU device once for every core."""
+    devices = jax.local_devices()
+    if len(devices) == 1 and devices[0].platform == "cpu":
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return devices * cores
+    return devices
+
+
+def side_by_side(run: Callable, parts: list) -> None:
+    """Call `run(part, stopped)` for all parts: one per core of a single CPU device, else one over all devices.
+
+    An interrupt, or an error in one part, sets the event `stopped`, which the others look at between segments.
+    """
+    stopped = threading.Event()
+    abreast = len(places()) if len(jax.local_devices()) == 1 else 1
+    with ThreadPoolExecutor(min(abreast, len(parts))) as threads:
+        try:
+            for job in [threads.submit(run, part, stopped) for part in parts]:
+                job.result()
+        finally:
+            stopped.set()
 
 
 class Carry(NamedTuple):

@@ -3,19 +3,30 @@
 A noise draws its sample ξ once a step, before any gradient is evaluated, and then answers ∇ℓ(θ; ξ) at whatever
 points the method asks for. So both gradients of a SAM step share their minibatch, unless the process is told
 otherwise (`ascent` of :class:`flatdyn.Iteration`).
+
+    Exact()                             ∇ℓ = ∇L
+    Gaussian(scale, batch_size)         additive, the same everywhere
+    Curvature(scale, batch_size)        covariance proportional to |∇²L|
+    StateDependent(spread, batch_size)  any covariance Σ(θ) of yours
+    FiniteSum(batch_size, replace)      minibatches of a landscape that is a mean over examples
+
+The batch size B means the same in all of them: the mean of B examples' gradients, so covariance Σ/B.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from flatdyn import checks
 from flatdyn.algebra import Vector
 from flatdyn.landscapes import Landscape
+from flatdyn.landscapes.examples import Examples
 from flatdyn.randomness import normals
 
 
@@ -28,13 +39,20 @@ class Noise(eqx.Module):
 
     random = True
 
-    def draw(self, key: jax.Array, like: Vector) -> Any:
-        """ξ, everything that is random in one step; `like` is the current θ."""
+    def check(self, landscape: Landscape) -> None:
+        """Raise ValueError or TypeError if this noise does not fit the landscape."""
+
+    def draw(self, key: jax.Array, landscape: Landscape, theta: Vector) -> Any:
+        """ξ, everything that is random in one step from θ."""
         raise NotImplementedError
 
     def gradient(self, landscape: Landscape, theta: Vector, sample: Any) -> Vector:
         """∇ℓ(θ; ξ), a vector like θ."""
         raise NotImplementedError
+
+    def parts(self, sample: Any) -> Any:
+        """The parts of a sample, along a leading axis, that each take a SAM step's ascent; None if it is one."""
+        return None
 
 
 class Exact(Noise):
@@ -42,35 +60,217 @@ class Exact(Noise):
 
     random = False
 
-    def draw(self, key, like):
+    def draw(self, key, landscape, theta):
         return None
 
     def gradient(self, landscape, theta, sample):
         return landscape.field(theta)
 
 
-class Gaussian(Noise):
-    """Additive normal noise, the same everywhere.
+class Normal(Noise):
+    """Noises that are linear in one standard normal vector.
 
-        ∇ℓ(θ; ξ) = ∇L(θ) + σ ξ / √B,   ξ ~ N(0, I)
+        ∇ℓ(θ; ξ) = ∇L(θ) + S(θ) ξ / √B,   ξ ~ N(0, I),   Σ(θ) = S Sᵀ
 
-    so one example's gradient has covariance Σ = σ² I, and a batch of B has Σ/B.
-
-    Args:
-        scale: σ ≥ 0, standard deviation of one example's gradient, in units of ∇L; one number, or one per coordinate
-        batch_size: B ≥ 1
+    Subclasses have the field batch_size (B) and say what S is: `spread`.
     """
 
-    scale: Any = eqx.field(converter=checks.real)
+    def spread(self, landscape: Landscape, theta: Vector) -> Any:
+        """S: one number, one per coordinate, or a matrix (dim, dim)."""
+        raise NotImplementedError
+
+    def draw(self, key, landscape, theta):
+        return normals(key, theta)
+
+    def gradient(self, landscape, theta, sample):
+        noise = _times(self.spread(landscape, theta), sample, landscape)
+        return landscape.field(theta) + noise * self.batch_size**-0.5
+
+    def factor(self, landscape: Landscape, theta: Vector) -> jax.Array:
+        """S/√B as a matrix, shape (dim, dim): the covariance of the sampled gradient is its square."""
+        spread = jnp.asarray(self.spread(landscape, theta)) * self.batch_size**-0.5
+        return spread if spread.ndim == 2 else spread * jnp.eye(landscape.dim)
+
+
+class Gaussian(Normal):
+    """Additive normal noise, the same everywhere.
+
+        ∇ℓ(θ; ξ) = ∇L(θ) + S ξ / √B,   ξ ~ N(0, I)
+
+    so one example's gradient has covariance Σ = S Sᵀ, and a batch of B has Σ/B.
+
+    Args:
+        scale: S ≥ 0 in units of ∇L: one standard deviation, or one per coordinate
+        batch_size: B ≥ 1
+        covariance: Σ itself instead of `scale`, symmetric positive semidefinite, shape (dim, dim)
+    Raises:
+        ValueError: if a number is out of range, both or neither of scale and covariance are given, or the
+            covariance is not symmetric positive semidefinite
+    """
+
+    scale: Any = eqx.field(converter=checks.real, default=None)
     batch_size: Any = eqx.field(converter=checks.real, default=1)
+    root: Any = None
+
+    def __init__(self, scale: Any = None, batch_size: Any = 1, covariance: Any = None):
+        if (scale is None) == (covariance is None):
+            raise ValueError("Gaussian needs either scale (standard deviations) or covariance (a matrix)")
+        self.scale = np.asarray(scale, float) if isinstance(scale, (list, tuple)) else checks.real(scale)
+        self.batch_size = checks.real(batch_size)
+        self.root = None if covariance is None else _root(checks.covariance("covariance", covariance))
+
+    def __check_init__(self):
+        if self.scale is not None:
+            checks.number("scale", self.scale, at_least=0)
+            if np.ndim(self.scale) > 1:
+                raise ValueError(f"scale holds standard deviations, got shape {np.shape(self.scale)}: use covariance=")
+        checks.number("batch_size", self.batch_size, at_least=1)
+
+    def check(self, landscape):
+        _check_width("scale" if self.root is None else "covariance", self.spread(landscape, None), landscape)
+
+    def spread(self, landscape, theta):
+        return self.scale if self.root is None else self.root
+
+
+class Curvature(Normal):
+    """Normal noise shaped like the curvature, as the gradient noise of a network near a critical point is.
+
+        Σ(θ) = scale · |∇²L(θ)|,   or scale · |matrix| everywhere
+
+    with |H| = V |Λ| Vᵀ for H = V Λ Vᵀ, so that an eigen-direction of curvature λ has the variance scale |λ| / B.
+
+    Args:
+        scale: ≥ 0, in units of the loss
+        batch_size: B ≥ 1
+        matrix: a symmetric matrix, shape (dim, dim), in place of the Hessian at θ. The Hessian at one point, such as
+            `L.hessian(saddle)`, gives additive noise, as the papers assume, and is faster than a new one each step
+    Raises:
+        ValueError: if a number is out of range or the matrix is not symmetric
+    References:
+        Xie, Sato, Sugiyama, arXiv 2006.15815, eq. 6; Kim et al., arXiv 2301.06308, section 4.
+    """
+
+    scale: Any
+    batch_size: Any
+    root: Any
+
+    def __init__(self, scale: Any = 1.0, batch_size: Any = 1, matrix: Any = None):
+        self.scale, self.batch_size = checks.real(scale), checks.real(batch_size)
+        self.root = None if matrix is None else _root(checks.symmetric("matrix", matrix))
 
     def __check_init__(self):
         checks.number("scale", self.scale, at_least=0)
         checks.number("batch_size", self.batch_size, at_least=1)
 
-    def draw(self, key, like):
-        return normals(key, like)
+    def check(self, landscape):
+        if self.root is not None:
+            _check_width("matrix", self.root, landscape)
+
+    def spread(self, landscape, theta):
+        root = _root(landscape.hessian(landscape.array(theta))) if self.root is None else self.root
+        return root * self.scale**0.5
+
+
+class StateDependent(Normal):
+    """Normal noise whose covariance varies over the plane as you say.
+
+        ∇ℓ(θ; ξ) = ∇L(θ) + S(θ) ξ / √B,   Σ(θ) = S(θ) S(θ)ᵀ
+
+    A SAM step sees the same ξ at both its points, through S at each.
+
+    Args:
+        function: S, from coordinates (dim,) to one number, one per coordinate, or a matrix (dim, dim); in JAX
+        batch_size: B ≥ 1
+    Raises:
+        ValueError: if the batch size is out of range, or S has another shape
+    """
+
+    function: Callable
+    batch_size: Any = eqx.field(converter=checks.real, default=1)
+
+    def __check_init__(self):
+        checks.number("batch_size", self.batch_size, at_least=1)
+
+    def check(self, landscape):
+        theta = jax.ShapeDtypeStruct((landscape.dim,), jnp.zeros(0).dtype)
+        _check_width("the value of function", jax.eval_shape(self.function, theta), landscape)
+
+    def spread(self, landscape, theta):
+        return self.function(landscape.array(theta))
+
+
+class FiniteSum(Noise):
+    """Minibatches of a landscape that is a mean over examples.
+
+        ∇ℓ(θ; ξ) = (1/B) Σ_{i ∈ ξ} ∇ℓᵢ(θ),   ξ = B examples, drawn anew every step
+
+    With replacement the covariance is Σ/B; without, Σ/B · (n − B)/(n − 1), and a batch of all n is exact.
+
+    Args:
+        batch_size: B ≥ 1, a whole number
+        replace: draw with replacement
+        ascent_size: m, a divisor of B: the ascent of a SAM step is made by each m examples for themselves and
+            the gradients found are averaged (m-sharpness); the whole batch if not given
+    Raises:
+        ValueError: if a size does not fit; on a landscape that has fewer than B examples, without replacement
+        TypeError: on a landscape that is not a mean over examples
+    References:
+        m-sharpness: Foret, Kleiner, Mobahi, Neyshabur, arXiv 2010.01412, section 4.1.
+    """
+
+    batch_size: int = eqx.field(static=True)
+    replace: bool = eqx.field(static=True, default=True)
+    ascent_size: int | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self):
+        checks.count("batch_size", self.batch_size, at_least=1)
+        if self.ascent_size is not None and self.batch_size % checks.count("ascent_size", self.ascent_size, 1):
+            raise ValueError(f"ascent_size must divide batch_size={self.batch_size}, got {self.ascent_size}")
+
+    def check(self, landscape):
+        if not isinstance(landscape, Examples):
+            raise TypeError(f"FiniteSum needs a landscape made by Landscape.from_examples, got {landscape!r}")
+        if not self.replace and self.batch_size > landscape.number:
+            raise ValueError(
+                f"batch_size={self.batch_size} is larger than the {landscape.number} examples: draw with replacement, "
+                f"or at most {landscape.number}"
+            )
+
+    def draw(self, key, landscape, theta):
+        if self.replace:
+            return jax.random.randint(key, (self.batch_size,), 0, landscape.number)
+        return jax.random.choice(key, landscape.number, (self.batch_size,), replace=False)
 
     def gradient(self, landscape, theta, sample):
-        spread = landscape.vector(self.scale) if jnp.ndim(self.scale) else self.scale
-        return landscape.field(theta) + sample * spread * self.batch_size**-0.5
+        return landscape.batch_field(theta, sample)
+
+    def parts(self, sample):
+        whole = self.ascent_size in (None, self.batch_size)
+        return None if whole else sample.reshape(-1, self.ascent_size)
+
+
+def _times(spread: Any, xi: Vector, landscape: Landscape) -> Vector:
+    """S ξ, in the form of ξ. Coordinates are summed one by one, so that the product fuses with the step."""
+    if jnp.ndim(spread) == 0:
+        return xi * spread
+    if jnp.ndim(spread) == 1:
+        return landscape.vector(spread) * xi
+    if isinstance(xi.tree, tuple):
+        return Vector(tuple(sum(row[j] * x for j, x in enumerate(xi.tree)) for row in spread))
+    return landscape.vector(spread @ landscape.array(xi))
+
+
+def _root(matrix: Any) -> jax.Array:
+    """|A|^½ of a symmetric matrix."""
+    matrix = jnp.asarray(matrix)
+    if matrix.shape[-1] == 1:
+        return jnp.sqrt(jnp.abs(matrix))
+    values, vectors = jnp.linalg.eigh(matrix)
+    return (vectors * jnp.sqrt(jnp.abs(values))) @ vectors.T
+
+
+def _check_width(name: str, spread: Any, landscape: Landscape) -> None:
+    shape, dim = jnp.shape(spread), landscape.dim
+    if shape not in ((), (dim,), (dim, dim)):
+        raise ValueError(f"{name} must have shape (), ({dim},) or ({dim}, {dim}) on {landscape!r}, got {shape}")

@@ -32,6 +32,7 @@ METHOD_COLORS = {
     "Nesterov": "#009E73",
     "SAM": "#D55E00",
     "USAM": "#CC79A7",
+    "DNSAM": "#E69F00",
 }
 DIVERGED_COLOR, UNDECIDED_COLOR = "#999999", "#F0E442"
 

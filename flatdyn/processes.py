@@ -11,6 +11,7 @@ what happens to runs that diverge are the business of :mod:`flatdyn.ensembles`.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -76,6 +77,7 @@ class Iteration(Process):
         if self.ascent not in ASCENTS:
             raise ValueError(f"ascent must be one of {', '.join(map(repr, ASCENTS))}, got {self.ascent!r}")
         _check_mask(getattr(self.method, "mask", None), self.landscape)
+        self.noise.check(self.landscape)
 
     @property
     def dim(self) -> int:
@@ -93,24 +95,58 @@ class Iteration(Process):
         return self.method.init(self.landscape.vector(theta))
 
     def step(self, state, key=None):
-        return self.method.step(self.sample(key, state.theta), state)
+        return self.method.step(self.sample(self.draw(key, state.theta)), state)
 
     def position(self, state):
         return self.landscape.array(state.theta)
 
-    def sample(self, key: jax.Array | None, like: Vector) -> Sample:
-        """The gradient field of one step, ξ drawn."""
+    def draw(self, key: jax.Array | None, theta: Vector) -> tuple:
+        """What is random in one step: ξ of the descent, and of the ascent if it has its own."""
         if not self.random:
-            return Sample(self.landscape.field, self.landscape.field)
-        if self.ascent == "independent":
-            key, other = split(key)
-            return Sample(self._drawn(key, like), self._drawn(other, like))
-        descent = self._drawn(key, like)
-        return Sample(descent, descent if self.ascent == "shared" else self.landscape.field)
+            return ()
+        keys = split(key) if self.ascent == "independent" else (key,)
+        return tuple(self.noise.draw(one, self.landscape, theta) for one in keys)
 
-    def _drawn(self, key: jax.Array, like: Vector) -> Callable:
-        xi = self.noise.draw(key, like)
+    def sample(self, drawn: tuple) -> Sample:
+        """The gradient field of one step, given what `draw` gave."""
+        if not drawn:
+            return Sample(self.landscape.field, self.landscape.field)
+        parts = tuple(self.noise.parts(xi) for xi in drawn)
+        if parts[0] is None:
+            return self._sample(drawn)
+        full = self.landscape.field
+        return Sample(self._field(drawn[0]), full, functools.partial(self._averaged, parts), full)
+
+    def driven(self, state: State, normals: jax.Array) -> State:
+        """The step with given standard normal numbers in place of a key.
+
+        Args:
+            normals: ξ of the descent, then of the ascent if it has its own, shape (draws,)
+        """
+        drawn = tuple(self.landscape.vector(xi) for xi in normals.reshape(-1, self.dim))
+        return self.method.step(self.sample(drawn), state)
+
+    @property
+    def draws(self) -> int:
+        """How many standard normal numbers drive a step.
+
+        Raises:
+            TypeError: if the noise is not made of normal numbers
+        """
+        if not isinstance(self.noise, noise.Normal):
+            raise TypeError(f"this needs noise made of normal numbers (Gaussian, Curvature, ...), got {self.noise!r}")
+        return self.dim * (2 if self.ascent == "independent" else 1)
+
+    def _field(self, xi: Any) -> Callable:
         return lambda theta: self.noise.gradient(self.landscape, theta, xi)
+
+    def _sample(self, drawn: tuple) -> Sample:
+        ascent = self.landscape.field if self.ascent == "full" else self._field(drawn[-1])
+        return Sample(self._field(drawn[0]), ascent, full=self.landscape.field)
+
+    def _averaged(self, parts: tuple, function: Callable) -> Vector:
+        found = jax.vmap(lambda *part: function(self._sample(part)))(*parts)
+        return jax.tree.map(lambda leaf: leaf.mean(axis=0), found)
 
 
 class Map(Process):

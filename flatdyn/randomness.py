@@ -81,12 +81,15 @@ def normals(key: jax.Array, like: Vector) -> Vector:
     kind = jnp.result_type(*leaves)
     width = 2 if kind == jnp.float64 else 1
     transform = _normal_from_two_words if width == 2 else _normal_from_word
-    words = _stream(key, width * sum(leaf.size for leaf in leaves), scalars=all(leaf.ndim == 0 for leaf in leaves))
+    scalars = all(leaf.ndim == 0 for leaf in leaves)
+    words = _stream(key, width * sum(leaf.size for leaf in leaves), scalars)
+    if scalars:
+        drawn = [transform(*words[width * i : width * (i + 1)]).astype(kind) for i in range(len(leaves))]
+        return jax.tree.unflatten(tree, _once(drawn) if kind == jnp.float32 and len(drawn) > 1 else drawn)
     drawn, used = [], 0
     for leaf in leaves:
         taken, used = words[used : used + width * leaf.size], used + width * leaf.size
-        pairs = taken if leaf.ndim == 0 else taken.reshape(leaf.size, width).T
-        drawn.append(transform(*pairs).reshape(leaf.shape).astype(kind))
+        drawn.append(transform(*taken.reshape(leaf.size, width).T).reshape(leaf.shape).astype(kind))
     return jax.tree.unflatten(tree, drawn)
 
 
@@ -108,9 +111,20 @@ def _stream(key: jax.Array, length: int, scalars: bool):
     if not scalars:
         pair = threefry2x32(_words(key), (jnp.arange(blocks, dtype=jnp.uint32), _BLOCK))
         return jnp.stack(pair, axis=-1).reshape(-1)[:length]
-    # The detour over a key makes XLA compute the words once. Left alone it fuses the generator into the update of
-    # each coordinate, and so runs it once per coordinate: half the speed in the plane.
-    return [word for b in range(blocks) for word in _words(_wrap(threefry2x32(_words(key), (b, _BLOCK))))]
+    pairs = [_wrap(threefry2x32(_words(key), (b, _BLOCK))) for b in range(blocks)]  # a detour, see _once
+    return [word for pair in pairs for word in _words(pair)]
+
+
+def _once(numbers: list[jax.Array]) -> list[jax.Array]:
+    """The same numbers, held in keys on the way, which makes XLA compute them once.
+
+    Left alone it fuses generator and transformation into the update of each coordinate, and so runs them once per
+    coordinate: half the speed in the plane.
+    """
+    words = [jax.lax.bitcast_convert_type(number, jnp.uint32) for number in numbers]
+    words += words[: len(words) % 2]
+    held = [word for pair in zip(words[::2], words[1::2], strict=True) for word in _words(_wrap(pair))]
+    return [jax.lax.bitcast_convert_type(word, jnp.float32) for word in held[: len(numbers)]]
 
 
 # Giles, Approximating the erfinv function (GPU Computing Gems, 2011), single precision, in w = −log(1 − u²):

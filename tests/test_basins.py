@@ -12,7 +12,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import flatdyn as fd
-from flatdyn import arrivals, ensembles
+from flatdyn import ensembles, lanes
 from flatdyn.attractors import given
 from flatdyn.labels import DIVERGED, UNDECIDED, Basins, Sample
 
@@ -391,11 +391,11 @@ def test_an_interrupted_map_goes_on_and_ends_as_if_nothing_had_happened(tmp_path
         patch.setattr(ensembles, "progress_bar", Impatient)
         with pytest.raises(KeyboardInterrupt):
             fd.map_basins(**call, store=file)
-    kept = np.load(file)["decided"].sum()
+    kept = np.load(file)["finished"].sum()
     assert 500 < kept < 3600
     taken = []
-    put = arrivals._Work.put
-    monkeypatch.setattr(arrivals._Work, "put", lambda self, runs, new: (taken.extend(runs), put(self, runs, new)))
+    put = lanes._Work.put
+    monkeypatch.setattr(lanes._Work, "put", lambda self, runs, new: (taken.extend(runs), put(self, runs, new)))
     resumed = fd.map_basins(**call, store=file)
     assert len(taken) == 3600 - kept  # nothing finished is repeated
     for name in ("labels", "steps", "status", "final"):

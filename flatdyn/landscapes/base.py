@@ -80,6 +80,26 @@ class Landscape(eqx.Module):
             raise ValueError(f"loss must map an array of shape ({dim},) to one real number, got {shape}")
         return FunctionLandscape(name=name, box=None if box is None else checks.box(box, dim), function=loss, dim=dim)
 
+    @staticmethod
+    def from_examples(loss: Any, examples: Any, **options: Any) -> Landscape:
+        """A landscape L(θ) = (1/n) Σᵢ ℓ(θ; xᵢ), which :class:`flatdyn.noise.FiniteSum` samples in minibatches.
+
+            Landscape.from_examples("(a*x - b)**2 / 2", {"a": [1, 2], "b": [0, 1]}, symbols="x")
+            Landscape.from_examples(lambda theta, example: ..., examples, dim=5)
+
+        Args:
+            loss: ℓ: an expression in the coordinates and the names in `examples`, or a JAX function of θ (dim,) and
+                one example
+            examples: for an expression a mapping name -> n numbers; for a function a tree of arrays (n, ...)
+            options: `symbols` (and `parameters`) with an expression, `dim` with a function; `box` and `name`, as in
+                :meth:`from_expression`
+        Raises:
+            ValueError: if the examples have different lengths, are none or not finite, or the loss does not fit
+        """
+        from flatdyn.landscapes.examples import from_examples
+
+        return from_examples(loss, examples, **options)
+
     def value(self, point: Vector) -> jax.Array:
         """L at a vector, a scalar."""
         raise NotImplementedError
@@ -173,9 +193,12 @@ class SymbolicLandscape(Landscape):
         return jnp.stack(point.tree)
 
     def _evaluate(self, what: str, point: Vector) -> tuple:
-        compiled = _compiled(what, self.template, self.symbols, tuple(self.parameters))
+        outputs = self._compiled(what, tuple(self.parameters))(*point.tree, *self.parameters.values())
         kind = jnp.result_type(*point.tree)
-        return tuple(jnp.asarray(v, kind) for v in compiled(*point.tree, *self.parameters.values()))
+        return tuple(jnp.asarray(v, kind) for v in outputs)
+
+    def _compiled(self, what: str, parameters: tuple[str, ...]) -> Callable:
+        return _compiled(what, self.template, self.symbols, parameters)
 
     def critical_points(self):
         unknown = self.expression.free_symbols - set(self.symbols)

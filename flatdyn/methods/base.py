@@ -42,11 +42,15 @@ class Sample:
 
     Attributes:
         ascent: the field that a method should use to look around (SAM's first gradient)
+        each: maps a function of a Sample over the parts of a batch that look around for themselves, and averages
+        full: θ ↦ ∇L(θ), the gradient without noise
     """
 
-    def __init__(self, descent: Callable, ascent: Callable):
+    def __init__(self, descent: Callable, ascent: Callable, each: Callable | None = None, full: Callable | None = None):
         self._descent = descent
         self.ascent = ascent
+        self.full = full or descent
+        self.each = each or (lambda function: function(self))
 
     def __call__(self, theta):
         return self._descent(theta)
@@ -76,9 +80,16 @@ class FirstOrder(Method):
     (v⁺ = μ v + g, θ⁺ = θ − η(g + μ v⁺), its parameter being the look-ahead variable), with v in units of −η g.
 
     Subclasses have the fields lr (η), momentum (μ), nesterov, and say where the gradient is taken: `ascend`.
+
+    Attributes:
+        inertial: whether the state has a velocity
+        jumps: whether the gradient that is followed jumps where ∇L = 0
+        may_jump: the same, True also where that depends on a number which a sweep may vary
     """
 
     inertial: bool = eqx.field(static=True, init=False)
+    jumps = False
+    may_jump = False
 
     def __post_init__(self):
         # Whether there is a velocity is part of the state's shape, so it is settled here, from the literal 0.
@@ -97,7 +108,9 @@ class FirstOrder(Method):
 
     def gradient(self, grad: Callable, theta: Any) -> Any:
         """The gradient that is followed from θ."""
-        return grad(self.ascend(getattr(grad, "ascent", grad), theta))
+        if not isinstance(grad, Sample):
+            return grad(self.ascend(grad, theta))
+        return grad.each(lambda part: part(self.ascend(part.ascent, theta)))
 
     def step(self, grad, state):
         g = self.gradient(grad, state.theta)

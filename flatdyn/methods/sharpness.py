@@ -8,7 +8,7 @@ import equinox as eqx
 
 from flatdyn import checks
 from flatdyn.algebra import norm
-from flatdyn.methods.base import FirstOrder, hyperparameter, match
+from flatdyn.methods.base import FirstOrder, Sample, hyperparameter, match
 
 
 class _Ascending(FirstOrder):
@@ -52,9 +52,41 @@ class SAM(_Ascending):
     def __check_init__(self):
         checks.number("eps", self.eps, at_least=0)
 
+    @property
+    def jumps(self):
+        return (self.eps == 0) & (self.rho > 0)
+
+    @property
+    def may_jump(self):
+        return not isinstance(self.eps, (int, float)) or self.eps == 0
+
     def ascend(self, grad, theta):
         g = self.masked(grad(theta))
         return theta + self.rho * g / norm(g, self.eps)
+
+
+class DNSAM(SAM):
+    """SAM normalised by the full gradient, as theory often takes it for tractability.
+
+        p = θ + ρ g / (‖m ⊙ ∇L(θ)‖ + ε),   g = m ⊙ ∇ℓ(θ; ξ)
+        θ⁺ = θ − η ∇ℓ(p; ξ);               with momentum as in :class:`flatdyn.methods.base.FirstOrder`
+
+    Without noise it is SAM. With noise it is not: its ascent is not of length ρ, and grows without limit where ∇L
+    vanishes but the noise does not.
+
+    Args:
+        lr, rho, momentum, eps, mask, nesterov: as for :class:`SAM`
+    Raises:
+        ValueError: if lr, rho, momentum or eps is out of range
+    References:
+        Compagnoni, Biggio, Orvieto, Proske, Kersting, Lucchi, arXiv 2301.08203, section 3.
+    """
+
+    def gradient(self, grad, theta):
+        if not isinstance(grad, Sample):
+            return super().gradient(grad, theta)
+        reach = self.rho / norm(self.masked(grad.full(theta)), self.eps)
+        return grad.each(lambda part: part(theta + reach * self.masked(part.ascent(theta))))
 
 
 class USAM(_Ascending):

@@ -1,0 +1,150 @@
+"""Closed forms for escape times: the unstable and the stable line, barriers, and bounds for the discrete walk.
+
+Of a diffusion dX = −U'(X) dt + √(2D) dW. SGD with a gradient noise of standard deviation s has D = η s²/2 in the time
+t = steps × η, so divide these times by η for steps.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import mpmath
+import numpy as np
+import scipy.special
+
+from flatdyn import checks
+from flatdyn.landscapes import Landscape
+
+
+class MeanTime(NamedTuple):
+    """A mean escape time, exact, and its limit for small noise."""
+
+    exact: float
+    asymptotic: float
+
+
+def ornstein_uhlenbeck(curvature: float, diffusion: float, radius: float) -> MeanTime:
+    """Mean time at which dX = −λ X dt + √(2D) dW leaves (−L, L), from 0.
+
+        T = (L²/2D) ₂F₂(1, 1; 3/2, 2; λ L²/(2D))
+
+    and for small noise, with z² = |λ| L²/(2D) → ∞,
+
+        λ < 0    T → (ln 4z² + γ)/(2|λ|)           (γ = 0.5772…)
+        λ > 0    T → √π e^{z²}/(2 λ z)
+        λ = 0    T = L²/(2D)
+
+    Args:
+        curvature: λ; negative on the unstable direction of a saddle
+        diffusion: D > 0; η s²/2 for SGD
+        radius: L > 0
+    Returns:
+        MeanTime(exact, asymptotic), in units of time (steps × η); infinite where it exceeds the largest number
+    """
+    curvature = float(checks.number("curvature", curvature))
+    diffusion, radius = checks.number("diffusion", diffusion, above=0), checks.number("radius", radius, above=0)
+    spread = radius**2 / (2 * diffusion)
+    z2 = curvature * spread
+    exact = spread * mpmath.hyp2f2(1, 1, 1.5, 2, z2)
+    with np.errstate(over="ignore"):
+        if curvature < 0:
+            asymptotic = (np.log(-4 * z2) + np.euler_gamma) / (-2 * curvature)
+        else:
+            asymptotic = np.sqrt(np.pi / z2) * np.exp(z2) / (2 * curvature) if curvature else spread
+    return MeanTime(float(exact), float(asymptotic))
+
+
+def kramers(landscape: Landscape, minimum: Any, saddle: Any, diffusion: float) -> float:
+    """Mean time to go from a minimum over a saddle to the other side, by Eyring and Kramers, for small D.
+
+        T ≈ (2π/|λ₋|) √(|det H(s)| / det H(m)) e^{(U(s) − U(m))/D}
+
+    with λ₋ the negative eigenvalue at the saddle s. The relative error is of the order of D. To the top of the barrier
+    it takes half as long; over several saddles the rates 1/T add.
+
+    Args:
+        landscape: U, in any dimension
+        minimum, saddle: m and s, shape (dim,) each
+        diffusion: D > 0, the same in all directions; η s²/2 for SGD with isotropic noise
+    Returns:
+        T, in units of time (steps × η); infinite where it exceeds the largest number
+    Raises:
+        ValueError: if m is not a minimum, s is not a critical point with one negative eigenvalue, or U(s) ≤ U(m)
+    References:
+        Berglund, Kramers' law: validity, derivations and generalisations, Markov Processes Relat. Fields 19, 459
+        (2013).
+    """
+    diffusion = checks.number("diffusion", diffusion, above=0)
+    bottom, at_minimum = _critical("minimum", landscape, minimum)
+    top, at_saddle = _critical("saddle", landscape, saddle)
+    if not (at_minimum > 0).all():
+        raise ValueError(f"minimum must have positive curvatures only, got {at_minimum.tolist()}")
+    if (at_saddle < 0).sum() != 1 or (at_saddle == 0).any():
+        raise ValueError(f"saddle must have one negative curvature and no zero, got {at_saddle.tolist()}")
+    if top <= bottom:
+        raise ValueError(f"the saddle must lie above the minimum, got losses {top:g} and {bottom:g}")
+    prefactor = 2 * np.pi / -at_saddle[0] * np.sqrt(-np.prod(at_saddle) / np.prod(at_minimum))
+    with np.errstate(over="ignore"):
+        return float(prefactor * np.exp((top - bottom) / diffusion))
+
+
+def _critical(name: str, landscape: Landscape, theta: Any) -> tuple[float, np.ndarray]:
+    """Loss and Hessian eigenvalues at what must be a critical point up to 1e-6 of its size."""
+    if not isinstance(landscape, Landscape):
+        raise TypeError(f"kramers needs a landscape (Landscape.from_expression, from_function), got {landscape!r}")
+    point = np.asarray(checks.number(name, theta), dtype=float)
+    if point.shape != (landscape.dim,):
+        raise ValueError(f"{name} must have shape ({landscape.dim},), got {point.shape}")
+    with jax.enable_x64(True):
+        at = jnp.asarray(point)
+        loss, slope, hessian = (np.asarray(f(at)) for f in (landscape.loss, landscape.grad, landscape.hessian))
+    eigenvalues = np.linalg.eigvalsh(hessian)
+    # A critical point is where a Newton step does not lead away, whatever the scale of the loss.
+    away = np.linalg.norm(slope) / max(np.abs(eigenvalues).min(), np.finfo(float).tiny)
+    if away > 1e-6 * (1 + np.linalg.norm(point)):
+        raise ValueError(f"{name} must be a critical point, got a gradient of {slope.tolist()} there")
+    return float(loss), eigenvalues
+
+
+class Bounds(NamedTuple):
+    """Bounds of a probability; arrays of one shape."""
+
+    lower: np.ndarray
+    upper: np.ndarray
+
+
+def levy_sandwich(
+    lr: float, curvature: float, scale: float, radius: float, steps: Any, batch_size: float = 1
+) -> Bounds:
+    """Bounds of the probability that SGD has left |w| ≤ L after k steps, on a direction that does not attract.
+
+        P(|w_k| > L) ≤ P(τ ≤ k) ≤ 2 P(|w_k| > L)
+        w⁺ = r w − η s ξ,   w₀ = 0,   r = 1 + η|λ|,   Var w_k = η² s² (r^{2k} − 1)/(r² − 1),   s = σ/√B
+
+    Proof of the right side: when the walk is first outside, at step j, then w_k = r^{k−j} w_j plus a symmetric term,
+    which with probability ≥ ½ does not lead it back; and r ≥ 1. The walk rarely comes back, so the lower bound is
+    nearly exact where η|λ|k is large.
+
+    Args:
+        lr: η > 0
+        curvature: λ ≤ 0
+        scale: σ > 0, standard deviation of one example's gradient
+        radius: L > 0
+        steps: k ≥ 0, any shape
+        batch_size: B ≥ 1
+    Returns:
+        Bounds(lower, upper) of P(τ ≤ k), of the shape of `steps`; upper at most 1
+    """
+    for name, value in (("lr", lr), ("scale", scale), ("radius", radius)):
+        checks.number(name, value, above=0)
+    if checks.number("curvature", curvature) > 0:
+        raise ValueError(f"curvature must be <= 0, got {curvature}: where runs are drawn back the upper bound fails")
+    steps = np.asarray(checks.number("steps", steps, at_least=0), dtype=float)
+    growth = 2 * np.log1p(-lr * curvature)
+    with np.errstate(over="ignore", divide="ignore"):
+        summed = np.expm1(steps * growth) / np.expm1(growth) if growth else steps
+        spread = lr * scale * checks.number("batch_size", batch_size, at_least=1) ** -0.5 * np.sqrt(summed)
+        lower = scipy.special.erfc(radius / (np.sqrt(2) * spread))
+    return Bounds(lower, np.minimum(2 * lower, 1))

@@ -1,0 +1,211 @@
+"""How long does it stay? First passage of many runs out of a region, with what is censored kept in every answer."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flatdyn import checks, ensembles, lanes, randomness, records, survival
+from flatdyn.ensembles import Carry
+from flatdyn.processes import Process, digest_of, fingerprint
+from flatdyn.records import Record
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Escapes(Record):
+    """First passages of many runs; see :func:`escape_times`.
+
+    Attributes:
+        steps: at which each run was first outside, or until which it was seen inside, shape (runs,)
+        escaped: whether it left; where False it is censored, shape (runs,)
+        diverged: whether it left by leaving the finite numbers, shape (runs,)
+        start: where the runs began, shape (runs, dim)
+        exit: first position outside; the last one inside if censored or diverged, shape (runs, dim)
+        dt: time per step, in steps × lr for continuous time; 1 for a discrete process
+    """
+
+    steps: np.ndarray
+    escaped: np.ndarray
+    diverged: np.ndarray
+    start: np.ndarray
+    exit: np.ndarray
+    dt: np.ndarray
+
+    @property
+    def direction(self) -> np.ndarray:
+        """Unit vectors from start to exit, shape (runs, dim); 0 where a run ended where it began."""
+        moved = self.exit - self.start
+        length = np.linalg.norm(moved, axis=1, keepdims=True)
+        return moved / np.where(length > 0, length, 1)
+
+    def mean(self, **options: Any) -> survival.Mean:
+        """E τ as (value, standard error, censored share); options of :func:`flatdyn.survival.mean`."""
+        return survival.mean(self.steps, self.escaped, **options)
+
+    def median(self, level: float = 0.95) -> survival.Quantile:
+        """Median of τ with a confidence interval."""
+        return survival.median(self.steps, self.escaped, level)
+
+    def quantile(self, q: float, level: float = 0.95) -> survival.Quantile:
+        """The time by which a share q has left, with a confidence interval."""
+        return survival.quantile(self.steps, self.escaped, q, level)
+
+    def survival(self, at: Any = None, level: float = 0.95) -> survival.Survival:
+        """P(τ > k) with a confidence band, at `at` or at every time that occurs."""
+        return survival.survival(self.steps, self.escaped, at, level)
+
+    def rate(self, after: float | None = None, level: float = 0.95) -> survival.Rate:
+        """The rate at which runs leave late, per step."""
+        return survival.rate(self.steps, self.escaped, after, level)
+
+    def compare(self, other: Escapes, level: float = 0.95) -> survival.Comparison:
+        """This process against another: log-rank test, ratio of means and of hazards."""
+        return survival.compare(self, other, level)
+
+    def __repr__(self) -> str:
+        counts = {"escaped": self.escaped.sum(), "censored": (~self.escaped).sum(), "diverged": self.diverged.sum()}
+        return f"Escapes({', '.join(f'{number} {name}' for name, number in counts.items() if number)})"
+
+
+def escape_times(
+    process: Process,
+    theta0: Any,
+    inside: Callable,
+    runs: int | None = None,
+    max_steps: int = 100_000,
+    key: jax.Array | None = None,
+    *,
+    chunk: int | None = None,
+    progress: bool | None = None,
+    store: str | Path | None = None,
+) -> Escapes:
+    """First passage of many runs out of a region.
+
+        τ = min {k ≥ 1 : θₖ not inside},   censored if τ > max_steps
+
+    A run that leaves the finite numbers has left every region: it counts as escaped there, and as diverged.
+
+    Args:
+        process: what moves; run number r draws with (key, r, step), so no result depends on how the work is cut
+        theta0: start, shape (dim,), or one per run, shape (runs, dim); its precision is the runs' precision
+        inside: region: a :class:`Ball`, :class:`Box`, :class:`Sublevel`, :class:`HalfSpace`, or any JAX function from
+            θ, shape (dim,), to a boolean
+        runs: how many; needed with a single start
+        max_steps: after which a run that is still inside is censored
+        key: a JAX key, if the process is random
+        chunk: runs that advance together on a device
+        progress: show a bar; if not given, after two seconds
+        store: a file that keeps finished runs; the same call goes on from there after an interruption
+    Returns:
+        Escapes
+    Raises:
+        ValueError: if a start is not inside, shapes or counts do not fit, a key is missing, or `store` holds another
+            call's runs
+        TypeError: if `inside` is not a function
+    """
+    starts = _starts(process, theta0, runs)
+    max_steps = checks.count("max_steps", max_steps, at_least=1)
+    if max_steps >= 2**31:
+        raise ValueError(f"max_steps must be below 2**31, got {max_steps}: ask flatdyn.escape.split for rare escapes")
+    inside = _check_inside(inside, starts)
+    config = {"process": repr(process), "inside": repr(inside), "max_steps": str(max_steps), "runs": str(len(starts))}
+    identity = {"fingerprint": _identity(process, inside, starts, key)} if store is not None else {}
+    task = _Leaving(ensembles.prepared(inside, starts.dtype), jnp.int32(max_steps))
+    options = {"key": key, "chunk": chunk, "progress": progress, "store": store}
+    found = lanes.run(process, starts, task, config=config | identity, **options)
+    dt = np.asarray(getattr(process, "dt", 1.0), float)
+    return Escapes(config=config, provenance=records.provenance(), start=starts, dt=dt, **found._asdict())
+
+
+class _Found(NamedTuple):
+    """Results of runs, shapes (runs,) and (runs, dim)."""
+
+    steps: np.ndarray
+    escaped: np.ndarray
+    diverged: np.ndarray
+    exit: np.ndarray
+
+
+_GOING, _CENSORED, _LEFT, _DIVERGED = range(-1, 3)
+
+
+class _Lane(NamedTuple):
+    """What a lane carries: its run, and how it ended."""
+
+    carry: Carry
+    ended: jax.Array
+
+
+class _Leaving(lanes.Task):
+    """One turn is one step."""
+
+    inside: Callable
+    max_steps: jax.Array
+
+    def begin(self, process, starts):
+        return _Lane(ensembles.at_rest(process, starts), jnp.full(len(starts), _GOING, jnp.int32))
+
+    def turn(self, process, lanes, seed, numbers):
+        return jax.vmap(self._stepped, (None, 0, None, 0))(process, lanes, seed, numbers)
+
+    def _stepped(self, process, lane, seed, number):
+        after = ensembles.guarded_step(process, lane.carry, seed, number, lane.carry.taken, jnp.inf)
+        left = ~self.inside(process.position(after.state))
+        out_of_time = jnp.where(after.taken >= self.max_steps, _CENSORED, _GOING)
+        ended = jnp.where(after.alive, jnp.where(left, _LEFT, out_of_time), _DIVERGED)
+        ended = jnp.where(lane.carry.alive, ended, lane.ended)
+        return _Lane(after._replace(alive=ended == _GOING), ended.astype(jnp.int32))
+
+    def finished(self, lanes):
+        return lanes.ended != _GOING
+
+    def positions(self, process, lanes):
+        return jax.vmap(process.position)(lanes.carry.state)
+
+    def blank(self, starts):
+        never = np.zeros(len(starts), bool)
+        return _Found(np.zeros(len(starts), np.int64), never, never.copy(), np.array(starts))
+
+    def results(self, lanes, positions):
+        diverged = lanes.ended == _DIVERGED
+        # A diverged run stands at its last good position, one step before the step that left.
+        return _Found(lanes.carry.taken + diverged, lanes.ended != _CENSORED, diverged, positions)
+
+
+def _starts(process: Process, theta0: Any, runs: int | None) -> np.ndarray:
+    theta0 = checks.points("theta0", theta0, process.dim)
+    if theta0.ndim == 1:
+        if runs is None:
+            raise ValueError("runs must be given with a single start: how many times is it left?")
+        return np.tile(np.asarray(theta0), (checks.count("runs", runs, at_least=1), 1))
+    if runs not in (None, len(theta0)) or not len(theta0):
+        raise ValueError(f"theta0 holds {len(theta0)} starts, but runs={runs}: give one start, or as many as runs")
+    return np.asarray(theta0)
+
+
+def _check_inside(inside: Callable, starts: np.ndarray) -> Callable:
+    if not callable(inside):
+        raise TypeError(f"inside must be a function from θ (dim,) to a boolean, or a region, got {inside!r}")
+    distinct = np.unique(starts, axis=0)
+    answers = np.asarray(jax.vmap(inside)(distinct))
+    if answers.shape != (len(distinct),):
+        raise ValueError(f"inside must return one boolean for θ of shape {starts.shape[1:]}, got {answers.shape[1:]}")
+    if not answers.all():
+        outside = distinct[~answers.astype(bool)][0]
+        raise ValueError(f"every start must be inside the region, got {outside}: start further in, or widen the region")
+    return inside
+
+
+def _identity(process: Process, inside: Callable, starts: np.ndarray, key: Any) -> str:
+    """What tells this call's unfinished work from another's."""
+    theta = jax.ShapeDtypeStruct(starts.shape[1:], starts.dtype)
+    words = [] if key is None else [np.asarray(randomness.seed_words(key))]
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(eqx.filter(inside, eqx.is_array_like))]
+    return records.digest(fingerprint(process), digest_of(inside, theta), starts, *leaves, *words)

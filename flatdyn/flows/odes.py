@@ -1,0 +1,183 @@
+"""Flows: ordinary differential equations that a method follows as its step becomes small."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flatdyn import checks
+from flatdyn.algebra import Vector, norm
+from flatdyn.landscapes import Landscape
+from flatdyn.methods.base import FirstOrder, Sample
+from flatdyn.processes import Iteration, Process
+
+_SOLVER = diffrax.Tsit5()
+
+
+class FlowState(eqx.Module):
+    """Where a flow is.
+
+    Attributes:
+        theta: θ
+        velocity: θ', in θ per unit of time; None for flows of first order
+        arrived: whether it has come to rest at a point where its field jumps; None if the field has no such points
+    """
+
+    theta: Any
+    velocity: Any = None
+    arrived: Any = None
+
+
+class Flow(Process):
+    """The differential equation of a first-order method, in the time t = steps × lr.
+
+        G(θ) = ∇L(p(θ)),  p as the method's           what the method follows, without noise
+        θ' = −G/(1−μ) − order · η c DG·G              c = (1+μ)/(2(1−μ)³);  Nesterov: (1−μ+2μ²)/(2(1−μ)³)
+
+    Order 0 is the limit η → 0; the method stays O(η) close to it. Order 1 is the modified equation, to which it stays
+    O(η²) close. With momentum that is said of a start with the velocity that belongs to it, v₀ = −ηG/(1−μ): from rest
+    the method first loses η μ G/(1−μ)² (Nesterov: η μ² G/(1−μ)²), which an equation of first order cannot know. With
+    `inertia` the equation is of second order and holds from rest on,
+
+        order 0:  η θ'' + (1−μ) θ' = −G,                               θ'(0) = 0
+        order 1:  η (1+μ)/2 θ'' + (1−μ) θ' [+ η μ DG·θ'] = −G,         θ'(0) = −G/(1+μ) [(1 + 2μ)]
+
+    with [ ] for Nesterov alone. θ'(0) is not 0 at order 1 because v₀ = 0 is the move half a step before the start.
+    SAM's jump is then passed through, not stopped at; `solve` gives up where it is passed again and again.
+
+    **Where SAM's field jumps**, at critical points, its flow arrives in finite time and then slides: a flow stops
+    there for good. It is taken to arrive when the gradient would turn round within one step.
+
+    Args:
+        landscape: what is descended
+        method: GD, SAM, USAM, or another :class:`FirstOrder` method
+        dt: time that one `step` covers; the method's lr if not given
+        order: 0 or 1
+        inertia: keep the velocity as a variable
+    Raises:
+        TypeError: if the method does not follow one gradient
+        ValueError: if dt or order is out of range; inertia without momentum; SAM with a mask and eps = 0, whose flow
+            slides along the surface on which the masked gradient vanishes
+    References:
+        Modified equations: Barrett and Dherin, arXiv 2009.11162, eq. 5 (GD); Kovachki and Stuart, JMLR 22 (2021),
+        Theorems 2 and 4 (momentum). Inertia, order 0: Qian, Neural Networks 12 (1999), eq. 7; Hessian damping of
+        Nesterov: Shi, Du, Jordan, Su, Math. Program. 195 (2022), eq. 1.11. Here derived anew, and tested by orders.
+    """
+
+    landscape: Landscape
+    method: FirstOrder
+    dt: Any
+    order: int = eqx.field(static=True)
+    inertia: bool = eqx.field(static=True)
+    jumping: bool = eqx.field(static=True)
+
+    def __init__(
+        self, landscape: Landscape, method: FirstOrder, dt: Any = None, order: int = 0, *, inertia: bool = False
+    ):
+        if not isinstance(method, FirstOrder):
+            raise TypeError(f"a flow needs a method that follows one gradient (GD, SAM, USAM, ...), got {method!r}")
+        if order not in (0, 1):
+            raise ValueError(f"order must be 0 (the limit of small steps) or 1 (its first correction), got {order!r}")
+        if inertia and not method.inertial:
+            raise ValueError("inertia needs a method with momentum: without it the equation is of first order")
+        Iteration(landscape, method)  # refuses a mask that does not fit
+        self.landscape, self.method, self.order, self.inertia = landscape, method, order, bool(inertia)
+        self.dt = method.lr if dt is None else checks.number("dt", checks.real(dt), above=0)
+        self.jumping = method.may_jump and not self.inertia
+        if self.jumping and getattr(method, "mask", None) is not None and not _all_ones(method.mask):
+            raise ValueError(
+                "with a mask SAM's flow slides along the surface on which the masked gradient vanishes: give eps > 0"
+            )
+
+    @property
+    def dim(self) -> int:
+        return self.landscape.dim
+
+    @property
+    def box(self):
+        return self.landscape.box
+
+    def init(self, theta):
+        point = self.landscape.vector(theta)
+        velocity = self._from_rest(point) if self.inertia else None
+        gradient = self.landscape.field(point)
+        arrived = (gradient @ gradient == 0) & self.method.jumps if self.jumping else None
+        return FlowState(point, velocity, arrived)
+
+    def position(self, state):
+        return self.landscape.array(state.theta)
+
+    def step(self, state, key=None):
+        """Advance by dt: one step of Tsitouras' method of order 5 (diffrax.Tsit5)."""
+        if self.inertia:
+            theta, velocity = self._advance((state.theta, state.velocity))
+            return FlowState(theta, velocity)
+        theta = self._advance(state.theta)
+        if not self.jumping:
+            return FlowState(theta)
+        turns, critical = self._arrival(state.theta)
+        arrived = state.arrived | turns
+        stopped = _where(state.arrived, state.theta, critical)
+        return FlowState(_where(arrived, stopped, theta), None, arrived)
+
+    def gradient(self, theta: Vector) -> Vector:
+        """G(θ), the gradient that the method follows, by its own formula."""
+        return self.method.gradient(Sample(self.landscape.field, self.landscape.field), theta)
+
+    def field(self, state: Any) -> Any:
+        """The right-hand side: of θ, or with inertia of the pair (θ, θ')."""
+        if self.inertia:
+            return self._of_second_order(*state)
+        lr, mu = self.method.lr, self.method.momentum
+        if self.order == 0:
+            return -self.gradient(state) / (1 - mu)
+        G, curved = self._with_slope(state)
+        c = (1 - mu + 2 * mu**2 if self.method.nesterov else 1 + mu) / (2 * (1 - mu) ** 3)
+        return -G / (1 - mu) - lr * c * curved
+
+    def _of_second_order(self, theta: Vector, velocity: Vector) -> tuple[Vector, Vector]:
+        lr, mu = self.method.lr, self.method.momentum
+        mass = lr * ((1 + mu) / 2 if self.order else 1)
+        if not (self.order and self.method.nesterov):
+            return velocity, -((1 - mu) * velocity + self.gradient(theta)) / mass
+        G, curved = jax.jvp(self.gradient, (theta,), (velocity,))
+        return velocity, -((1 - mu) * velocity + lr * mu * curved + G) / mass
+
+    def _from_rest(self, theta: Vector) -> Vector:
+        """θ' with which a method at rest sets out."""
+        mu = self.method.momentum
+        return -self.order * (1 + 2 * mu if self.method.nesterov else 1) * self.gradient(theta) / (1 + mu)
+
+    def _with_slope(self, theta: Vector) -> tuple[Vector, Vector]:
+        """G and DG·G."""
+        G = self.gradient(theta)
+        return G, jax.jvp(self.gradient, (theta,), (G,))[1]
+
+    def _advance(self, state: Any) -> Any:
+        term = diffrax.ODETerm(lambda t, y, args: self.field(y))
+        dt = jnp.asarray(self.dt, jax.tree.leaves(state)[0].dtype)
+        memory = _SOLVER.init(term, 0 * dt, dt, state, None)
+        return _SOLVER.step(term, 0 * dt, dt, state, None, memory, made_jump=False)[0]
+
+    def _arrival(self, theta: Vector) -> tuple[jax.Array, Vector]:
+        """Whether ∇L turns round within one step straight ahead, and where on the way it is smallest."""
+        ahead = theta + self.dt * self.field(theta)
+        here, there = self.landscape.field(theta), self.landscape.field(ahead)
+        change = there - here
+        share = -(here @ change) / norm(change) ** 2
+        turns = (here @ there < 0) & self.method.jumps
+        return turns, theta + share * (ahead - theta)
+
+
+def _where(condition: jax.Array, yes: Vector, no: Vector) -> Vector:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+
+
+def _all_ones(mask: Any) -> bool:
+    leaves = jax.tree.leaves(mask)
+    return not any(isinstance(x, jax.core.Tracer) for x in leaves) and all((np.asarray(x) == 1).all() for x in leaves)

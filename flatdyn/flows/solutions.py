@@ -1,0 +1,137 @@
+"""A flow to given accuracy at given times, with the time at which it arrives where its field jumps."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flatdyn import checks, ensembles, records
+from flatdyn.algebra import norm
+from flatdyn.flows.odes import Flow
+from flatdyn.records import Record, Status
+
+_CLOSE = 1e-5  # ‖∇L‖/‖G‖ at which the rest of the way is straight: what is neglected is its square
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Solution(Record):
+    """Solutions of a flow; see :func:`solve`.
+
+    Attributes:
+        times: t, shape (times,)
+        theta: positions, shape (runs, times, dim); (times, dim) for a single run
+        arrival: time of arrival where the field jumps, infinite if not before the last time, shape (runs,) or ()
+        status: CONVERGED: arrived; UNDECIDED: still under way at the last time; DIVERGED: not finite, or given up
+            after max_steps steps of the solver; theta keeps the last good position. Shape (runs,) or ()
+    """
+
+    times: np.ndarray
+    theta: np.ndarray
+    arrival: np.ndarray
+    status: np.ndarray
+
+
+def solve(
+    flow: Flow, theta0: Any, times: Any, *, rtol: float = 1e-9, atol: float = 1e-11, max_steps: int = 20_000
+) -> Solution:
+    """Solve a flow with adaptive steps.
+
+        θ' = flow.field(θ),   θ(0) = θ₀
+
+    SAM's flow stops where its field jumps: just before, the rest of the way is straight, and the time of arrival
+    t + ‖g‖²/(g·HG) is accurate to 1e-10 of the time scale there, or to `rtol`.
+
+    Args:
+        flow: what is solved; its dt plays no role
+        theta0: starting points at rest, shape (dim,) or (runs, dim)
+        times: at which the solution is wanted, increasing, ≥ 0
+        rtol, atol: tolerances of the solver (diffrax.Dopri8 with a PID controller)
+        max_steps: of the solver, for each run
+    Returns:
+        Solution
+    Raises:
+        ValueError: if theta0 or times do not fit
+        TypeError: if `flow` is not a Flow
+    """
+    if not isinstance(flow, Flow):
+        raise TypeError(f"solve needs a Flow, got {flow!r}: simulate runs every process with fixed steps")
+    theta0, times = checks.points("theta0", theta0, flow.dim), np.atleast_1d(np.asarray(times, float))
+    if times.ndim != 1 or not np.isfinite(times).all() or times[0] < 0 or (np.diff(times) <= 0).any():
+        raise ValueError(f"times must be increasing numbers >= 0, got {times}")
+    rtol, atol = checks.number("rtol", rtol, above=0), checks.number("atol", atol, above=0)
+    max_steps = checks.count("max_steps", max_steps, at_least=1)
+    config = {"flow": repr(flow), "rtol": f"{rtol:g}", "atol": f"{atol:g}", "max_steps": str(max_steps)}
+    starts = jnp.atleast_2d(theta0)
+    # The solver starts and ends on a time of its own, so that a first or last time of 0 is none that is special.
+    end = jnp.asarray(times[-1] or 1.0, starts.dtype)
+    prepared = ensembles.prepared(flow, starts.dtype)
+    found = _solved(prepared, starts, jnp.asarray(times, starts.dtype), end, rtol, atol, max_steps)
+    theta, arrival, status = (np.asarray(part) for part in found)
+    if theta0.ndim == 1:
+        theta, arrival, status = theta[0], arrival[0], status[0]
+    return Solution(config, records.provenance(), times, theta, arrival, status)
+
+
+@eqx.filter_jit
+def _solved(flow: Flow, starts: jax.Array, times: jax.Array, end: jax.Array, rtol, atol, max_steps: int):
+    def close(t, y, args, **kwargs):
+        theta = y[0] if flow.inertia else y
+        return norm(flow.landscape.field(theta)) < _CLOSE * norm(flow.gradient(theta))
+
+    def one(start):
+        state = flow.init(start)
+        y0 = (state.theta, state.velocity) if flow.inertia else state.theta
+        solution = diffrax.diffeqsolve(
+            diffrax.ODETerm(lambda t, y, args: flow.field(y)),
+            diffrax.Dopri8(),
+            t0=jnp.zeros_like(end),
+            t1=end,
+            dt0=None,
+            y0=y0,
+            saveat=diffrax.SaveAt(subs=[diffrax.SubSaveAt(ts=times), diffrax.SubSaveAt(t1=True)]),
+            stepsize_controller=diffrax.ClipStepSizeController(
+                diffrax.PIDController(rtol=rtol, atol=atol),
+                step_ts=times,  # interpolated values would be less accurate
+            ),
+            event=diffrax.Event(lambda *a, **k: close(*a, **k) & flow.method.jumps) if flow.jumping else None,
+            max_steps=max_steps,
+            throw=False,
+        )
+        return _outcome(flow, state, start, times, solution)
+
+    return jax.vmap(one)(starts)
+
+
+def _outcome(flow: Flow, state: Any, start: jax.Array, times: jax.Array, solution: diffrax.Solution):
+    path, end = ((y[0] if flow.inertia else y) for y in solution.ys)
+    path, last = jax.vmap(flow.landscape.array)(path), solution.ts[1][0]  # path is infinite at times not reached
+    end = jax.tree.map(lambda leaf: leaf[0], end)
+    arrived = jnp.asarray(solution.result == diffrax.RESULTS.event_occurred)
+    failed = ~arrived & (solution.result != diffrax.RESULTS.successful)
+    arrival, resting = jnp.asarray(jnp.inf, last.dtype), start
+    if flow.jumping:
+        left, resting = _last_stretch(flow, end)
+        at_start = state.arrived
+        arrived, failed = arrived | at_start, failed & ~at_start
+        arrival = jnp.where(arrived, jnp.where(at_start, 0.0, last + left), jnp.inf)
+        resting = jnp.where(at_start, start, resting)
+    good = jnp.isfinite(path).all(axis=-1)
+    kept = jax.lax.cummax(jnp.where(good, jnp.arange(len(times)), -1))
+    held = jnp.where((kept < 0)[:, None], start, path[kept])
+    theta = jnp.where((times >= arrival)[:, None], resting, held)
+    status = jnp.where(arrived, Status.CONVERGED, jnp.where(failed, Status.DIVERGED, Status.UNDECIDED))
+    return theta, arrival, status.astype(jnp.int8)
+
+
+def _last_stretch(flow: Flow, theta: Any) -> tuple[jax.Array, jax.Array]:
+    """Time to the jump straight ahead, ‖g‖²/(g·HG), and where that leads."""
+    velocity = flow.field(theta)
+    gradient, change = jax.jvp(flow.landscape.field, (theta,), (velocity,))
+    left = -(gradient @ gradient) / (gradient @ change)
+    return left, flow.landscape.array(theta + left * velocity)

@@ -1,0 +1,114 @@
+"""Losses that are means over examples, which a minibatch samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flatdyn import checks
+from flatdyn.algebra import Vector
+from flatdyn.landscapes.base import FunctionLandscape, Landscape, SymbolicLandscape, parameter
+
+
+class Examples(Landscape):
+    """A landscape L(θ) = (1/n) Σᵢ ℓ(θ; xᵢ).
+
+    Attributes:
+        examples: the data, a tree of arrays whose leading axis counts the examples
+    """
+
+    examples: eqx.AbstractVar[Any]
+
+    @property
+    def number(self) -> int:
+        """n, how many examples there are."""
+        return len(jax.tree.leaves(self.examples)[0])
+
+    def batch_field(self, point: Vector, indices: jax.Array) -> Vector:
+        """The mean of ∇ℓ(θ; xᵢ) over the examples with these numbers, a vector like θ."""
+        return self.batch(indices).field(point)
+
+    def batch(self, indices: jax.Array) -> Landscape:
+        """The landscape of some of the examples."""
+        picked = jax.tree.map(lambda leaf: leaf[indices], self.examples)
+        return eqx.tree_at(lambda landscape: landscape.examples, self, picked)
+
+
+class FunctionExamples(Examples, FunctionLandscape):
+    """A mean over examples of a JAX function ℓ(θ, x)."""
+
+    examples: Any
+
+    def value(self, point):
+        return jax.vmap(self.function, (None, 0))(point.tree, self.examples).mean()
+
+    def field(self, point):
+        return Vector(jax.grad(lambda theta: self.value(Vector(theta)))(point.tree))
+
+
+class SymbolicExamples(Examples, SymbolicLandscape):
+    """A mean over examples of a SymPy expression ℓ in the coordinates and the symbols of the data."""
+
+    examples: dict[str, Any]
+
+    @property
+    def expression(self):
+        whole = self.template.subs({parameter(key): value for key, value in self.parameters.items()})
+        rows = zip(*(np.asarray(column).tolist() for column in self.examples.values()), strict=True)
+        names = [parameter(key) for key in self.examples]
+        return sum(whole.subs(dict(zip(names, row, strict=True))) for row in rows) / self.number
+
+    def _evaluate(self, what, point):
+        outputs = self._compiled(what, (*self.parameters, *self.examples))(
+            *point.tree, *self.parameters.values(), *self.examples.values()
+        )
+        kind = jnp.result_type(*point.tree)
+        return tuple(jnp.broadcast_to(jnp.asarray(v, kind), (self.number,)).mean() for v in outputs)
+
+
+def from_examples(
+    loss: Any,
+    examples: Any,
+    *,
+    dim: int | None = None,
+    symbols: Any = None,
+    box: Any = None,
+    parameters: Any = None,
+    name: str = "examples",
+) -> Examples:
+    """See :meth:`Landscape.from_examples`."""
+    columns = jax.tree.map(_column, examples, is_leaf=lambda part: isinstance(part, list))  # a list is numbers
+    lengths = {np.shape(leaf)[0] for leaf in jax.tree.leaves(columns)}
+    if len(lengths) != 1:
+        raise ValueError(f"examples must be arrays with one and the same leading length, got lengths {sorted(lengths)}")
+    if isinstance(loss, Callable):
+        return _of_function(loss, columns, dim, box, name)
+    if not isinstance(columns, dict) or any(np.ndim(column) != 1 for column in columns.values()):
+        raise ValueError("for an expression, examples must be a mapping from symbol names to lists of numbers")
+    values = {key: column[0] for key, column in columns.items()} | dict(parameters or {})
+    one = Landscape.from_expression(loss, symbols, box, values, name)
+    others = {key: value for key, value in one.parameters.items() if key not in columns}
+    return SymbolicExamples(
+        name=name, box=one.box, template=one.template, symbols=one.symbols, parameters=others, examples=columns
+    )
+
+
+def _of_function(loss: Callable, columns: Any, dim: int | None, box: Any, name: str) -> FunctionExamples:
+    if dim is None:
+        raise ValueError("dim must be given with a function: the number of coordinates")
+    first = jax.tree.map(lambda leaf: leaf[0], columns)
+    one = Landscape.from_function(lambda theta: loss(theta, first), dim, box, name)
+    return FunctionExamples(name=name, box=one.box, function=loss, dim=one.dim, examples=columns)
+
+
+def _column(values: Any) -> jax.Array:
+    checks.number("examples", values)
+    array = jnp.asarray(values)
+    if array.ndim == 0 or not len(array):
+        raise ValueError("examples must hold at least one example along the leading axis")
+    return array

@@ -1,0 +1,265 @@
+"""Run until finished: a fixed number of lanes advances in rounds, and the next start replaces a run that ends.
+
+Most runs end early and a few never do, so a batch that advances together would wait for its slowest run. Between
+rounds finished runs leave and new ones enter, on every device at once (on one CPU device: one set of lanes per core).
+What becomes of a run depends on its start, its number and the task alone, not on its neighbours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flatdyn import ensembles, records
+from flatdyn.processes import Process
+
+_LANES = 1 << 15  # on a CPU: enough to drown the bookkeeping between rounds, few enough for the cache
+_FEWEST_LANES = 1 << 8
+_SHRINKING = 8  # lanes become fewer by this factor at the end: often would compile a program each time
+_MOST_TURNS = 1 << 20
+_ROUND_SECONDS = 0.5  # the longest a round should take: often enough for Ctrl-C and the progress bar
+_CHECKPOINT_SECONDS = 20.0
+
+
+class Task(eqx.Module):
+    """What lanes do, and when a run is finished. Its numbers are leaves; it is the same on every device.
+
+    Attributes:
+        most_turns: turns that a round may have at most
+    """
+
+    most_turns = _MOST_TURNS
+
+    def begin(self, process: Process, starts: jax.Array) -> Any:
+        """What lanes carry at the starts, shape (runs, dim): a tree of arrays with the runs in front."""
+        raise NotImplementedError
+
+    def turn(self, process: Process, lanes: Any, seed: jax.Array | None, numbers: jax.Array) -> Any:
+        """The lanes after one turn; finished ones stand still."""
+        raise NotImplementedError
+
+    def finished(self, lanes: Any) -> jax.Array:
+        """Which lanes are finished, shape (runs,)."""
+        raise NotImplementedError
+
+    def positions(self, process: Process, lanes: Any) -> jax.Array:
+        """Where the lanes are, shape (runs, dim)."""
+        raise NotImplementedError
+
+    def blank(self, starts: np.ndarray) -> NamedTuple:
+        """Results before anything is known: arrays with the runs in front."""
+        raise NotImplementedError
+
+    def results(self, lanes: Any, positions: np.ndarray) -> NamedTuple:
+        """Results of finished lanes, in the form of :meth:`blank`."""
+        raise NotImplementedError
+
+
+def run(
+    process: Process,
+    starts: np.ndarray,
+    task: Task,
+    *,
+    numbers: np.ndarray | None = None,
+    key: jax.Array | None = None,
+    chunk: int | None = None,
+    progress: bool | None = None,
+    unit: str = "runs",
+    store: str | Path | None = None,
+    config: dict[str, str] | None = None,
+) -> NamedTuple:
+    """Run every start until its task is finished.
+
+    Args:
+        process, starts: what moves, from where, shape (runs, dim)
+        task: what decides
+        numbers: of the runs, for a random process; 0, 1, 2, … if not given
+        key: needed if the process is random
+        chunk: lanes on each device
+        progress: as for :func:`flatdyn.simulate`
+        unit: what the progress bar counts
+        store: a file in which finished runs are kept every few seconds, and from which the same call goes on
+        config: what identifies the call in that file
+    Returns:
+        what `task.blank` begins and `task.results` fills
+    Raises:
+        ValueError: if `store` holds another call's runs, or is damaged
+    """
+    numbers = np.arange(len(starts)) if numbers is None else numbers
+    work = _Work(starts, numbers, task.blank(starts), store, config or {})
+    if len(work.todo) == 0:
+        return work.results
+    process = ensembles.prepared(process, starts.dtype)
+    seed = ensembles.seed_of(process, key)
+    places = ensembles.places()
+    size = _lanes(len(work.todo), len(places), chunk, places[0].platform)
+    with ensembles.progress_bar(len(starts), unit, progress) as bar, ThreadPoolExecutor(len(places)) as threads:
+        bar.update(len(starts) - len(work.todo))
+        workers = [threads.submit(_worker, work, process, seed, task, size, at) for at in places]
+        try:
+            _oversee(work, workers, bar)
+        finally:  # an interrupt, or an error in one worker, ends the others at the end of their round
+            work.stop.set()
+            wait(workers)
+            work.save()
+    for worker in workers:
+        worker.result()
+    return work.results
+
+
+def _oversee(work: _Work, workers: list, bar: Any) -> None:
+    """Show progress and keep what is finished until the workers are done."""
+    saved, shown = time.monotonic(), len(work.finished) - len(work.todo)
+    while wait(workers, timeout=0.1).not_done:
+        count = int(work.finished.sum())
+        bar.update(count - shown)
+        shown = count
+        if time.monotonic() - saved > _CHECKPOINT_SECONDS:
+            work.save()
+            saved = time.monotonic()
+        if any(worker.done() and worker.exception() for worker in workers):
+            return
+
+
+class _Work:
+    """Starts that wait, results that are there, and the file that keeps them."""
+
+    def __init__(self, starts: np.ndarray, numbers: np.ndarray, results: NamedTuple, store: Any, config: dict):
+        runs = len(starts)
+        self.starts, self.numbers, self.results = starts, numbers, results
+        self.config = {"record": type(results).__name__} | config | {"runs": str(runs)}
+        self.store = None if store is None else Path(store)
+        self.finished = np.zeros(runs, bool)
+        self.stop, self._lock, self._next = threading.Event(), threading.Lock(), 0
+        self._compiling, self._compiled = threading.Lock(), set()
+        if self.store is not None and self.store.exists():
+            self._resume()
+        self.todo = np.flatnonzero(~self.finished)
+
+    @property
+    def empty(self) -> bool:
+        """Whether no start waits."""
+        return self._next >= len(self.todo)
+
+    def take(self, number: int) -> np.ndarray:
+        """Numbers of the next runs, at most `number`."""
+        with self._lock:
+            taken = self.todo[self._next : self._next + number]
+            self._next += len(taken)
+        return taken
+
+    @contextlib.contextmanager
+    def first_time(self, size: int):
+        """Lets workers pass one at a time until one has come through with this size, then all."""
+        with contextlib.nullcontext() if size in self._compiled else self._compiling:
+            yield
+        self._compiled.add(size)
+
+    def put(self, runs: np.ndarray, results: NamedTuple) -> None:
+        """Keep what became of some runs; marked finished last, so that :meth:`save` never sees half of one."""
+        for kept, new in zip(self.results, results, strict=True):
+            kept[runs] = new
+        self.finished[runs] = True
+
+    def save(self) -> None:
+        """Write what is finished, complete or not at all."""
+        if self.store is not None:
+            finished = self.finished.copy()
+            arrays = {name: values[finished] for name, values in self.results._asdict().items()}
+            records.save_arrays(self.store, {"finished": finished} | arrays, self.config)
+
+    def _resume(self) -> None:
+        arrays, header = records.load_arrays(self.store)
+        if header != self.config:
+            different = [name for name, value in self.config.items() if header.get(name) != value]
+            raise ValueError(
+                f"{self.store} holds another call's runs (different: {', '.join(different) or 'the kind of record'}): "
+                "give another file, or delete this one"
+            )
+        self.finished = arrays["finished"]
+        for name, values in self.results._asdict().items():
+            values[self.finished] = arrays[name]
+
+
+# --- lanes ----------------------------------------------------------------------------------------------------
+
+
+def _lanes(runs: int, workers: int, chunk: int | None, platform: str) -> int:
+    """Lanes of a worker: a power of 2 that fits the cache, and no more than there is work for."""
+    wanted = (_LANES if platform == "cpu" else _LANES << 5) if chunk is None else chunk
+    enough = -(-runs // workers)
+    return max(_FEWEST_LANES, 1 << (max(min(wanted, enough), 1) - 1).bit_length())
+
+
+def _worker(work: _Work, process, seed, task: Task, size: int, device) -> None:
+    """Advance lanes in rounds until no start waits and no lane is under way."""
+    process, seed, task = (_on(device, tree) for tree in (process, seed, task))
+    runs, lanes, turns = np.zeros(0, np.int64), None, 4
+    while not work.stop.is_set():
+        fresh = work.take(size - len(runs))
+        if len(runs) + len(fresh) == 0:
+            return
+        with work.first_time(size):  # one worker compiles for this size, the others wait for it
+            lanes = _filled(process, lanes, work.starts[fresh], size, task)
+            runs = np.append(runs, fresh)
+            lanes, final, ended, turns = _round(process, lanes, seed, work.numbers[runs], size, task, turns)
+        while not ended.any() and not work.stop.is_set():
+            lanes, final, ended, turns = _round(process, lanes, seed, work.numbers[runs], size, task, turns)
+        gone, left = np.flatnonzero(ended), np.flatnonzero(~ended)
+        work.put(runs[gone], task.results(_rows(lanes, gone), np.asarray(final)[gone]))
+        lanes, runs = _rows(lanes, left), runs[left]
+        while work.empty and size // _SHRINKING >= 4 * _FEWEST_LANES and len(runs) <= size // _SHRINKING:
+            size //= _SHRINKING
+
+
+def _round(process, lanes: Any, seed, numbers, size, task: Task, turns: int):
+    """Advance; return lanes, positions, which runs ended, and how many turns the next round should take."""
+    begun = time.perf_counter()
+    padded = np.resize(numbers, size).astype(np.uint32)
+    lanes, final, ended = jax.block_until_ready(_advance(process, lanes, seed, padded, task, jnp.int32(turns)))
+    ended = np.asarray(ended)[: len(numbers)]
+    if ended.mean() > 0.5 or time.perf_counter() - begun > _ROUND_SECONDS:
+        turns = max(1, turns // 2)
+    elif ended.mean() < 0.2:
+        turns = min(2 * turns, task.most_turns)
+    return lanes, final, ended, turns
+
+
+def _filled(process: Process, lanes: Any, starts: np.ndarray, size: int, task: Task) -> Any:
+    """The lanes under way, then new ones at `starts`, then idle ones up to `size`."""
+    if len(starts) == 0:
+        return jax.tree.map(lambda leaf: np.resize(leaf, (size, *leaf.shape[1:])), lanes)
+    fresh = jax.tree.map(np.asarray, _begin(task, process, np.resize(starts, (size, starts.shape[1]))))
+    if lanes is None:
+        return fresh
+    return jax.tree.map(lambda old, new: np.concatenate([old, new])[:size], lanes, fresh)
+
+
+@eqx.filter_jit
+def _begin(task: Task, process: Process, starts: jax.Array) -> Any:
+    return task.begin(process, starts)
+
+
+@eqx.filter_jit
+def _advance(process, lanes: Any, seed, numbers, task: Task, turns: jax.Array):
+    """So many turns of the lanes; lanes, positions, and which are finished."""
+    lanes = jax.lax.fori_loop(0, turns, lambda _, lanes: task.turn(process, lanes, seed, numbers), lanes)
+    return lanes, task.positions(process, lanes), task.finished(lanes)
+
+
+def _rows(tree: Any, chosen: np.ndarray) -> Any:
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[chosen], tree)
+
+
+def _on(device: jax.Device, tree: Any) -> Any:
+    arrays, rest = eqx.partition(tree, eqx.is_array)
+    return eqx.combine(jax.device_put(arrays, device), rest)

@@ -1,0 +1,400 @@
+"""Laws of a noisy step on the line without sampling: expectations, survival, exit times, by its transfer operator.
+
+A process that is driven by standard normal numbers, θ⁺ = F(θ, z), moves functions backwards:
+
+    (K u)(x) = ∫ u(F(x, z)) φ(z) dz   over the z with F(x, z) inside (a, b)
+
+    E u(θ_k), killed on leaving (a, b) = (Kᵏ u)(θ₀),       P(τ > k) = (Kᵏ 1)(θ₀)
+
+u is kept at Gauss–Legendre nodes of panels that end where the step jumps (at critical points, for SAM), and the
+integral over z is cut where SAM's direction flips and where F leaves a panel edge of that kind. So everything
+converges spectrally, to about 1e-10. With heavy-ball momentum u is a function of the pair (θ_{k−1}, θ_k).
+
+References:
+    Nyström's method: Kress, Linear Integral Equations (3rd ed.), chapter 12.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.optimize import elementwise
+
+from flatdyn import checks, ensembles
+from flatdyn.methods import FirstOrder, State
+from flatdyn.processes import Iteration, Process
+
+_REACH = 9.5  # of z in standard deviations: beyond it lies 1e-21
+_ORDER = 20  # Gauss-Legendre nodes of each stretch of z
+_SCAN = 32  # cells per stretch of z in which a crossing is looked for
+_PANEL = 2.5  # length of a panel in standard deviations of a step
+_NODES = {False: 16, True: 10}  # per panel, for points and for pairs of points
+_MOST = {False: 2400, True: 360}  # nodes in all
+_ROWS = 4096  # worked on at a time
+
+
+class ExitLaw(NamedTuple):
+    """How a process leaves an interval; see :func:`exit_law`.
+
+    Attributes:
+        mean: E τ in steps
+        factor: leading eigenvalue r, P(τ > k + 1)/P(τ > k) for large k
+        right: probability of leaving above
+        head: P(τ > k) for k = 0, 1, … until it is a geometric sequence
+    """
+
+    mean: float
+    factor: float
+    right: float
+    head: np.ndarray
+
+    def survival(self, steps: Any) -> np.ndarray:
+        """P(τ > k) at these numbers of steps k."""
+        steps, last = np.asarray(steps), len(self.head) - 1
+        return self.head[np.minimum(steps, last)] * self.factor ** np.maximum(steps - last, 0)
+
+    def quantile(self, q: float) -> int:
+        """The smallest k with P(τ ≤ k) ≥ q."""
+        low = np.flatnonzero(self.head <= 1 - q)
+        if len(low):
+            return int(low[0])
+        last = len(self.head) - 1
+        return last + int(np.ceil(np.log((1 - q) / self.head[last]) / np.log(self.factor)))
+
+    @property
+    def median(self) -> int:
+        """The smallest k with P(τ ≤ k) ≥ ½."""
+        return self.quantile(0.5)
+
+
+def exit_law(process: Process, interval: tuple[float, float], start: float, panels: int | None = None) -> ExitLaw:
+    """The law of the first exit from an interval of the line, without sampling.
+
+        τ = min {k : θ_k ∉ (a, b)},   P(τ > k) = (Kᵏ 1)(θ₀),   E τ = Σ P(τ > k)
+
+    Args:
+        process: one coordinate, driven by normal numbers: an Iteration under Gaussian, Curvature or state-dependent
+            noise, with or without heavy-ball momentum, or a Diffusion
+        interval: (a, b), finite; put an end that is not to count where practically nothing arrives
+        start: θ₀ in (a, b), at rest
+        panels: how finely (a, b) is cut; from the size of a step if not given
+    Returns:
+        ExitLaw
+    Raises:
+        ValueError: if the interval or start does not fit
+        TypeError: if the process has more coordinates, other noise, or another memory than heavy-ball momentum
+    """
+    operator, first = _operator(process, interval, start, panels)
+    inside, above = operator.ones(), operator.right
+    head, right = [1.0], first.right
+    while True:
+        head.append(first.value(inside))
+        leaving = first.value(above)
+        right += leaving
+        following = operator.apply(inside)
+        top = inside.max()
+        factor = float(following.max() / top) if top > 0 else 0.0
+        if np.abs(following - factor * inside).max() <= (1e-13 + 1e-10 * (1 - factor)) * top:
+            break
+        inside, above = following, operator.apply(above)
+    tail = factor / (1 - factor)  # from here on everything shrinks by the same factor a step
+    return ExitLaw(sum(head) + head[-1] * tail, factor, right + leaving * tail, np.array(head))
+
+
+def expectation(
+    process: Process,
+    functions: Sequence[Callable],
+    start: float,
+    steps: int,
+    interval: tuple[float, float],
+    panels: int | None = None,
+) -> np.ndarray:
+    """Expectations of functions of the position after some steps, without sampling.
+
+        E u(θ_k),   on the paths that have not left (a, b): choose it so large that practically none does
+
+    Args:
+        process: as for :func:`exit_law`, without momentum
+        functions: u, each from an array of positions to an array of values
+        start: θ₀
+        steps: k ≥ 1
+        interval: (a, b), finite
+        panels: as for :func:`exit_law`
+    Returns:
+        one number per function
+    Raises:
+        ValueError, TypeError: as :func:`exit_law`
+    """
+    steps = checks.count("steps", steps, at_least=1)
+    operator, first = _operator(process, interval, start, panels)
+    if isinstance(operator, _Pairs):
+        raise TypeError("expectation knows processes without momentum only: ask simulate for a sample")
+    values = np.stack([np.asarray(function(operator.nodes), float) for function in functions], axis=1)
+    if steps > 4 * len(operator.nodes):
+        values = np.linalg.matrix_power(operator.matrix, steps - 1) @ values
+    else:
+        for _ in range(steps - 1):
+            values = operator.matrix @ values
+    return first.row @ values
+
+
+# --- operators ------------------------------------------------------------------------------------------------
+
+
+class _Points(NamedTuple):
+    """K on functions of θ: matrix (n, n), and the probability of stepping out above, (n,)."""
+
+    nodes: np.ndarray
+    matrix: np.ndarray
+    right: np.ndarray
+
+    def ones(self):
+        return np.ones(len(self.nodes))
+
+    def apply(self, values):
+        return self.matrix @ values
+
+
+class _Pairs(NamedTuple):
+    """K on functions of (θ_{k−1}, θ_k): matrix (previous, current, next), and the same of stepping out above."""
+
+    nodes: np.ndarray
+    matrix: np.ndarray
+    right: np.ndarray
+
+    def ones(self):
+        return np.ones_like(self.right)
+
+    def apply(self, values):
+        return np.einsum("ijk,jk->ij", self.matrix, values, optimize=True)
+
+
+class _First(NamedTuple):
+    """The first step from θ₀: weights of the nodes it reaches, and of θ₀ as the previous point of a pair."""
+
+    row: np.ndarray
+    right: float
+    previous: np.ndarray | None
+
+    def value(self, values: np.ndarray) -> float:
+        return float(self.row @ values if self.previous is None else self.previous @ values @ self.row)
+
+
+def _operator(process: Process, interval: Any, start: float, panels: int | None) -> tuple[Any, _First]:
+    (low, high), pairs = _check(process, interval, start)
+    with jax.enable_x64(True):
+        process = ensembles.prepared(process, jnp.float64)
+        grid = _grid(process, low, high, panels, pairs)
+        nodes, here = grid.nodes, np.array([float(start)])
+        row, right = _rows(process, grid, here, here)
+        if not pairs:
+            return _Points(nodes, *_rows(process, grid, nodes, nodes)), _First(row[0], right[0], None)
+        before, now = (part.ravel() for part in np.meshgrid(nodes, nodes, indexing="ij"))
+        matrix, above = _rows(process, grid, before, now)
+        shape = (len(nodes), len(nodes))
+        operator = _Pairs(nodes, matrix.reshape(*shape, -1), above.reshape(shape))
+        return operator, _First(row[0], right[0], grid.row(start))
+
+
+class _Grid(NamedTuple):
+    """Gauss–Legendre nodes in panels of (a, b); no panel contains one of the jumps."""
+
+    edges: np.ndarray
+    jumps: np.ndarray
+    order: int
+
+    @property
+    def nodes(self) -> np.ndarray:
+        half, middle = np.diff(self.edges) / 2, (self.edges[1:] + self.edges[:-1]) / 2
+        return (middle[:, None] + half[:, None] * np.polynomial.legendre.leggauss(self.order)[0]).ravel()
+
+    def panel(self, points: np.ndarray) -> np.ndarray:
+        """Number of the panel of each point."""
+        return np.clip(np.searchsorted(self.edges, points, side="right") - 1, 0, len(self.edges) - 2)
+
+    def basis(self, points: np.ndarray, panel: np.ndarray) -> np.ndarray:
+        """Lagrange polynomials of the panel's nodes at the points, (points, order): ℓⱼ = wⱼ Σ (m + ½) Pₘ(xⱼ) Pₘ."""
+        unit, weights = np.polynomial.legendre.leggauss(self.order)
+        degrees = np.arange(self.order)
+        legendre = np.polynomial.legendre.legvander
+        transform = (legendre(unit, self.order - 1) * (degrees + 0.5) * weights[:, None]).T
+        low, high = self.edges[panel], self.edges[panel + 1]
+        return legendre((2 * points - low - high) / (high - low), self.order - 1) @ transform
+
+    def row(self, point: float) -> np.ndarray:
+        """Weights of all nodes that interpolate at one point."""
+        panel, weights = self.panel(np.array([point])), np.zeros(len(self.nodes))
+        weights[panel[0] * self.order + np.arange(self.order)] = self.basis(np.array([point]), panel)[0]
+        return weights
+
+
+def _grid(process: Process, low: float, high: float, panels: int | None, pairs: bool) -> _Grid:
+    points, order = np.linspace(low, high, 65), _NODES[pairs]
+    swing = _positions(process, points, points, 1.0) - _positions(process, points, points, -1.0)
+    deviation = max(float(np.median(np.abs(swing))) / 2, 1e-12)
+    number = panels or int(np.clip(np.ceil((high - low) / (_PANEL * deviation)), 4, _MOST[pairs] // order))
+    jumps = _critical(process, low, high)
+    ends = np.array([low, *jumps, high])
+    cuts = [max(1, round(number * side / (high - low))) for side in np.diff(ends)]
+    pieces = [np.linspace(a, b, n + 1)[:-1] for a, b, n in zip(ends[:-1], ends[1:], cuts, strict=True)]
+    return _Grid(np.array([*np.concatenate(pieces), high]), jumps, order)
+
+
+def _rows(process: Process, grid: _Grid, before: np.ndarray, now: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights of the nodes reached from the pairs (before, now), (rows, nodes), and the probability to pass above."""
+    parts = [_block(process, grid, before[i : i + _ROWS], now[i : i + _ROWS]) for i in range(0, len(now), _ROWS)]
+    return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
+
+
+def _block(process, grid, before, now):
+    size, count = len(grid.nodes), len(now)
+    rows, extra, outer = _outer(process, now)
+    before, now = before[rows], now[rows]
+    kinks = _kinks(process, now) if extra is None else np.full(len(now), _REACH)
+    cuts = _cuts(process, grid, before, now, extra, kinks)
+    unit, weights = np.polynomial.legendre.leggauss(_ORDER)
+    half, middle = np.diff(cuts) / 2, (cuts[:, 1:] + cuts[:, :-1]) / 2
+    z = middle[..., None] + half[..., None] * unit
+    mass = outer[:, None, None] * half[..., None] * weights * np.exp(-z * z / 2) / np.sqrt(2 * np.pi)
+    index = np.broadcast_to(np.arange(len(now))[:, None, None], z.shape)
+    used = mass > 0
+    z, mass, index = z[used], mass[used], index[used]
+    y = _positions(process, before[index], now[index], z, None if extra is None else extra[index])
+    out = rows[index]
+    above = np.bincount(out, mass * (y >= grid.edges[-1]), minlength=count)
+    kept = (y > grid.edges[0]) & (y < grid.edges[-1])
+    y, mass, out = y[kept], mass[kept], out[kept]
+    panel = grid.panel(y)
+    basis = grid.basis(y, panel)
+    first = out * size + panel * grid.order
+    matrix = sum(np.bincount(first + j, mass * basis[:, j], minlength=count * size) for j in range(grid.order))
+    return matrix.reshape(count, size), above
+
+
+def _outer(process: Process, now: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """Rows repeated for each value of a second driving number: row, value, weight. One driving number: once each."""
+    if process.draws == 1:
+        return np.arange(len(now)), None, np.ones(len(now))
+    unit, weights = np.polynomial.legendre.leggauss(2 * _ORDER)
+    kinks = np.clip(_kinks(process, now), -_REACH, _REACH)
+    ends = np.stack([np.full(len(now), -_REACH), kinks, np.full(len(now), _REACH)], axis=1)
+    half, middle = np.diff(ends) / 2, (ends[:, 1:] + ends[:, :-1]) / 2
+    z = (middle[..., None] + half[..., None] * unit).reshape(len(now), -1)
+    mass = (half[..., None] * weights).reshape(len(now), -1) * np.exp(-z * z / 2) / np.sqrt(2 * np.pi)
+    return np.repeat(np.arange(len(now)), z.shape[1]), z.ravel(), mass.ravel()
+
+
+def _cuts(process, grid, before, now, extra, kinks) -> np.ndarray:
+    """Where the integral over z is cut, (rows, cuts), sorted: at kinks, and where F crosses a jump or an end."""
+    fixed = np.broadcast_to([-_REACH, -_REACH / 3, _REACH / 3, _REACH], (len(now), 4))
+    ends = np.sort(np.concatenate([fixed, np.clip(kinks, -_REACH, _REACH)[:, None]], axis=1), axis=1)
+    inset = 1e-11 * np.linspace(1, -1, _SCAN + 1)  # F is two-valued at a kink
+    z = np.linspace(ends[:, :-1], ends[:, 1:], _SCAN + 1, axis=2) + inset
+    index = np.broadcast_to(np.arange(len(now))[:, None, None], z.shape)
+
+    def position(z, index):
+        return _positions(process, before[index], now[index], z, None if extra is None else extra[index])
+
+    y = position(z.ravel(), index.ravel()).reshape(z.shape)
+    found = [ends]
+    for target in (grid.edges[0], *grid.jumps, grid.edges[-1]):
+        above = y >= target
+        row, stretch, cell = np.nonzero(above[:, :, 1:] != above[:, :, :-1])
+        if not len(row):
+            continue
+        bracket = z[row, stretch, cell], z[row, stretch, cell + 1]
+        root = elementwise.find_root(
+            lambda z, index, target=target: position(z, index.astype(int)) - target, bracket, args=(row.astype(float),)
+        ).x
+        found.append(_ragged(row, root, len(now)))
+    return np.sort(np.concatenate(found, axis=1), axis=1)
+
+
+def _ragged(row: np.ndarray, values: np.ndarray, rows: int) -> np.ndarray:
+    """Values as a table with one line per row, filled up at the far end of z."""
+    order = np.argsort(row, kind="stable")
+    row, values = row[order], values[order]
+    place = np.arange(len(row)) - np.searchsorted(row, row)
+    table = np.full((rows, place.max() + 1), _REACH)
+    table[row, place] = values
+    return table
+
+
+# --- what is asked of the process -----------------------------------------------------------------------------
+
+
+def _check(process: Process, interval: Any, start: float) -> tuple[tuple[float, float], bool]:
+    (low, high) = checks.box([interval], 1)[0]
+    if not (process.random and process.dim == 1 and hasattr(process, "driven")):
+        raise TypeError(f"this needs a random process with one coordinate, driven by normal numbers; got {process!r}")
+    if not 1 <= process.draws <= 2:
+        raise TypeError(f"this needs one or two normal numbers a step, got {process.draws}")
+    if not low < checks.number("start", start) < high:
+        raise ValueError(f"start must lie inside the interval ({low:g}, {high:g}), got {start:g}")
+    state = jax.eval_shape(process.init, jax.ShapeDtypeStruct((1,), jnp.float32))
+    memory = sum(leaf.size for leaf in jax.tree.leaves(state)) - 1
+    method = getattr(process, "method", None)
+    heavy_ball = memory == 1 and isinstance(process, Iteration) and isinstance(method, FirstOrder)
+    if memory and (not heavy_ball or method.nesterov):
+        raise TypeError(f"this knows no memory but that of heavy-ball momentum, got {process!r}")
+    return (low, high), bool(memory)
+
+
+def _positions(process: Process, before: np.ndarray, now: np.ndarray, z: Any, extra: np.ndarray | None = None):
+    """F after the pair (before, now) under z, all of one length. Padded, so that few shapes are compiled."""
+    z = np.broadcast_to(z, now.shape)
+    normals = np.stack([z] if extra is None and process.draws == 1 else [z, z if extra is None else extra], axis=1)
+    size = 1 << (len(now) - 1).bit_length()
+    before, now, normals = (np.resize(part, (size, *part.shape[1:])) for part in (before, now, normals))
+    return np.asarray(_driven(process, before, now, normals))[: len(z)]
+
+
+@eqx.filter_jit
+def _driven(process, before, now, normals):
+    def one(before, now, normals):
+        state = process.init(now[None])
+        if isinstance(state, State) and state.velocity is not None:  # the heavy ball's velocity is its last move
+            state = State(state.theta, state.theta - process.init(before[None]).theta)
+        return process.position(process.driven(state, normals))[0]
+
+    return jax.vmap(one)(before, now, normals)
+
+
+def _critical(process: Process, low: float, high: float) -> np.ndarray:
+    """Where ∇L = 0 inside (a, b): there the direction of a SAM step jumps."""
+    if not isinstance(process, Iteration):
+        return np.zeros(0)
+    points = np.linspace(low, high, 1025)[1:-1]
+    gradient = np.asarray(process.landscape.grad(points[:, None]))[:, 0]
+    exact = points[gradient == 0]
+    cell = np.flatnonzero(gradient[1:] * gradient[:-1] < 0)
+    if not len(cell):
+        return exact
+    root = elementwise.find_root(
+        lambda x: np.asarray(process.landscape.grad(x[:, None]))[:, 0], (points[cell], points[cell + 1])
+    ).x
+    return np.sort(np.concatenate([exact, root]))
+
+
+def _kinks(process: Process, now: np.ndarray) -> np.ndarray:
+    """The z at which the gradient seen by an ascent vanishes, so that its direction flips: −∇L / (σ/√B)."""
+    if not isinstance(process, Iteration) or process.ascent == "full":
+        return np.full(len(now), _REACH)
+    gradient, factor = (np.asarray(part) for part in _ascent(process, now))
+    return np.where(factor > 0, -gradient / np.where(factor > 0, factor, 1), _REACH)
+
+
+@eqx.filter_jit
+def _ascent(process, now):
+    def one(x):
+        point = process.landscape.vector(x[None])
+        return process.landscape.array(process.landscape.field(point))[0], process.noise.factor(
+            process.landscape, point
+        )[0, 0]
+
+    return jax.vmap(one)(now)

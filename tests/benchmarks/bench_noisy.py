@@ -1,0 +1,198 @@
+"""A million walkers on Beale under noisy SAM, float32, 1000 steps: flatdyn against a numba loop, diffrax and a C loop.
+
+    θ⁺ = θ − η (∇L(p) + σ ξ),   p = θ + ρ g/‖g‖,   g = ∇L(θ) + σ ξ,   ξ ~ N(0, I)
+
+All are measured in one run, on every core, and the ratios of medians are printed. The numba loop draws with numba's own
+normal generator in `prange`; diffrax integrates the SDE whose Euler–Maruyama step this is, one path per walker, with
+its own Brownian path (fewer walkers: its time is proportional). The C loop, if there is a compiler, is written for the
+processor's vector units by hand: xorshift generator, inverse of the normal distribution by polynomials, no branches.
+"""
+
+import ctypes
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import numba
+import numpy as np
+
+import flatdyn as fd
+
+WALKERS, STEPS, LR, RHO, SIGMA, REPEATS = 1_000_000, 1000, 1e-4, 0.1, 1.0, 3
+DIFFRAX_WALKERS = 20_000
+
+
+def flatdyn_run(start):
+    process = fd.Iteration(fd.landscapes.beale(), fd.SAM(LR, RHO), fd.noise.Gaussian(SIGMA))
+    return fd.simulate(process, start, STEPS, jax.random.key(0), every=STEPS, progress=False).final
+
+
+@numba.njit(fastmath=True)
+def gradient(x, y):
+    y2 = y * y
+    a, b, c = np.float32(1.5) - x + x * y, np.float32(2.25) - x + x * y2, np.float32(2.625) - x + x * y2 * y
+    gx = 2 * (a * (y - 1) + b * (y2 - 1) + c * (y2 * y - 1))
+    return np.float32(gx), np.float32(2 * x * (a + 2 * b * y + 3 * c * y2))
+
+
+@numba.njit(parallel=True, fastmath=True)
+def numba_run(start, lr, rho, sigma, steps):
+    out = np.empty_like(start)
+    for i in numba.prange(len(start)):
+        x, y = start[i]
+        for _ in range(steps):
+            n, m = np.float32(sigma * np.random.randn()), np.float32(sigma * np.random.randn())  # noqa: NPY002, numba's
+            gx, gy = gradient(x, y)
+            gx, gy = gx + n, gy + m
+            scale = rho / np.sqrt(gx * gx + gy * gy)
+            px, py = gradient(x + scale * gx, y + scale * gy)
+            x, y = x - lr * (px + n), y - lr * (py + m)
+        out[i, 0], out[i, 1] = x, y
+    return out
+
+
+@jax.jit
+def diffrax_run(start, key):
+    def field(x, y):
+        a, b, c = 1.5 - x + x * y, 2.25 - x + x * y**2, 2.625 - x + x * y**3
+        return 2 * (a * (y - 1) + b * (y**2 - 1) + c * (y**3 - 1)), 2 * x * (a + 2 * b * y + 3 * c * y**2)
+
+    def drift(t, w, args):
+        gx, gy = field(w[0], w[1])
+        scale = RHO / jnp.sqrt(gx**2 + gy**2)
+        return -jnp.stack(field(w[0] + scale * gx, w[1] + scale * gy))
+
+    def one(w, key):
+        noise = diffrax.UnsafeBrownianPath(shape=(2,), key=key)
+        spread = diffrax.ControlTerm(lambda t, w, args: LR**0.5 * SIGMA * jnp.eye(2, dtype=w.dtype), noise)
+        terms = diffrax.MultiTerm(diffrax.ODETerm(drift), spread)
+        options = {"saveat": diffrax.SaveAt(t1=True), "max_steps": STEPS + 1, "adjoint": diffrax.ForwardMode()}
+        return diffrax.diffeqsolve(terms, diffrax.Euler(), 0.0, STEPS * LR, LR, w, **options).ys[0]
+
+    return jax.vmap(one)(start, jax.random.split(key, len(start)))
+
+
+C_CODE = r"""
+#include <math.h>
+#include <stdint.h>
+#define W 64
+static inline float normal(uint32_t u) {            /* Giles 2011, branch-free */
+    float q = ((float)(int32_t)(u >> 1) + 0.5f) * 4.656612873e-10f;
+    float w = -logf(q * (2.0f - q));
+    float c = w - 2.5f, t = sqrtf(w) - 3.0f;
+    float x = w < 5.0f ? c : t, v = 0.0f;
+    const float C[9] = {2.81022636e-08f,3.43273939e-07f,-3.5233877e-06f,-4.39150654e-06f,0.00021858087f,
+                        -0.00125372503f,-0.00417768164f,0.246640727f,1.50140941f};
+    const float T[9] = {-0.000200214257f,0.000100950558f,0.00134934322f,-0.00367342844f,0.00573950773f,
+                        -0.0076224613f,0.00943887047f,1.00167406f,2.83297682f};
+    for (int k = 0; k < 9; k++) v = v * x + (w < 5.0f ? C[k] : T[k]);
+    float z = 1.41421356f * v * (1.0f - q);
+    return (u & 1u) ? -z : z;
+}
+static inline void field(float x, float y, float *gx, float *gy) {
+    float y2 = y*y, y3 = y2*y, a = 1.5f-x+x*y, b = 2.25f-x+x*y2, c = 2.625f-x+x*y3;
+    *gx = 2*(a*(y-1)+b*(y2-1)+c*(y3-1)); *gy = 2*x*(a+2*b*y+3*c*y2);
+}
+void run(float *xs, float *ys, long n, long steps, float lr, float rho, float sigma, uint32_t seed) {
+    for (long i = 0; i + W <= n; i += W) {
+        uint32_t s[W], r[W]; float x[W], y[W];
+        for (int k = 0; k < W; k++) {
+            uint32_t h = seed + 0x9E3779B9u * (uint32_t)(i + k + 1);
+            h ^= h >> 16; h *= 0x85EBCA6Bu; h ^= h >> 13; s[k] = h | 1u; h *= 0xC2B2AE35u; r[k] = (h ^ (h >> 16)) | 1u;
+            x[k] = xs[i+k]; y[k] = ys[i+k];
+        }
+        for (long t = 0; t < steps; t++) {
+            #pragma omp simd
+            for (int k = 0; k < W; k++) {
+                uint32_t a = s[k], b = r[k];
+                a ^= a << 13; a ^= a >> 17; a ^= a << 5; s[k] = a;
+                b ^= b << 6; b ^= b >> 21; b ^= b << 7; r[k] = b;
+                float n1 = sigma * normal(a + b), n2 = sigma * normal((a ^ b) * 0x9E3779B9u);
+                float gx, gy, px, py;
+                field(x[k], y[k], &gx, &gy); gx += n1; gy += n2;
+                float f = rho / sqrtf(gx*gx + gy*gy);
+                field(x[k] + f*gx, y[k] + f*gy, &px, &py);
+                x[k] -= lr * (px + n1); y[k] -= lr * (py + n2);
+            }
+        }
+        for (int k = 0; k < W; k++) { xs[i+k] = x[k]; ys[i+k] = y[k]; }
+    }
+}
+"""
+
+
+def c_run():
+    """A function that runs the C loop on all cores, or None without a compiler."""
+    compiler = next((path for name in ("cc", "gcc", "clang") if (path := shutil.which(name))), None)
+    if compiler is None:
+        return None
+    folder = tempfile.mkdtemp()
+    source, library = Path(folder) / "loop.c", Path(folder) / "loop.so"
+    source.write_text(C_CODE)
+    flags = ["-O3", "-march=native", "-ffast-math", "-fopenmp-simd", "-shared", "-fPIC"]
+    subprocess.run([compiler, *flags, source, "-o", library, "-lm"], check=True)
+    loop = ctypes.CDLL(str(library)).run
+    loop.argtypes = [ctypes.c_void_p] * 2 + [ctypes.c_long] * 2 + [ctypes.c_float] * 3 + [ctypes.c_uint32]
+    cores = len(os.sched_getaffinity(0))
+
+    def run(start):
+        parts = np.array_split(start, cores)
+        columns = [(np.ascontiguousarray(part[:, 0]), np.ascontiguousarray(part[:, 1])) for part in parts]
+        with ThreadPoolExecutor(cores) as threads:  # ctypes lets go of the interpreter lock
+            jobs = [
+                threads.submit(loop, x.ctypes.data, y.ctypes.data, len(x), STEPS, LR, RHO, SIGMA, 1 + i)
+                for i, (x, y) in enumerate(columns)
+            ]
+            for job in jobs:
+                job.result()
+        return np.concatenate([np.stack(pair, axis=1) for pair in columns])
+
+    return run
+
+
+def main():
+    start = np.random.default_rng(0).normal((1.0, 2.0), 0.05, (WALKERS, 2)).astype(np.float32)
+    few = jnp.asarray(start[:DIFFRAX_WALKERS])
+    numbers = np.float32(LR), np.float32(RHO), np.float32(SIGMA), STEPS
+    rivals = {
+        "flatdyn.simulate": (WALKERS, lambda: flatdyn_run(start)),
+        "numba prange": (WALKERS // 4, lambda: numba_run(start[: WALKERS // 4], *numbers)),
+        "diffrax Euler": (DIFFRAX_WALKERS, lambda: np.asarray(diffrax_run(few, jax.random.key(0)))),
+    }
+    if loop := c_run():
+        rivals["C, vector units"] = (WALKERS, lambda: loop(start))
+    begun, memory = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    ends = {"flatdyn.simulate": rivals["flatdyn.simulate"][1]()}
+    first, memory = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(f"flatdyn, first call with compiling: {first:.1f} s; peak memory {memory / 2**20:.2f} GiB (wanted: below 2)")
+    ends |= {name: run() for name, (_, run) in rivals.items() if name not in ends}
+    for name, end in ends.items():  # all do the same thing
+        end = end[np.isfinite(end).all(axis=1)]
+        mean, error = end.mean(axis=0), end.std(axis=0) / np.sqrt(len(end))
+        print(f"  {name:18} mean end ({mean[0]:.5f}, {mean[1]:.5f}) +- ({error[0]:.5f}, {error[1]:.5f})")
+    seconds = {name: [] for name in rivals}
+    for _ in range(REPEATS):
+        for name, (_, run) in rivals.items():
+            begun = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - begun)
+    rate = {name: walkers * STEPS / statistics.median(seconds[name]) / 1e6 for name, (walkers, _) in rivals.items()}
+    wanted = {"numba prange": "at least 6", "diffrax Euler": "at least 20", "C, vector units": "aim 0.5"}
+    for name, value in rate.items():
+        line = f"{name:18} {value:6.1f} million walker-steps/s"
+        if name in wanted:
+            line += f"; ratio {rate['flatdyn.simulate'] / value:.2f} (wanted: {wanted[name]})"
+        print(line)
+
+
+if __name__ == "__main__":
+    main()

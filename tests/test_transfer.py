@@ -1,0 +1,138 @@
+"""Laws of a noisy step without sampling: against independent numbers, closed forms, and each other."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from scipy.stats import norm
+
+import flatdyn as fd
+from flatdyn import transfer
+
+REFERENCE = json.loads((Path(__file__).parent / "data" / "reference.json").read_text())["5_escape"]
+SETS = REFERENCE["discrete_exit"]["sets"]
+LINE = fd.landscapes.saddle((-1.0,))
+
+
+def law(landscape, method, scale, batch_size=1, ascent="shared", interval=(-1.0, 1.0), start=0.0, **options):
+    process = fd.Iteration(landscape, method, fd.noise.Gaussian(scale, batch_size), ascent=ascent)
+    return fd.escape.exit_law(process, interval, start, **options)
+
+
+def of_reference(row, name):
+    """The process, interval and start of a row of the reference."""
+    lr, rho, momentum = row["eta"], row.get("rho", 0.0), row.get("beta", 0.0)
+    well = name.startswith("doublewell")
+    landscape = fd.Landscape.from_expression("w**4/4 - w**2/2", "w") if well else LINE
+    kinds = [("usam", fd.USAM(lr, rho, momentum)), ("sam", fd.SAM(lr, rho, momentum)), ("sgd", fd.GD(lr, momentum))]
+    method = next(method for kind, method in kinds if kind in name)
+    noise = fd.noise.Gaussian(np.sqrt(row["s2"]))
+    process = fd.Iteration(landscape, method, noise, ascent="full" if "full" in name else "shared")
+    # The reference leaves the well above 0 only; below −4 nothing arrives (the force there is 60, the noise √2).
+    return process, (-4.0, 0.0) if well else (-row["L"], row["L"]), float(row["w0"])
+
+
+@pytest.mark.parametrize("name", [name for name in SETS if not name.startswith("hb") or name == "hb_sgd_beta0.5"])
+def test_exit_laws_of_the_reference(name):
+    row = SETS[name]
+    found = fd.escape.exit_law(*of_reference(row, name))
+    # Both sides are deterministic; the reference states its mean to about 1e-8.
+    assert_allclose(found.mean, row["mean_exit_step"], rtol=3e-8)
+    steps = np.array([int(k) for k in row["survival"]])
+    assert_allclose(found.survival(steps), list(row["survival"].values()), atol=2e-8)
+    assert (found.quantile(0.1), found.median, found.quantile(0.9)) == (row["q10"], row["median"], row["q90"])
+    if "leading_eigenvalue" in row:
+        assert_allclose(found.factor, row["leading_eigenvalue"], rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("method", "batch_size", "ascent", "radius", "mean", "median"),
+    [  # further rows of independent work, to the digits in which they are given
+        (fd.GD(0.1), 64, "shared", 1.0, 44.95754, 42),
+        (fd.USAM(0.1, 0.5), 16, "shared", 1.0, 80.00418, 75),
+        (fd.USAM(0.1, 1.2), 4, "full", 0.75, 2772.620, 1935),
+        (fd.SAM(0.1, 0.1), 16, "shared", 1.0, 53.40062, 50),
+        (fd.SAM(0.1, 0.2), 16, "full", 1.0, 2664.2279, 1861),
+    ],
+)
+def test_more_exit_laws(method, batch_size, ascent, radius, mean, median):
+    found = law(LINE, method, 1.0, batch_size, ascent, (-radius, radius))
+    assert_allclose(found.mean, mean, rtol=1e-6)
+    assert found.median == median
+
+
+@pytest.mark.parametrize(("ascent", "factor"), [("shared", 0.6), ("independent", np.sqrt(1 + 0.16)), ("full", 1.0)])
+def test_usam_on_a_quadratic_is_gradient_descent_with_other_numbers(ascent, factor):
+    # Drift λ(1 + ρλ) and noise s·|1 + ρλ|, s·√(1 + ρ²λ²), s: the same law from another method, and, when the ascent
+    # is independent, from a two-dimensional instead of a one-dimensional integral over the noise.
+    usam = law(LINE, fd.USAM(0.1, 0.4), 0.3, ascent=ascent)
+    plain = law(fd.landscapes.saddle((-0.6,)), fd.GD(0.1), 0.3 * factor)
+    assert_allclose(usam.mean, plain.mean, rtol=1e-9)
+    assert_allclose(usam.survival(np.arange(60)), plain.survival(np.arange(60)), atol=1e-11)
+
+
+def test_a_pair_without_momentum_is_a_point():
+    # A momentum of 1e-9 takes the other code, over pairs; the law changes in the ninth digit.
+    assert_allclose(law(LINE, fd.GD(0.1, 1e-9), 0.5).mean, law(LINE, fd.GD(0.1), 0.5).mean, rtol=1e-7)
+
+
+@pytest.mark.parametrize("ascent", ["shared", "full"])
+def test_finer_panels_change_nothing(ascent):
+    found = [law(LINE, fd.SAM(0.1, 0.2), 0.25, ascent=ascent, panels=number).mean for number in (30, 47)]
+    assert_allclose(found[0], found[1], rtol=1e-9)
+
+
+def test_lower_bound_of_levy_is_nearly_exact():
+    found = law(LINE, fd.GD(0.1), 0.25)
+    for row in REFERENCE["levy_sandwich"]["rows"]:
+        left = 1 - found.survival(row["k"])
+        assert row["lower"] <= left <= row["upper"]
+        assert_allclose(left, row["exact"], rtol=1e-9)
+
+
+def test_where_it_leaves():
+    # By symmetry half of the exits from the middle are above. From elsewhere: a martingale far from the ends,
+    # p = Φ-ratio of the diffusion, approached as the step gets small.
+    assert_allclose(law(LINE, fd.GD(0.1), 0.25).right, 0.5, atol=1e-10)
+    fine = law(LINE, fd.GD(0.01), np.sqrt(2 * 0.05 / 0.01), start=0.2)
+    exact = fd.escape.exit_probability_1d(LINE, 0.05, (-1, 1), 0.2)
+    assert abs(fine.right - exact) < 0.02  # O(√η): overshoot beyond the ends
+    assert abs(fine.right - exact) < abs(law(LINE, fd.GD(0.05), np.sqrt(2 * 0.05 / 0.05), start=0.2).right - exact)
+
+
+@pytest.mark.parametrize("steps", [1, 7, 5000])
+def test_expectations_of_a_linear_recursion(steps):
+    # w⁺ = q w − η s z is normal: mean qᵏ w₀, variance η² s² (1 − q²ᵏ)/(1 − q²).
+    q, spread = 1 - 0.1, 0.1 * 0.5
+    process = fd.Iteration(fd.landscapes.saddle((1.0,)), fd.GD(0.1), fd.noise.Gaussian(0.5))
+    found = transfer.expectation(process, [lambda w: w, lambda w: w**2, np.cos], 1.0, steps, (-3.0, 3.0))
+    mean, variance = q**steps, spread**2 * (1 - q ** (2 * steps)) / (1 - q**2)
+    exact = [mean, mean**2 + variance, np.cos(mean) * np.exp(-variance / 2)]
+    assert_allclose(found, exact, atol=1e-11)
+
+
+def test_expectation_of_one_sam_step():
+    # p = w + ρ sign(g + z), θ⁺ = w − η (λ p + z): E θ⁺ = w − η λ (w + ρ (1 − 2 Φ(−g/s))).
+    process = fd.Iteration(fd.landscapes.saddle((2.0,)), fd.SAM(0.1, 0.3), fd.noise.Gaussian(0.7))
+    found = transfer.expectation(process, [lambda w: w], 0.2, 1, (-5.0, 5.0))
+    exact = 0.2 - 0.1 * 2 * (0.2 + 0.3 * (1 - 2 * norm.cdf(-0.4 / 0.7)))
+    assert_allclose(found, [exact], atol=1e-12)
+
+
+def test_bad_questions_are_refused():
+    quiet = fd.Iteration(LINE, fd.GD(0.1))
+    with pytest.raises(TypeError, match="random process"):
+        fd.escape.exit_law(quiet, (-1, 1), 0.0)
+    with pytest.raises(TypeError, match="one coordinate"):
+        law(fd.landscapes.saddle((1.0, -1.0)), fd.GD(0.1), 1.0)
+    with pytest.raises(TypeError, match="heavy-ball"):
+        law(LINE, fd.GD(0.1, 0.5, nesterov=True), 1.0)
+    with pytest.raises(ValueError, match=r"start must lie inside the interval \(-1, 1\), got 2"):
+        law(LINE, fd.GD(0.1), 1.0, start=2.0)
+    with pytest.raises(ValueError, match="lower < upper"):
+        law(LINE, fd.GD(0.1), 1.0, interval=(1.0, -1.0))
+    process = fd.Iteration(LINE, fd.GD(0.1, 0.5), fd.noise.Gaussian(1.0))
+    with pytest.raises(TypeError, match="without momentum"):
+        transfer.expectation(process, [np.cos], 0.0, 1, (-1.0, 1.0))
