@@ -28,7 +28,7 @@ from flatdyn.processes import Process
 from flatdyn.records import Ensemble, Status
 
 _SEGMENT_SECONDS = 0.5  # how long a compiled segment should take: often enough for Ctrl-C and the progress bar
-_CHUNK_BYTES = 2**20  # of state per chunk on a CPU: what stays in its cache
+_CHUNK_BYTES = 2**19  # of state per chunk on a CPU: what stays in its cache
 _WORTH_A_THREAD = 2**13  # runs
 _BUFFER_BYTES = 2**26  # of recorded positions per segment
 

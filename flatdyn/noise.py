@@ -148,7 +148,7 @@ class Curvature(Normal):
     Raises:
         ValueError: if a number is out of range or the matrix is not symmetric
     References:
-        Xie, Sato, Sugiyama, arXiv 2006.15815, eq. 6; Kim et al., arXiv 2301.06308, section 4.
+        Xie, Sato, Sugiyama, arXiv 2006.15815; Kim et al., arXiv 2301.06308.
     """
 
     scale: Any
@@ -216,7 +216,7 @@ class FiniteSum(Noise):
         ValueError: if a size does not fit; on a landscape that has fewer than B examples, without replacement
         TypeError: on a landscape that is not a mean over examples
     References:
-        m-sharpness: Foret, Kleiner, Mobahi, Neyshabur, arXiv 2010.01412, section 4.1.
+        m-sharpness: Foret, Kleiner, Mobahi, Neyshabur, arXiv 2010.01412.
     """
 
     batch_size: int = eqx.field(static=True)

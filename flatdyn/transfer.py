@@ -35,6 +35,7 @@ _SCAN = 32  # cells per stretch of z in which a crossing is looked for
 _PANEL = 2.5  # length of a panel in standard deviations of a step
 _NODES = {False: 16, True: 10}  # per panel, for points and for pairs of points
 _MOST = {False: 2400, True: 360}  # nodes in all
+_FORGOTTEN = 1e-12  # escapes per step that rounding hides
 _ROWS = 4096  # worked on at a time
 
 
@@ -42,9 +43,9 @@ class ExitLaw(NamedTuple):
     """How a process leaves an interval; see :func:`exit_law`.
 
     Attributes:
-        mean: E τ in steps
+        mean: E τ in steps; infinite where it is above 10¹², which rounding cannot tell from never
         factor: leading eigenvalue r, P(τ > k + 1)/P(τ > k) for large k
-        right: probability of leaving above
+        right: probability of leaving above; NaN where the mean is infinite
         head: P(τ > k) for k = 0, 1, … until it is a geometric sequence
     """
 
@@ -102,6 +103,8 @@ def exit_law(process: Process, interval: tuple[float, float], start: float, pane
         if np.abs(following - factor * inside).max() <= (1e-13 + 1e-10 * (1 - factor)) * top:
             break
         inside, above = following, operator.apply(above)
+    if 1 - factor < _FORGOTTEN:
+        return ExitLaw(np.inf, 1.0, np.nan, np.array(head))
     tail = factor / (1 - factor)  # from here on everything shrinks by the same factor a step
     return ExitLaw(sum(head) + head[-1] * tail, factor, right + leaving * tail, np.array(head))
 
@@ -305,13 +308,10 @@ def _cuts(process, grid, before, now, extra, kinks) -> np.ndarray:
     for target in (grid.edges[0], *grid.jumps, grid.edges[-1]):
         above = y >= target
         row, stretch, cell = np.nonzero(above[:, :, 1:] != above[:, :, :-1])
-        if not len(row):
-            continue
-        bracket = z[row, stretch, cell], z[row, stretch, cell + 1]
-        root = elementwise.find_root(
-            lambda z, index, target=target: position(z, index.astype(int)) - target, bracket, args=(row.astype(float),)
-        ).x
-        found.append(_ragged(row, root, len(now)))
+        if len(row):
+            bracket = z[row, stretch, cell], z[row, stretch, cell + 1]
+            beyond = lambda z, index, target=target: position(z, index.astype(int)) - target  # noqa: E731
+            found.append(_ragged(row, elementwise.find_root(beyond, bracket, args=(row.astype(float),)).x, len(now)))
     return np.sort(np.concatenate(found, axis=1), axis=1)
 
 
@@ -371,8 +371,7 @@ def _critical(process: Process, low: float, high: float) -> np.ndarray:
         return np.zeros(0)
     points = np.linspace(low, high, 1025)[1:-1]
     gradient = np.asarray(process.landscape.grad(points[:, None]))[:, 0]
-    exact = points[gradient == 0]
-    cell = np.flatnonzero(gradient[1:] * gradient[:-1] < 0)
+    exact, cell = points[gradient == 0], np.flatnonzero(gradient[1:] * gradient[:-1] < 0)
     if not len(cell):
         return exact
     root = elementwise.find_root(
@@ -391,10 +390,10 @@ def _kinks(process: Process, now: np.ndarray) -> np.ndarray:
 
 @eqx.filter_jit
 def _ascent(process, now):
+    landscape = process.landscape
+
     def one(x):
-        point = process.landscape.vector(x[None])
-        return process.landscape.array(process.landscape.field(point))[0], process.noise.factor(
-            process.landscape, point
-        )[0, 0]
+        point = landscape.vector(x[None])
+        return landscape.array(landscape.field(point))[0], process.noise.factor(landscape, point)[0, 0]
 
     return jax.vmap(one)(now)

@@ -21,6 +21,7 @@ METHODS = {
     "SAM": lambda lr, rho: fd.SAM(lr, rho),
     "SAM heavy ball": lambda lr, rho: fd.SAM(lr, rho, momentum=0.9),
     "SAM Nesterov, smoothed": lambda lr, rho: fd.SAM(lr, rho, momentum=0.5, eps=0.3, nesterov=True),
+    "DNSAM": lambda lr, rho: fd.DNSAM(lr, rho),
     "USAM": lambda lr, rho: fd.USAM(lr, rho),
     "USAM heavy ball": lambda lr, rho: fd.USAM(lr, rho, momentum=0.9),
 }

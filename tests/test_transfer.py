@@ -121,6 +121,13 @@ def test_expectation_of_one_sam_step():
     assert_allclose(found, [exact], atol=1e-12)
 
 
+def test_what_practically_never_leaves_has_an_infinite_mean():
+    # The drift λ(1 + ρλ) vanishes at ρ = 1, and so does shared noise: nothing moves.
+    found = law(LINE, fd.USAM(0.1, 1.0), 0.25)
+    assert found.mean == np.inf
+    assert_allclose(found.survival([0, 10, 10**9]), 1, atol=1e-9)
+
+
 def test_bad_questions_are_refused():
     quiet = fd.Iteration(LINE, fd.GD(0.1))
     with pytest.raises(TypeError, match="random process"):

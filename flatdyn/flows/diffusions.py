@@ -59,9 +59,8 @@ class Diffusion(Process):
         ValueError: if an argument is out of range, or no such equation is published (the derived form is)
         TypeError: if the noise is exact, or the moments cannot be summed
     References:
-        Li, Tai, E, arXiv 1511.06251, eqs 4 and 5 (SGD, orders 1 and 2). Compagnoni et al., arXiv 2301.08203, section 3
-        (USAM, DNSAM, SAM). Xie, Sato, Sugiyama, arXiv 2006.15815, section 4, and Kim et al., arXiv 2301.06308,
-        section 4 (momentum).
+        Li, Tai, E, arXiv 1511.06251 (SGD, orders 1 and 2). Monzio Compagnoni et al., arXiv 2301.08203 (USAM, DNSAM,
+        SAM). Xie, Sato, Sugiyama, arXiv 2006.15815, and Kim et al., arXiv 2301.06308 (momentum).
     """
 
     landscape: Landscape

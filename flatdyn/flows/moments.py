@@ -205,8 +205,8 @@ def published(process: Iteration, theta: Vector, exact: str | None) -> Moments:
     and otherwise the expectations over all that can be drawn. `exact` is what :func:`closed` said.
 
     References:
-        SGD: Li, Tai, E, arXiv 1511.06251, eq. 4 (order 1). USAM, DNSAM, SAM: Compagnoni et al., arXiv 2301.08203,
-        Theorems 3.2 to 3.5 (as drift and covariance; the closed form of SAM on a line is worked out here).
+        SGD: Li, Tai, E, arXiv 1511.06251 (order 1). USAM, DNSAM, SAM: Compagnoni et al., arXiv 2301.08203,
+        as drift and covariance; the closed form of SAM on a line is worked out here.
     """
     method, landscape = process.method, process.landscape
     if isinstance(method, GD):

@@ -64,9 +64,9 @@ class Flow(Process):
         ValueError: if dt or order is out of range; inertia without momentum; SAM with a mask and eps = 0, whose flow
             slides along the surface on which the masked gradient vanishes
     References:
-        Modified equations: Barrett and Dherin, arXiv 2009.11162, eq. 5 (GD); Kovachki and Stuart, JMLR 22 (2021),
-        Theorems 2 and 4 (momentum). Inertia, order 0: Qian, Neural Networks 12 (1999), eq. 7; Hessian damping of
-        Nesterov: Shi, Du, Jordan, Su, Math. Program. 195 (2022), eq. 1.11. Here derived anew, and tested by orders.
+        Modified equations: Barrett and Dherin, arXiv 2009.11162 (GD); Kovachki and Stuart, JMLR 22 (2021) (momentum).
+        Inertia: Qian, Neural Networks 12 (1999); Hessian damping of Nesterov: Shi, Du, Jordan, Su, Math. Program. 195
+        (2022). Here derived anew, and tested by orders.
     """
 
     landscape: Landscape

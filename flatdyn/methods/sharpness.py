@@ -79,7 +79,7 @@ class DNSAM(SAM):
     Raises:
         ValueError: if lr, rho, momentum or eps is out of range
     References:
-        Compagnoni, Biggio, Orvieto, Proske, Kersting, Lucchi, arXiv 2301.08203, section 3.
+        Compagnoni, Biggio, Orvieto, Proske, Kersting, Lucchi, arXiv 2301.08203.
     """
 
     def gradient(self, grad, theta):
