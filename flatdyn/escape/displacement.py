@@ -112,8 +112,8 @@ def _linear_step(method: Method, curvature: float, noise: Noise, ascent: str) ->
         state, unravel = ravel_pytree(Iteration(line, method).init(jnp.zeros(1)))
 
         def step(flat, draws):
-            process = Iteration(line, method, _Given(noise, list(draws)), ascent)
-            return ravel_pytree(process.step(unravel(flat), jax.random.key(0)))[0]
+            process = Iteration(line, method, noise, ascent)
+            return ravel_pytree(process.driven(unravel(flat), draws[: process.draws]))[0]
 
         slopes = jax.jit(lambda *at: (step(*at), *jax.jacfwd(step, argnums=(0, 1))(*at)))
         somewhere = np.linspace(0.3, 1.7, state.size), np.array([-0.7, 0.4])
@@ -128,20 +128,6 @@ def _linear_step(method: Method, curvature: float, noise: Noise, ascent: str) ->
             "closes: simulate it, or ask for its transfer operator; sam_first_step_variance has SAM's first step"
         )
     return transition, gain
-
-
-class _Given(Noise):
-    """A noise whose draws are handed over in advance, in order."""
-
-    noise: Noise
-    draws: list
-
-    def draw(self, key, like):
-        xi = self.draws.pop(0)
-        return like.map(lambda component: xi)
-
-    def gradient(self, landscape, theta, sample):
-        return self.noise.gradient(landscape, theta, sample)
 
 
 def sam_first_step_variance(
