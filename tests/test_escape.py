@@ -36,10 +36,10 @@ def escapes(process, runs, key, **options):
     [
         ("sgd_B16", noisy(fd.GD(0.1)), 100_000),
         ("sam_shared_rho0.2_B16", noisy(fd.SAM(0.1, 0.2)), 100_000),
-        ("sam_full_rho0.1_B16", noisy(fd.SAM(0.1, 0.1), ascent="full"), 50_000),
-        ("usam_full_rho0.5_B16", noisy(fd.USAM(0.1, 0.5), ascent="full"), 50_000),
+        ("sam_full_rho0.1_B16", noisy(fd.SAM(0.1, 0.1), ascent="full"), 20_000),
+        ("usam_full_rho0.5_B16", noisy(fd.USAM(0.1, 0.5), ascent="full"), 20_000),
         ("hb_sgd_beta0.5", noisy(fd.GD(0.05, 0.5), 0.5, 1), 50_000),
-        ("hb_sam_full_rho0.1_beta0.5", noisy(fd.SAM(0.05, 0.1, 0.5), 0.5, 1, "full"), 50_000),
+        ("hb_sam_full_rho0.1_beta0.5", noisy(fd.SAM(0.05, 0.1, 0.5), 0.5, 1, "full"), 20_000),
         ("hb_usam_full_rho0.5_beta0.9", noisy(fd.USAM(0.05, 0.5, 0.9), 0.5, 1, "full"), 50_000),
     ],
 )
@@ -58,7 +58,7 @@ def test_simulated_exits_follow_the_exact_law(name, process, runs, key):
 
 def test_sharing_the_minibatch_frees_sam_thirtyfold():
     # exact: 83.19 and 2664.2 steps
-    shared, full = (escapes(noisy(fd.SAM(0.1, 0.2), ascent=ascent), 4_000, 5) for ascent in ("shared", "full"))
+    shared, full = (escapes(noisy(fd.SAM(0.1, 0.2), ascent=ascent), 2_000, 5) for ascent in ("shared", "full"))
     assert abs(shared.mean().value - 83.18974) < 4 * shared.mean().stderr
     assert abs(full.mean().value - 2664.2279) < 4 * full.mean().stderr
     apart = full.compare(shared)
@@ -72,7 +72,7 @@ def test_sam_leaves_a_minimum_sooner_than_gradient_descent(key):
     well = fd.Landscape.from_expression("w**4/4 - w**2/2", "w")
     for method, exact in [(fd.GD(0.05), 8110.39), (fd.USAM(0.05, 0.2), 6811.80), (fd.SAM(0.05, 0.2), 3016.73)]:
         process = noisy(method, np.sqrt(2.0), 1, "full", well)
-        found = fd.escape_times(process, np.array([-0.9]), HalfSpace([1.0]), 1_000, 200_000, jax.random.key(key))
+        found = fd.escape_times(process, np.array([-0.9]), HalfSpace([1.0]), 300, 200_000, jax.random.key(key))
         assert abs(found.mean().value - exact) < 4 * found.mean().stderr
 
 
@@ -262,7 +262,7 @@ def exact_mean(name):
     return fd.escape.exit_law(RARE[name], (-3.5, 0.0), -1.0).mean
 
 
-@pytest.mark.parametrize("key", [0, 1, 2])
+@pytest.mark.parametrize("key", [0, 1])
 @pytest.mark.parametrize("name", RARE)
 def test_splitting_finds_rare_escapes(name, key):
     exact = exact_mean(name)

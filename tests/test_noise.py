@@ -98,8 +98,7 @@ def kicks(noise, start, key, landscape=Q, runs=RUNS):
     return -(final - start + np.asarray(landscape.grad(start)))
 
 
-@pytest.mark.parametrize("key", [0, 1, 2])
-@pytest.mark.parametrize("batch_size", [1, 4, 25])
+@pytest.mark.parametrize(("key", "batch_size"), [(0, 1), (1, 4), (2, 25)])
 @pytest.mark.parametrize(
     ("noise", "covariance"),
     [
