@@ -1,5 +1,6 @@
 """The house: layers, notebooks, set-up files, README. What no unit test sees."""
 
+import ast
 import json
 import re
 import subprocess
@@ -99,13 +100,21 @@ def test_conda_users_get_the_same():
     assert extras == set(PROJECT["optional-dependencies"]) - {"bench"}  # rivals of the benchmarks: nobody else's need
 
 
+def imported(code):
+    """Top-level names of everything that code imports, wherever it does."""
+    for node in ast.walk(ast.parse(code)):
+        modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        modules += [node.module] if isinstance(node, ast.ImportFrom) else []
+        yield from (module.split(".")[0] for module in modules)
+
+
 def test_every_import_is_declared():
     """tqdm, for one, is nobody's dependency: what is imported must stand in pyproject.toml."""
     names = {"yaml": "pyyaml", "IPython": "ipython"}
     declared = {requirement.name.lower() for requirement in requirements()} | {"flatdyn"}
     standard = set(sys.stdlib_module_names)
     for path in [*(ROOT / "flatdyn").rglob("*.py"), *(ROOT / "tests").rglob("*.py"), *(ROOT / "figures").glob("*.py")]:
-        for module in re.findall(r"^\s*(?:from|import) (\w+)", path.read_text(), re.M):
+        for module in imported(path.read_text()):
             if module not in standard and not (path.parent / f"{module}.py").exists():
                 assert names.get(module, module).replace("_", "-") in declared, f"{path.name} imports {module}"
 
