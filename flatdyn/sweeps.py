@@ -21,7 +21,6 @@ from typing import Any
 import jax
 import numpy as np
 import xarray as xr
-from jax._src import distributed  # its key-value store has no public name
 
 from flatdyn import checks, randomness, records
 from flatdyn.answers import Layout, found
@@ -231,6 +230,8 @@ def exchange(mine: bytes) -> list[bytes]:
     Through the key-value store of jax.distributed and not by a collective: a collective gives up if processes come to
     it half a minute apart, and shares of a sweep end hours apart.
     """
+    from jax._src import distributed  # its key-value store has no public name; only a distributed run needs it
+
     client, call = distributed.global_state.client, f"flatdyn/{next(_exchanges)}"
     own = f"{call}/{jax.process_index()}"
     client.key_value_set_bytes(own, mine)
