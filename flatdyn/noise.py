@@ -91,6 +91,18 @@ class Normal(Noise):
         spread = jnp.asarray(self.spread(landscape, theta)) * self.batch_size**-0.5
         return spread if spread.ndim == 2 else spread * jnp.eye(landscape.dim)
 
+    def vanishing(self, landscape: Landscape, theta: Vector) -> jax.Array:
+        """The ξ with ∇ℓ(θ; ξ) = 0, where the direction of an ascent turns round, on a line or in the plane.
+
+        ξ = −(S/√B)⁻¹ ∇L,   shape (dim,);  infinite or NaN where S is singular
+        """
+        factor, gradient = self.factor(landscape, theta), landscape.array(landscape.field(theta))
+        if landscape.dim == 1:
+            return -gradient / factor[0]
+        (a, b), (c, d) = factor
+        x, y = gradient
+        return jnp.stack([b * y - d * x, c * x - a * y]) / (a * d - b * c)
+
 
 class Gaussian(Normal):
     """Additive normal noise, the same everywhere.

@@ -51,10 +51,27 @@ class Process(eqx.Module):
         raise NotImplementedError
 
 
+class OnLandscape(Process):
+    """A process over a landscape: its coordinates, box and positions are the landscape's."""
+
+    landscape: eqx.AbstractVar[Landscape]
+
+    @property
+    def dim(self) -> int:
+        return self.landscape.dim
+
+    @property
+    def box(self):
+        return self.landscape.box
+
+    def position(self, state):
+        return self.landscape.array(state.theta)
+
+
 ASCENTS = ("shared", "independent", "full")
 
 
-class Iteration(Process):
+class Iteration(OnLandscape):
     """A method on a landscape, step by step, under noise.
 
     Args:
@@ -80,14 +97,6 @@ class Iteration(Process):
         self.noise.check(self.landscape)
 
     @property
-    def dim(self) -> int:
-        return self.landscape.dim
-
-    @property
-    def box(self):
-        return self.landscape.box
-
-    @property
     def random(self) -> bool:
         return self.noise.random
 
@@ -96,9 +105,6 @@ class Iteration(Process):
 
     def step(self, state, key=None):
         return self.method.step(self.sample(self.draw(key, state.theta)), state)
-
-    def position(self, state):
-        return self.landscape.array(state.theta)
 
     def draw(self, key: jax.Array | None, theta: Vector) -> tuple:
         """What is random in one step: ξ of the descent, and of the ascent if it has its own."""

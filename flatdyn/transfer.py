@@ -310,8 +310,9 @@ def _cuts(process, grid, before, now, extra, kinks) -> np.ndarray:
         row, stretch, cell = np.nonzero(above[:, :, 1:] != above[:, :, :-1])
         if len(row):
             bracket = z[row, stretch, cell], z[row, stretch, cell + 1]
-            beyond = lambda z, index, target=target: position(z, index.astype(int)) - target  # noqa: E731
-            found.append(_ragged(row, elementwise.find_root(beyond, bracket, args=(row.astype(float),)).x, len(now)))
+            index_of = (row.astype(float), np.full(len(row), target))
+            root = elementwise.find_root(lambda z, row, at: position(z, row.astype(int)) - at, bracket, args=index_of).x
+            found.append(_ragged(row, root, len(now)))
     return np.sort(np.concatenate(found, axis=1), axis=1)
 
 
@@ -381,19 +382,14 @@ def _critical(process: Process, low: float, high: float) -> np.ndarray:
 
 
 def _kinks(process: Process, now: np.ndarray) -> np.ndarray:
-    """The z at which the gradient seen by an ascent vanishes, so that its direction flips: −∇L / (σ/√B)."""
+    """The z at which the gradient seen by an ascent vanishes, so that its direction flips."""
     if not isinstance(process, Iteration) or process.ascent == "full":
         return np.full(len(now), _REACH)
-    gradient, factor = (np.asarray(part) for part in _ascent(process, now))
-    return np.where(factor > 0, -gradient / np.where(factor > 0, factor, 1), _REACH)
+    found = np.asarray(_vanishing(process, now))
+    return np.where(np.isfinite(found), found, _REACH)
 
 
 @eqx.filter_jit
-def _ascent(process, now):
-    landscape = process.landscape
-
-    def one(x):
-        point = landscape.vector(x[None])
-        return landscape.array(landscape.field(point))[0], process.noise.factor(landscape, point)[0, 0]
-
-    return jax.vmap(one)(now)
+def _vanishing(process, now):
+    landscape, noise = process.landscape, process.noise
+    return jax.vmap(lambda x: noise.vanishing(landscape, landscape.vector(x[None]))[0])(now)

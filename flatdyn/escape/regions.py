@@ -8,6 +8,7 @@ function θ -> bool; with a `score` method it can be split too.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -115,3 +116,17 @@ class HalfSpace(Region):
     def score(self, theta):
         length = jnp.sqrt(jnp.sum(self.normal**2))
         return 1 + (sum(theta[i] * self.normal[i] for i in range(theta.shape[0])) - self.offset) / length
+
+
+def check_inside(inside: Callable, starts: np.ndarray) -> Callable:
+    """Return a region that holds all the starts, shape (runs, dim), else say which it does not, or what it is."""
+    if not callable(inside):
+        raise TypeError(f"inside must be a function from θ (dim,) to a boolean, or a region, got {inside!r}")
+    distinct = np.unique(starts, axis=0)
+    answers = np.asarray(jax.vmap(inside)(distinct))
+    if answers.shape != (len(distinct),):
+        raise ValueError(f"inside must return one boolean for θ of shape {starts.shape[1:]}, got {answers.shape[1:]}")
+    if not answers.all():
+        outside = distinct[~answers.astype(bool)][0]
+        raise ValueError(f"every start must be inside the region, got {outside}: start further in, or widen the region")
+    return inside

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatdyn import checks, ensembles, randomness, records
-from flatdyn.escape.times import _check_inside
+from flatdyn.escape.regions import check_inside
 from flatdyn.processes import Process
 from flatdyn.records import Record
 
@@ -106,7 +106,7 @@ def split(
     walkers = checks.count("walkers", walkers, at_least=10)
     replicates = checks.count("replicates", replicates, at_least=2)
     theta0 = np.asarray(checks.points("theta0", theta0, process.dim))
-    _check_inside(inside, np.atleast_2d(theta0))
+    check_inside(inside, np.atleast_2d(theta0))
     score = _score(score, inside, process)
     total = walkers * replicates
     climbers = _Climbers(process, score, key, np.tile(theta0, (total, 1)), int(max_steps))

@@ -14,6 +14,7 @@ import numpy as np
 
 from flatdyn import checks, ensembles, lanes, randomness, records, survival
 from flatdyn.ensembles import Carry
+from flatdyn.escape.regions import check_inside
 from flatdyn.processes import Process, digest_of, fingerprint
 from flatdyn.records import Record
 
@@ -114,7 +115,7 @@ def escape_times(
     max_steps = checks.count("max_steps", max_steps, at_least=1)
     if max_steps >= 2**31:
         raise ValueError(f"max_steps must be below 2**31, got {max_steps}: ask flatdyn.escape.split for rare escapes")
-    inside = _check_inside(inside, starts)
+    inside = check_inside(inside, starts)
     config = {"process": repr(process), "inside": repr(inside), "max_steps": str(max_steps), "runs": str(len(starts))}
     identity = {"fingerprint": _identity(process, inside, starts, key)} if store is not None else {}
     task = _Leaving(ensembles.prepared(inside, starts.dtype), jnp.int32(max_steps))
@@ -188,19 +189,6 @@ def _starts(process: Process, theta0: Any, runs: int | None) -> np.ndarray:
     if runs not in (None, len(theta0)) or not len(theta0):
         raise ValueError(f"theta0 holds {len(theta0)} starts, but runs={runs}: give one start, or as many as runs")
     return np.asarray(theta0)
-
-
-def _check_inside(inside: Callable, starts: np.ndarray) -> Callable:
-    if not callable(inside):
-        raise TypeError(f"inside must be a function from θ (dim,) to a boolean, or a region, got {inside!r}")
-    distinct = np.unique(starts, axis=0)
-    answers = np.asarray(jax.vmap(inside)(distinct))
-    if answers.shape != (len(distinct),):
-        raise ValueError(f"inside must return one boolean for θ of shape {starts.shape[1:]}, got {answers.shape[1:]}")
-    if not answers.all():
-        outside = distinct[~answers.astype(bool)][0]
-        raise ValueError(f"every start must be inside the region, got {outside}: start further in, or widen the region")
-    return inside
 
 
 def _identity(process: Process, inside: Callable, starts: np.ndarray, key: Any) -> str:

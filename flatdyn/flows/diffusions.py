@@ -19,13 +19,13 @@ from flatdyn.landscapes import Landscape
 from flatdyn.methods import GD, State
 from flatdyn.methods.base import FirstOrder
 from flatdyn.noise import Noise
-from flatdyn.processes import Iteration, Process
+from flatdyn.processes import Iteration, OnLandscape
 from flatdyn.randomness import normals
 
 FORMS = ("published", "derived")
 
 
-class Diffusion(Process):
+class Diffusion(OnLandscape):
     """The SDE of a method under gradient noise, in the time t = steps × lr.
 
         dθ = −m(θ) dt + √η C(θ)^½ dW                                   order 1
@@ -103,14 +103,6 @@ class Diffusion(Process):
         self.dt = method.lr if dt is None else checks.number("dt", checks.real(dt), above=0)
 
     @property
-    def dim(self) -> int:
-        return self.landscape.dim
-
-    @property
-    def box(self):
-        return self.landscape.box
-
-    @property
     def draws(self) -> int:
         """How many standard normal numbers drive a step: one per coordinate."""
         return self.dim
@@ -118,9 +110,6 @@ class Diffusion(Process):
     def init(self, theta):
         point = self.landscape.vector(theta)
         return State(point, 0 * point if self.method.inertial else None)
-
-    def position(self, state):
-        return self.landscape.array(state.theta)
 
     def step(self, state, key=None):
         return self._driven(state, normals(key, state.theta))

@@ -116,17 +116,7 @@ def _rule(process: Iteration, theta: Vector) -> tuple[tuple, jax.Array]:
 def _normal_rule(process: Iteration, theta: Vector) -> tuple[Vector, jax.Array]:
     if not process.method.may_jump or isinstance(process.method, DNSAM) or process.ascent == "full":
         return _vectors(process, cubature.smooth(process.dim))
-    factor = process.noise.factor(process.landscape, theta)
-    gradient = process.landscape.array(process.landscape.field(theta))
-    return _vectors(process, cubature.jumping(-_solve(factor, gradient)))
-
-
-def _solve(matrix: jax.Array, vector: jax.Array) -> jax.Array:
-    """A⁻¹ b in one or two dimensions by Cramer's rule; infinite or NaN where A is singular."""
-    if len(vector) == 1:
-        return vector / matrix[0, 0]
-    (a, b), (c, d) = matrix
-    return jnp.stack([d * vector[0] - b * vector[1], a * vector[1] - c * vector[0]]) / (a * d - b * c)
+    return _vectors(process, cubature.jumping(process.noise.vanishing(process.landscape, theta)))
 
 
 def _vectors(process: Iteration, rule: cubature.Rule) -> tuple[Vector, jax.Array]:

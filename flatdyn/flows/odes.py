@@ -14,7 +14,7 @@ from flatdyn import checks
 from flatdyn.algebra import Vector, norm
 from flatdyn.landscapes import Landscape
 from flatdyn.methods.base import FirstOrder, Sample
-from flatdyn.processes import Iteration, Process
+from flatdyn.processes import Iteration, OnLandscape
 
 _SOLVER = diffrax.Tsit5()
 
@@ -33,7 +33,7 @@ class FlowState(eqx.Module):
     arrived: Any = None
 
 
-class Flow(Process):
+class Flow(OnLandscape):
     """The differential equation of a first-order method, in the time t = steps × lr.
 
         G(θ) = ∇L(p(θ)),  p as the method's           what the method follows, without noise
@@ -94,23 +94,12 @@ class Flow(Process):
                 "with a mask SAM's flow slides along the surface on which the masked gradient vanishes: give eps > 0"
             )
 
-    @property
-    def dim(self) -> int:
-        return self.landscape.dim
-
-    @property
-    def box(self):
-        return self.landscape.box
-
     def init(self, theta):
         point = self.landscape.vector(theta)
         velocity = self._from_rest(point) if self.inertia else None
         gradient = self.landscape.field(point)
         arrived = (gradient @ gradient == 0) & self.method.jumps if self.jumping else None
         return FlowState(point, velocity, arrived)
-
-    def position(self, state):
-        return self.landscape.array(state.theta)
 
     def step(self, state, key=None):
         """Advance by dt: one step of Tsitouras' method of order 5 (diffrax.Tsit5)."""
