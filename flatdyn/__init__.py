@@ -6,6 +6,7 @@ Describe (landscapes, noise, methods), run (processes, simulate), ask (stability
 
 # describe
 from flatdyn import landscapes as landscapes
+from flatdyn import masks as masks
 from flatdyn import methods as methods
 from flatdyn import noise as noise
 from flatdyn.landscapes import Landscape as Landscape
@@ -13,6 +14,14 @@ from flatdyn.methods import DNSAM as DNSAM
 from flatdyn.methods import GD as GD
 from flatdyn.methods import SAM as SAM
 from flatdyn.methods import USAM as USAM
+from flatdyn.methods import LOL as LOL
+from flatdyn.methods import SGLD as SGLD
+from flatdyn.methods import AdaptiveLangevin as AdaptiveLangevin
+from flatdyn.methods import AdLaLa as AdLaLa
+from flatdyn.methods import Alternating as Alternating
+from flatdyn.methods import LaLa as LaLa
+from flatdyn.methods import Langevin as Langevin
+from flatdyn.methods import LeimkuhlerMatthews as LeimkuhlerMatthews
 from flatdyn.methods import from_optax as from_optax
 
 # run

@@ -11,6 +11,7 @@ one loop (about three times as fast as rows of an (N, 2) array; tests/benchmarks
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -129,6 +130,29 @@ def _divisor_jvp(primals, tangents):
     at_zero = jnp.where(eps > 0, 0.0, jnp.nan)
     slope = jnp.where(length > 0, 0.5 / jnp.where(length > 0, length, 1), at_zero)
     return _divisor(square, eps), slope * tangents[0] + tangents[1]
+
+
+def exp(value):
+    """eˣ of a number, an array, a symbol, or each component of a :class:`Vector`."""
+    return _apply("exp", value)
+
+
+def sqrt(value):
+    """√x of a number, an array, a symbol, or each component of a :class:`Vector`."""
+    return _apply("sqrt", value)
+
+
+def sign(value):
+    """−1, 0 or 1, of an array, a symbol, or each component of a :class:`Vector`."""
+    return _apply("sign", value)
+
+
+def _apply(name: str, value: Any) -> Any:
+    if isinstance(value, Vector):
+        return value.map(lambda component: _apply(name, component))
+    if isinstance(value, (int, float)):
+        return getattr(math, name)(value)
+    return getattr(sympy if isinstance(value, sympy.Basic) else jnp, name)(value)
 
 
 class Deferred(sympy.Function):

@@ -40,6 +40,7 @@ def simulate(
     key: jax.Array | None = None,
     every: int = 1,
     *,
+    observe: Callable | None = None,
     bound: float = np.inf,
     tol: float | None = None,
     chunk: int | None = None,
@@ -50,6 +51,7 @@ def simulate(
         θ₀ given,   stateₖ₊₁ = process.step(stateₖ, key(run, k)),   k = 0 … steps − 1
 
     A run that leaves the finite numbers, or `bound`, stops there: it keeps its last good position and is DIVERGED.
+    So does a run whose next step does not exist (a constraint's multiplier), and is IMPOSSIBLE.
     A deterministic run is CONVERGED if one more step would move no coordinate by more than tol (1 + |θᵢ|), so a
     cycle is not. Everything else, and every noisy run, is UNDECIDED.
 
@@ -59,6 +61,8 @@ def simulate(
         steps: number of steps
         key: a JAX key; needed if the process is random
         every: keep the positions at steps 0, every, 2·every, …; `every=steps` keeps first and last
+        observe: a function of the full state, such as `lambda state: state.momentum @ state.momentum`, whose value,
+            one array, is kept along with the positions
         bound: largest |coordinate| that counts as not diverged
         tol: for CONVERGED; the rounding unit if not given, which means "until nothing moves any more"
         chunk: runs that advance together; chosen to fit the cache if not given
@@ -66,8 +70,8 @@ def simulate(
     Returns:
         Ensemble with theta of shape (runs, times, dim), or (times, dim) for a single starting point
     Raises:
-        ValueError: if theta0, steps, every, bound, tol, chunk or key do not fit; if the trajectories would not fit
-            into memory; if a hyperparameter is a symbol
+        ValueError: if theta0, steps, every, bound, tol, chunk or key do not fit; if the method cannot start at theta0;
+            if the trajectories would not fit into memory; if a hyperparameter is a symbol
     """
     steps, every = checks.count("steps", steps), checks.count("every", every, at_least=1)
     theta0 = checks.points("theta0", theta0, process.dim)
@@ -76,7 +80,10 @@ def simulate(
     if runs == 0:
         raise ValueError(f"theta0 must hold at least one point, got shape {theta0.shape}")
     kept = 1 + steps // every
-    _check_memory(runs * kept * dim * starts.dtype.itemsize)
+    extra = _shape_of(observe, process, starts)
+    width = dim + int(np.prod(extra.shape))
+    _check_memory(runs * kept * width * starts.dtype.itemsize)
+    process.check(starts)
     tol = float(jnp.finfo(starts.dtype).eps) if tol is None else checks.number("tol", tol, at_least=0)
     if not bound > 0:
         raise ValueError(f"bound must be > 0, got {bound}")
@@ -86,36 +93,40 @@ def simulate(
 
     theta = np.empty((runs, kept, dim), starts.dtype)
     final, status, taken = np.empty((runs, dim), starts.dtype), np.empty(runs, np.int8), np.empty(runs, np.int64)
+    observed = np.empty((runs, kept, *extra.shape), extra.dtype)
     parts = chunks(runs, chunk, dim * starts.dtype.itemsize)
 
-    capacity = max(1, _BUFFER_BYTES // (parts[0].size * dim * starts.dtype.itemsize))
+    capacity = max(1, _BUFFER_BYTES // (parts[0].size * width * starts.dtype.itemsize))
     capacity = min(capacity, 1 << (kept - 1).bit_length())  # a power of 2: similar lengths share a program
 
     def run(part: Chunk, stopped: threading.Event) -> None:
         numbers, carry = start(process, starts, part)
         theta[part.rows, 0] = starts[part.rows]
+        observed[part.rows, 0] = np.asarray(_observed(observe, carry.state))[: part.length]
         done, length = 0, 64
         while done < steps and not stopped.is_set():
             periods, period = _cut(done, steps, every, length, capacity)
             begun = time.perf_counter()
             where = jnp.array([done, periods, period])  # traced: a Python number would compile anew each time
-            carry, positions = jax.block_until_ready(_segment(process, carry, seed, numbers, where, bound, capacity))
+            arguments = (process, observe, carry, seed, numbers, where, bound, capacity)
+            carry, kept_now = jax.block_until_ready(_segment(*arguments))
             length = next_length(periods * period, time.perf_counter() - begun)
             done += periods * period
             bar.update(periods * period)
             if done % every == 0:
                 slots = slice(done // every - periods + 1, done // every + 1)
-                theta[part.rows, slots] = np.swapaxes(positions[:periods], 0, 1)[: part.length]
-        outcome = _outcome(process, carry, seed, tol)
+                for target, buffer in zip((theta, observed), kept_now, strict=True):
+                    target[part.rows, slots] = np.swapaxes(buffer[:periods], 0, 1)[: part.length]
+        outcome = _outcome(process, carry, seed, numbers, tol)
         final[part.rows], status[part.rows], taken[part.rows] = (np.asarray(x)[: part.length] for x in outcome)
 
     if len(parts) > 1:  # compiled here once, and not by each thread for itself
         numbers, carry = start(process, starts, parts[0])
-        _segment(process, carry, seed, numbers, jnp.array([0, 0, 1]), bound, capacity)
-        _outcome(process, carry, seed, tol)
+        _segment(process, observe, carry, seed, numbers, jnp.array([0, 0, 1]), bound, capacity)
+        _outcome(process, carry, seed, numbers, tol)
     with progress_bar(steps * len(parts), "steps", progress) as bar:
         side_by_side(run, parts)
-    per_run = {"theta": theta, "final": final, "status": status, "steps": taken}
+    per_run = {"theta": theta, "final": final, "status": status, "steps": taken, "observed": observed}
     if theta0.ndim == 1:
         per_run = {name: values[0] for name, values in per_run.items()}
     return Ensemble(config=config, provenance=records.provenance(), times=np.arange(kept) * every, **per_run)
@@ -203,12 +214,12 @@ class Carry(NamedTuple):
 
 
 def guarded_step(process: Process, carry: Carry, seed: jax.Array | None, run: jax.Array, step: Any, bound: Any):
-    """One step of one run; a run whose next state is not finite, or beyond `bound`, stays where it was for good."""
+    """One step of one run; one whose next state is not finite, not possible or beyond `bound` stays where it was."""
     key = randomness.run_key(seed, run, step) if process.random else None
     state = process.step(carry.state, key)
     finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     inside = (jnp.abs(process.position(state)) <= bound).all()
-    alive = functools.reduce(operator.and_, finite, carry.alive & inside)
+    alive = functools.reduce(operator.and_, finite, carry.alive & inside) & process.possible(state)
     state = jax.tree.map(lambda new, old: jnp.where(alive, new, old), state, carry.state)
     return Carry(state, alive, carry.taken + alive)
 
@@ -298,32 +309,62 @@ def _cut(done: int, steps: int, every: int, length: int, capacity: int) -> tuple
     return (periods, every) if periods else (1, steps - done)
 
 
+def _shape_of(observe: Callable | None, process: Process, starts: jax.Array) -> Any:
+    """Shape and type of what `observe` gives of one state."""
+    if observe is None:
+        return jax.ShapeDtypeStruct((0,), starts.dtype)
+    point = jax.ShapeDtypeStruct(starts.shape[1:], starts.dtype)
+    found = jax.eval_shape(lambda theta: observe(process.init(theta)), point)
+    if not isinstance(found, jax.ShapeDtypeStruct):
+        raise ValueError(f"observe must give one array of a state, got {found}")
+    return found
+
+
 @eqx.filter_jit
-def _segment(process, carry: Carry, seed, numbers, where: jax.Array, bound: jax.Array, capacity: int):
-    """Advance `periods` times `period` steps; positions after each period in a buffer (capacity, runs, dim)."""
+def _observed(observe: Callable | None, states: Any) -> jax.Array:
+    if observe is None:
+        return jnp.zeros((len(jax.tree.leaves(states)[0]), 0))
+    return jax.vmap(observe)(states)
+
+
+@eqx.filter_jit
+def _segment(process, observe, carry: Carry, seed, numbers, where: jax.Array, bound: jax.Array, capacity: int):
+    """Advance `periods` times `period` steps; positions and what is observed after each, (capacity, runs, ...)."""
     done, periods, period = where
 
     def step(i, carry):
         return jax.vmap(guarded_step, (None, 0, None, 0, None, None))(process, carry, seed, numbers, i, bound)
 
     def advance(p, carry_and_buffer):
-        carry, buffer = carry_and_buffer
+        carry, buffers = carry_and_buffer
         first = done + p * period
         carry = jax.lax.fori_loop(first, first + period, step, carry)
-        return carry, buffer.at[p].set(jax.vmap(process.position)(carry.state))
+        return carry, jax.tree.map(lambda buffer, new: buffer.at[p].set(new), buffers, seen(carry))
 
-    shape = jax.eval_shape(jax.vmap(process.position), carry.state)
-    buffer = jnp.zeros((capacity, *shape.shape), shape.dtype)
-    return jax.lax.fori_loop(0, periods, advance, (carry, buffer))
+    def seen(carry):
+        return jax.vmap(process.position)(carry.state), _observed(observe, carry.state)
+
+    buffers = jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape), x.dtype), jax.eval_shape(seen, carry))
+    return jax.lax.fori_loop(0, periods, advance, (carry, buffers))
 
 
 @eqx.filter_jit
-def _outcome(process, carry: Carry, seed, tol):
+def _outcome(process, carry: Carry, seed, numbers, tol):
     """Positions, status and steps taken of a batch of runs that is finished."""
     final = jax.vmap(process.position)(carry.state)
-    status = jnp.where(carry.alive, Status.UNDECIDED, Status.DIVERGED)
+    ended = Status.DIVERGED
+    if process.possible(jax.tree.map(lambda leaf: leaf[0], carry.state)) is not True:
+        exists = jax.vmap(_next_exists, (None, 0, None, 0))(process, carry, seed, numbers)
+        ended = jnp.where(exists, Status.DIVERGED, Status.IMPOSSIBLE)
+    status = jnp.where(carry.alive, Status.UNDECIDED, ended)
     if not process.random:
         after = jax.vmap(lambda state: process.position(process.step(state)))(carry.state)
         settled = (jnp.abs(after - final) <= tol * (1 + jnp.abs(final))).all(axis=-1)
         status = jnp.where(carry.alive & settled, Status.CONVERGED, status)
     return final, status.astype(jnp.int8), carry.taken
+
+
+def _next_exists(process, carry: Carry, seed, run):
+    """Whether the step that a run would take next, or whose failure ended it, is one that the method can take."""
+    key = randomness.run_key(seed, run, carry.taken) if process.random else None
+    return jnp.asarray(process.possible(process.step(carry.state, key)))

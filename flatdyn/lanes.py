@@ -92,8 +92,9 @@ def run(
     Returns:
         what `task.blank` begins and `task.results` fills
     Raises:
-        ValueError: if `store` holds another call's runs, or is damaged
+        ValueError: if `store` holds another call's runs, or is damaged; if the process cannot start from `starts`
     """
+    process.check(jnp.asarray(starts))
     numbers = np.arange(len(starts)) if numbers is None else numbers
     work = _Work(starts, numbers, task.blank(starts), store, config or {})
     if len(work.todo) == 0:

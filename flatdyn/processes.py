@@ -23,8 +23,8 @@ import jax.numpy as jnp
 from flatdyn import checks, noise, records
 from flatdyn.algebra import Vector, norm
 from flatdyn.landscapes import Landscape
-from flatdyn.methods.base import FirstOrder, Method, Sample, State, match
-from flatdyn.randomness import split
+from flatdyn.methods.base import FirstOrder, Method, Sample, State
+from flatdyn.randomness import normals, split
 
 
 class Process(eqx.Module):
@@ -49,6 +49,13 @@ class Process(eqx.Module):
     def position(self, state: Any) -> jax.Array:
         """The coordinates of a state, shape (dim,)."""
         raise NotImplementedError
+
+    def check(self, starts: jax.Array) -> None:
+        """Raise ValueError if a run cannot start from these points, shape (runs, dim)."""
+
+    def possible(self, state: Any) -> jax.Array | bool:
+        """Whether the step that led to `state` could be taken; where not, the run stays where it was."""
+        return True
 
 
 class OnLandscape(Process):
@@ -82,7 +89,7 @@ class Iteration(OnLandscape):
             implementations; "independent": another one; "full": without noise. This changes escape times up to
             thirtyfold, and papers mean different ones.
     Raises:
-        ValueError: if `ascent` is another word, or the method's mask does not fit the landscape or is empty
+        ValueError: if `ascent` is another word, or masks, blocks or constraints of the method do not fit the landscape
     """
 
     landscape: Landscape
@@ -93,44 +100,65 @@ class Iteration(OnLandscape):
     def __check_init__(self):
         if self.ascent not in ASCENTS:
             raise ValueError(f"ascent must be one of {', '.join(map(repr, ASCENTS))}, got {self.ascent!r}")
-        _check_mask(getattr(self.method, "mask", None), self.landscape)
         self.noise.check(self.landscape)
+        coordinates = jax.ShapeDtypeStruct((self.landscape.dim,), jnp.zeros(0).dtype)
+        self.method.check(jax.eval_shape(self.landscape.vector, coordinates))
 
     @property
     def random(self) -> bool:
-        return self.noise.random
+        return self.noise.random or self.method.draws > 0
 
     def init(self, theta):
         return self.method.init(self.landscape.vector(theta))
 
     def step(self, state, key=None):
-        return self.method.step(self.sample(self.draw(key, state.theta)), state)
+        """One step; without a key of a method that is random itself, with all its normal numbers zero."""
+        both = self.noise.random and self.method.draws > 0
+        of_noise, of_method = split(key) if both else (key, key)
+        own = (state.theta,) * self.method.draws
+        own = tuple(0 * like for like in own) if key is None else normals(of_method, own) if own else ()
+        return self.method.step(self.sample(self.draw(of_noise, state.theta)), state, *own)
+
+    def check(self, starts):
+        gaps = jax.vmap(lambda theta: self.method.gap(self.landscape.vector(theta)))(starts)
+        if gaps is None:
+            return
+        worst = float(gaps.max())
+        if not worst <= 1e3 * float(jnp.finfo(starts.dtype).eps):
+            raise ValueError(
+                f"theta0 is {worst:.3g} away from the constraint of {self.method!r}: project it first, with the "
+                "constraint's own project(theta0)"
+            )
+
+    def possible(self, state):
+        return self.method.possible(state)
 
     def draw(self, key: jax.Array | None, theta: Vector) -> tuple:
-        """What is random in one step: ξ of the descent, and of the ascent if it has its own."""
-        if not self.random:
+        """What is random in the gradient: for each sample ξ of the descent, and of the ascent if it has its own."""
+        if not self.noise.random:
             return ()
-        keys = split(key) if self.ascent == "independent" else (key,)
+        number = self._samples
+        keys = split(key, number) if number > 1 else (key,)
         return tuple(self.noise.draw(one, self.landscape, theta) for one in keys)
 
     def sample(self, drawn: tuple) -> Sample:
         """The gradient field of one step, given what `draw` gave."""
         if not drawn:
             return Sample(self.landscape.field, self.landscape.field)
-        parts = tuple(self.noise.parts(xi) for xi in drawn)
-        if parts[0] is None:
-            return self._sample(drawn)
-        full = self.landscape.field
-        return Sample(self._field(drawn[0]), full, functools.partial(self._averaged, parts), full)
+        each = len(drawn) // self.method.samples
+        fields = [self._one(drawn[i : i + each]) for i in range(0, len(drawn), each)]
+        fields[0].further = tuple(fields[1:])
+        return fields[0]
 
     def driven(self, state: State, normals: jax.Array) -> State:
         """The step with given standard normal numbers in place of a key.
 
         Args:
-            normals: ξ of the descent, then of the ascent if it has its own, shape (draws,)
+            normals: ξ of the descent, then of the ascent if it has its own, then the method's own, shape (draws,)
         """
-        drawn = tuple(self.landscape.vector(xi) for xi in normals.reshape(-1, self.dim))
-        return self.method.step(self.sample(drawn), state)
+        drawn = [self.landscape.vector(xi) for xi in normals.reshape(-1, self.dim)]
+        first = self._samples if self.noise.random else 0
+        return self.method.step(self.sample(tuple(drawn[:first])), state, *drawn[first:])
 
     @property
     def draws(self) -> int:
@@ -139,9 +167,20 @@ class Iteration(OnLandscape):
         Raises:
             TypeError: if the noise is not made of normal numbers
         """
-        if not isinstance(self.noise, noise.Normal):
+        if not isinstance(self.noise, noise.Normal | noise.Exact):
             raise TypeError(f"this needs noise made of normal numbers (Gaussian, Curvature, ...), got {self.noise!r}")
-        return self.dim * (2 if self.ascent == "independent" else 1)
+        return self.dim * ((self._samples if self.noise.random else 0) + self.method.draws)
+
+    @property
+    def _samples(self) -> int:
+        return self.method.samples * (2 if self.ascent == "independent" else 1)
+
+    def _one(self, drawn: tuple) -> Sample:
+        parts = tuple(self.noise.parts(xi) for xi in drawn)
+        if parts[0] is None:
+            return self._sample(drawn)
+        full = self.landscape.field
+        return Sample(self._field(drawn[0]), full, functools.partial(self._averaged, parts), full)
 
     def _field(self, xi: Any) -> Callable:
         return lambda theta: self.noise.gradient(self.landscape, theta, xi)
@@ -244,14 +283,4 @@ def probe(process: Iteration, theta: Any) -> Probe:
     return Probe(*jnp.vectorize(one, signature="(d)->(d),(d),(d),()")(jnp.asarray(theta)))
 
 
-def _check_mask(mask: Any, landscape: Landscape) -> None:
-    if mask is None or isinstance(mask, jax.core.Tracer):
-        return
-    entries = jnp.concatenate([jnp.ravel(jnp.asarray(leaf)) for leaf in jax.tree.leaves(mask)])
-    if entries.size != landscape.dim:
-        raise ValueError(f"mask must have one entry per coordinate, {landscape.dim} in all, got {entries.size}")
-    if not bool(entries.any()):
-        raise ValueError("mask is empty: no coordinate would be perturbed; use GD, or rho=0")
-
-
-__all__ = ["Iteration", "Map", "Probe", "Process", "match", "probe"]
+__all__ = ["Iteration", "Map", "Probe", "Process", "probe"]

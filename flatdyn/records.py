@@ -25,6 +25,7 @@ class Status(enum.IntEnum):
     UNDECIDED = 0
     CONVERGED = 1
     DIVERGED = 2
+    IMPOSSIBLE = 3  # the method's next step does not exist: a constraint's multiplier was not found
 
 
 def provenance() -> dict[str, Any]:
@@ -93,7 +94,8 @@ class Ensemble(Record):
         theta: positions, shape (runs, times, dim); (times, dim) for a single run
         final: position after the last step, shape (runs, dim) or (dim,)
         status: a :class:`Status` per run, shape (runs,) or ()
-        steps: steps taken before a run diverged, or all, shape (runs,) or ()
+        steps: steps taken before a run ended early, or all, shape (runs,) or ()
+        observed: what `observe` gave at these times, shape (runs, times, ...) or (times, ...); empty if not asked for
     """
 
     times: np.ndarray
@@ -101,6 +103,7 @@ class Ensemble(Record):
     final: np.ndarray
     status: np.ndarray
     steps: np.ndarray
+    observed: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
 
     def counts(self) -> dict[str, int]:
         """Number of runs by status, for summaries."""

@@ -21,6 +21,7 @@ from flatdyn.algebra import Vector, plain
 from flatdyn.landscapes import Landscape, saddle
 from flatdyn.methods import GD, SAM, USAM
 from flatdyn.methods.base import FirstOrder, Method
+from flatdyn.noise import Exact
 from flatdyn.processes import Iteration, Process
 
 
@@ -32,7 +33,8 @@ def state_symbols(method: Method, landscape: Landscape) -> tuple[sympy.Symbol, .
 def update_map(method: Method, landscape: Landscape) -> sympy.Matrix:
     """One noiseless step in symbols: the new θ, then the new velocity if there is one.
 
-    Hyperparameters and landscape parameters may be symbols.
+    Hyperparameters and landscape parameters may be symbols. Of a method that is random itself (Langevin) it is the
+    step with all its normal numbers zero, whose Jacobian is that of the mean where the gradient is linear.
 
     Args:
         method: GD, SAM, USAM, … whose `step` uses vector algebra alone
@@ -119,7 +121,7 @@ def numeric_jacobian(
         if landscape is None:
             raise ValueError("a method alone has no dynamics: give the landscape as the second argument")
         process = Iteration(landscape, process)
-    if process.random:
+    if process.random and not (isinstance(process, Iteration) and isinstance(process.noise, Exact)):
         raise ValueError("a random map has no single Jacobian: ask for that of the process without noise")
     with jax.enable_x64(True):
         state = FlatState(process)
@@ -339,7 +341,7 @@ def _symbolic_step(method: Method, landscape: Landscape) -> tuple[list[sympy.Sym
     symbolic = landscape.symbols  # a landscape without expression says so here
     try:
         symbols, state = _symbolic_state(method, symbolic)
-        new = method.step(landscape.field, state)
+        new = method.step(landscape.field, state, *[Vector((sympy.Integer(0),) * len(symbolic))] * method.draws)
     except TypeError as error:
         raise TypeError(
             f"{type(method).__name__} has no symbolic step ({error}): ask multipliers for its numeric Jacobian"
@@ -355,6 +357,6 @@ def _symbolic_state(method: Method, coordinates: tuple) -> tuple[list[sympy.Symb
     for i, (path, _) in enumerate(paths):
         coordinate = coordinates[i % len(coordinates)]
         field = path[0].name
-        prefix = {"velocity": "v"}.get(field, field)
+        prefix = {"velocity": "v", "momentum": "p"}.get(field, field)
         symbols.append(coordinate if field == "theta" else sympy.Symbol(f"{prefix}_{coordinate.name}", real=True))
     return symbols, jax.tree.unflatten(tree, symbols)

@@ -27,6 +27,7 @@ from scipy.optimize import elementwise
 
 from flatdyn import checks, ensembles
 from flatdyn.methods import FirstOrder, State
+from flatdyn.noise import Normal
 from flatdyn.processes import Iteration, Process
 
 _REACH = 9.5  # of z in standard deviations: beyond it lies 1e-21
@@ -383,7 +384,7 @@ def _critical(process: Process, low: float, high: float) -> np.ndarray:
 
 def _kinks(process: Process, now: np.ndarray) -> np.ndarray:
     """The z at which the gradient seen by an ascent vanishes, so that its direction flips."""
-    if not isinstance(process, Iteration) or process.ascent == "full":
+    if not isinstance(process, Iteration) or process.ascent == "full" or not isinstance(process.noise, Normal):
         return np.full(len(now), _REACH)
     found = np.asarray(_vanishing(process, now))
     return np.where(np.isfinite(found), found, _REACH)

@@ -16,6 +16,7 @@ from flatdyn import checks
 from flatdyn.algebra import Deferred, Vector
 from flatdyn.landscapes import critical
 from flatdyn.landscapes.critical import CriticalPoints
+from flatdyn.landscapes.forms import Form
 
 
 class Landscape(eqx.Module):
@@ -63,22 +64,30 @@ class Landscape(eqx.Module):
         )
 
     @staticmethod
-    def from_function(loss: Callable, dim: int, box: Any = None, name: str = "function") -> FunctionLandscape:
-        """A landscape from any JAX function of an array of shape (dim,). It answers no symbolic question.
+    def from_function(
+        loss: Callable, dim: int | None = None, box: Any = None, name: str = "function", like: Any = None
+    ) -> FunctionLandscape:
+        """A landscape from any JAX function of an array of shape (dim,), or of a tree of parameters.
+
+        It answers no symbolic question.
 
         Args:
             loss: differentiable by JAX, returns a scalar
             dim: number of coordinates
             box: ((lower, upper), ...), one pair per coordinate, or None
             name: for legends and records
+            like: instead of `dim`, a tree of arrays such as the parameters of a network: `loss` takes trees like it.
+                Points are still arrays (dim,), the leaves one after the other; `landscape.flatten(tree)` makes one and
+                `landscape.vector(theta).tree` undoes it.
         Raises:
-            ValueError: if `loss` does not map shape (dim,) to one real number
+            ValueError: if both or neither of dim and like are given, or `loss` does not map to one real number
         """
-        dim = checks.count("dim", dim, at_least=1)
-        shape = jax.eval_shape(loss, jax.ShapeDtypeStruct((dim,), jnp.zeros(0).dtype))
+        form = Form.of(dim, like)
+        shape = jax.eval_shape(loss, form.vector(jax.ShapeDtypeStruct((form.dim,), jnp.zeros(0).dtype)).tree)
         if getattr(shape, "shape", None) != () or not jnp.issubdtype(shape.dtype, jnp.floating):
-            raise ValueError(f"loss must map an array of shape ({dim},) to one real number, got {shape}")
-        return FunctionLandscape(name=name, box=None if box is None else checks.box(box, dim), function=loss, dim=dim)
+            raise ValueError(f"loss must map {form} to one real number, got {shape}")
+        box = None if box is None else checks.box(box, form.dim)
+        return FunctionLandscape(name=name, box=box, function=loss, form=form)
 
     @staticmethod
     def from_examples(loss: Any, examples: Any, **options: Any) -> Landscape:
@@ -91,8 +100,8 @@ class Landscape(eqx.Module):
             loss: ℓ: an expression in the coordinates and the names in `examples`, or a JAX function of θ (dim,) and
                 one example
             examples: for an expression a mapping name -> n numbers; for a function a tree of arrays (n, ...)
-            options: `symbols` (and `parameters`) with an expression, `dim` with a function; `box` and `name`, as in
-                :meth:`from_expression`
+            options: `symbols` (and `parameters`) with an expression; with a function `dim`, or `like` for a tree of
+                parameters as in :meth:`from_function`; `box` and `name`
         Raises:
             ValueError: if the examples have different lengths, are none or not finite, or the loss does not fit
         """
@@ -212,12 +221,16 @@ class SymbolicLandscape(Landscape):
 
 
 class FunctionLandscape(Landscape):
-    """A landscape given by a JAX function of an array of shape (dim,). Its gradient is `jax.grad`'s."""
+    """A landscape given by a JAX function of an array of shape (dim,), or of a tree. Its gradient is `jax.grad`'s."""
 
     name: str = eqx.field(static=True)
     box: tuple | None = eqx.field(static=True)
     function: Callable
-    dim: int = eqx.field(static=True)
+    form: Form
+
+    @property
+    def dim(self) -> int:
+        return self.form.dim
 
     @property
     def expression(self):
@@ -235,10 +248,14 @@ class FunctionLandscape(Landscape):
         return Vector(jax.grad(self.function)(point.tree))
 
     def vector(self, theta):
-        return Vector(theta)
+        return self.form.vector(theta)
 
     def array(self, point):
-        return point.tree
+        return self.form.flatten(point.tree)
+
+    def flatten(self, tree: Any) -> jax.Array:
+        """Coordinates (dim,) of parameters given as the tree that the loss takes."""
+        return self.form.flatten(tree)
 
     def critical_points(self):
         return critical.of_function(self.loss, self.grad, self.hessian, self.box, self.dim)

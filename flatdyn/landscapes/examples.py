@@ -76,6 +76,7 @@ def from_examples(
     examples: Any,
     *,
     dim: int | None = None,
+    like: Any = None,
     symbols: Any = None,
     box: Any = None,
     parameters: Any = None,
@@ -87,7 +88,7 @@ def from_examples(
     if len(lengths) != 1:
         raise ValueError(f"examples must be arrays with one and the same leading length, got lengths {sorted(lengths)}")
     if isinstance(loss, Callable):
-        return _of_function(loss, columns, dim, box, name)
+        return _of_function(loss, columns, dim, like, box, name)
     if not isinstance(columns, dict) or any(np.ndim(column) != 1 for column in columns.values()):
         raise ValueError("for an expression, examples must be a mapping from symbol names to lists of numbers")
     values = {key: column[0] for key, column in columns.items()} | dict(parameters or {})
@@ -98,12 +99,10 @@ def from_examples(
     )
 
 
-def _of_function(loss: Callable, columns: Any, dim: int | None, box: Any, name: str) -> FunctionExamples:
-    if dim is None:
-        raise ValueError("dim must be given with a function: the number of coordinates")
+def _of_function(loss: Callable, columns: Any, dim: int | None, like: Any, box: Any, name: str) -> FunctionExamples:
     first = jax.tree.map(lambda leaf: leaf[0], columns)
-    one = Landscape.from_function(lambda theta: loss(theta, first), dim, box, name)
-    return FunctionExamples(name=name, box=one.box, function=loss, dim=one.dim, examples=columns)
+    one = Landscape.from_function(lambda theta: loss(theta, first), dim, box, name, like)
+    return FunctionExamples(name=name, box=one.box, function=loss, form=one.form, examples=columns)
 
 
 def _column(values: Any) -> jax.Array:

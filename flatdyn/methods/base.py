@@ -1,10 +1,12 @@
 """The contract of a method: one step, written in vector algebra, given the gradient *field*.
 
-    method.init(theta) -> state          state.theta is where it is
-    method.step(grad, state) -> state    grad: theta -> gradient there
+    method.init(theta) -> state                    state.theta is where it is
+    method.step(grad, state, *normals) -> state    grad: theta -> gradient there
 
 A method gets the field, not a gradient, so it may evaluate it where it likes (SAM does so twice). `grad` may be
 any function; the :class:`Sample` that a process hands over also knows how the ascent of SAM sees the minibatch.
+A method that is random itself (Langevin) says how many standard normal vectors it uses, and is handed them: so the
+same step runs in a simulation, on symbols, and under an integral over its noise.
 Vectors are NumPy-like arrays of shape (dim,), or :class:`flatdyn.algebra.Vector`: coordinates, SymPy symbols, or
 the parameters of a network.
 """
@@ -15,9 +17,9 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
+import jax
 
-from flatdyn import checks
-from flatdyn.algebra import Vector
+from flatdyn import checks, masks
 
 
 def hyperparameter(**default: Any) -> Any:
@@ -44,7 +46,10 @@ class Sample:
         ascent: the field that a method should use to look around (SAM's first gradient)
         each: maps a function of a Sample over the parts of a batch that look around for themselves, and averages
         full: θ ↦ ∇L(θ), the gradient without noise
+        further: samples beyond the first, for a method that uses several in a step
     """
+
+    further: tuple[Sample, ...] = ()
 
     def __init__(self, descent: Callable, ascent: Callable, each: Callable | None = None, full: Callable | None = None):
         self._descent = descent
@@ -55,17 +60,61 @@ class Sample:
     def __call__(self, theta):
         return self._descent(theta)
 
+    def restricted(self, mask: Any) -> Sample:
+        """The same sample with m ⊙ ∇ℓ in place of ∇ℓ."""
+
+        def part(field: Callable) -> Callable:
+            return lambda theta: masks.masked(mask, field(theta))
+
+        def each(function: Callable) -> Any:
+            return self.each(lambda one: function(one.restricted(mask) if one is not self else own))
+
+        own = Sample(part(self), part(self.ascent), each, part(self.full))
+        own.further = tuple(sample.restricted(mask) for sample in self.further)
+        return own
+
+
+def samples_of(grad: Callable, number: int) -> tuple[Callable, ...]:
+    """The fields that a method with `samples = number` uses; a plain function serves for all of them."""
+    fields = (grad, *getattr(grad, "further", ()))
+    return fields if len(fields) >= number else (grad,) * number
+
+
+def restricted(grad: Callable, mask: Any) -> Callable:
+    """The field θ ↦ m ⊙ ∇ℓ(θ; ξ), for a method that moves one block of the parameters."""
+    return grad.restricted(mask) if isinstance(grad, Sample) else lambda theta: masks.masked(mask, grad(theta))
+
 
 class Method(eqx.Module):
-    """One step of an optimiser. Its numbers are leaves, so a sweep is a vmap over arrays in its fields."""
+    """One step of an optimiser. Its numbers are leaves, so a sweep is a vmap over arrays in its fields.
+
+    Attributes:
+        draws: how many standard normal vectors like θ one step uses; 0 for a method that is not random itself
+        samples: how many samples of the gradient one step uses
+    """
+
+    draws = 0
+    samples = 1
 
     def init(self, theta: Any) -> State:
         """State at rest at θ."""
         raise NotImplementedError
 
-    def step(self, grad: Callable, state: State) -> State:
-        """One step from `state` down the field `grad`."""
+    def step(self, grad: Callable, state: State, *normals: Any) -> State:
+        """One step from `state` down the field `grad`, driven by `draws` standard normal vectors."""
         raise NotImplementedError
+
+    def check(self, theta: Any) -> None:
+        """Raise ValueError if the method does not fit parameters of this form; a vector of shapes, not of numbers."""
+        masks.check(getattr(self, "mask", None), theta)
+
+    def gap(self, theta: Any) -> jax.Array | None:
+        """How far θ is from where this method can start; None for one that starts anywhere."""
+        return None
+
+    def possible(self, state: State) -> jax.Array | bool:
+        """Whether the step that led to `state` could be taken; where not, a run stays where it was."""
+        return True
 
 
 class FirstOrder(Method):
@@ -119,41 +168,3 @@ class FirstOrder(Method):
         velocity = self.momentum * state.velocity - self.lr * g
         displacement = self.momentum * velocity - self.lr * g if self.nesterov else velocity
         return State(state.theta + displacement, velocity)
-
-
-class FromOptax(Method):
-    """Any optax optimiser: θ⁺ = θ + u, with u and the optimiser's own state from `transformation.update`."""
-
-    transformation: Any
-
-    def init(self, theta):
-        return OptaxState(theta, self.transformation.init(theta))
-
-    def step(self, grad, state):
-        updates, inner = self.transformation.update(grad(state.theta), state.inner, state.theta)
-        return OptaxState(state.theta + updates, inner)
-
-
-class OptaxState(eqx.Module):
-    """State of :class:`FromOptax`: parameters and what the optax optimiser keeps."""
-
-    theta: Any
-    inner: Any
-
-
-def from_optax(transformation: Any) -> FromOptax:
-    """Make a method of any `optax.GradientTransformation`, such as `optax.adam(1e-2)`.
-
-    Raises:
-        ValueError: if `transformation` has no `init` and `update`
-    """
-    if not (hasattr(transformation, "init") and hasattr(transformation, "update")):
-        raise ValueError(f"from_optax needs an optax.GradientTransformation, got {transformation!r}")
-    return FromOptax(transformation)
-
-
-def match(mask: Any, theta: Any) -> Any:
-    """A mask given as an array, tuple or tree, in the form of `theta`."""
-    if isinstance(mask, Vector) or not isinstance(theta, Vector):
-        return mask
-    return Vector(tuple(mask)) if isinstance(theta.tree, tuple) else Vector(mask)

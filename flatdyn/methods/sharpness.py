@@ -6,9 +6,9 @@ from typing import Any
 
 import equinox as eqx
 
-from flatdyn import checks
+from flatdyn import checks, masks
 from flatdyn.algebra import norm
-from flatdyn.methods.base import FirstOrder, Sample, hyperparameter, match
+from flatdyn.methods.base import FirstOrder, Sample, hyperparameter
 
 
 class _Ascending(FirstOrder):
@@ -17,7 +17,7 @@ class _Ascending(FirstOrder):
 
     def masked(self, g: Any) -> Any:
         """g, or its part in the perturbed coordinates."""
-        return g if self.mask is None else g * match(self.mask, g)
+        return masks.masked(self.mask, g)
 
 
 class SAM(_Ascending):
@@ -46,7 +46,7 @@ class SAM(_Ascending):
     rho: Any = hyperparameter()
     momentum: Any = hyperparameter(default=0.0)
     eps: Any = hyperparameter(default=0.0)
-    mask: Any = None
+    mask: Any = eqx.field(converter=masks.settled, default=None)
     nesterov: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self):
@@ -113,7 +113,7 @@ class USAM(_Ascending):
     lr: Any = hyperparameter()
     rho: Any = hyperparameter()
     momentum: Any = hyperparameter(default=0.0)
-    mask: Any = None
+    mask: Any = eqx.field(converter=masks.settled, default=None)
     nesterov: bool = eqx.field(static=True, default=False)
 
     def ascend(self, grad, theta):

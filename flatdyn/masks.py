@@ -1,0 +1,226 @@
+"""Which parameters a method treats differently: masks as data, not as methods.
+
+A mask has the form of θ: one entry per coordinate, or a tree like the network's, with True or False for a whole leaf
+or an array of the leaf's shape. True and False are settled when a program is compiled, so that what is masked out is
+not computed at all; arrays may vary from run to run, and may hold weights.
+
+    named(theta, "norm", "bias")      leaves whose path contains a word
+    where(theta, predicate)           leaves of which predicate(path, leaf) holds
+    random(theta, size, key)          coordinates drawn at random, as a control of equal size
+    largest(scores, size)             by magnitude, or by Fisher information: fisher(landscape, theta)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import sympy
+
+from flatdyn import checks
+from flatdyn.algebra import Vector
+
+# --- masks from a tree of parameters --------------------------------------------------------------------------
+
+
+def where(theta: Any, predicate: Callable[[str, Any], bool]) -> Any:
+    """A mask of whole leaves.
+
+        mᵢ = predicate(path of leaf i, leaf i),   path such as ".layers[0].weight"
+
+    Args:
+        theta: parameters, any tree of arrays
+        predicate: of the path as text and the leaf
+    Returns:
+        a tree like `theta` with True or False at its leaves
+    Raises:
+        ValueError: if the mask would be empty; it lists the paths
+    """
+    mask = jax.tree.map_with_path(lambda path, leaf: bool(predicate(jax.tree_util.keystr(path), leaf)), theta)
+    if not any(jax.tree.leaves(mask)):
+        paths = ", ".join(jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(theta))
+        raise ValueError(f"mask is empty: the predicate holds for none of {paths}")
+    return mask
+
+
+def named(theta: Any, *words: str) -> Any:
+    """A mask of the leaves whose path contains one of the words; see :func:`where`."""
+    return where(theta, lambda path, _: any(word in path for word in words))
+
+
+def each(theta: Any) -> list[Any]:
+    """One mask per leaf, for partitions by layer."""
+    leaves, tree = jax.tree.flatten(theta)
+    return [jax.tree.unflatten(tree, [i == j for j in range(len(leaves))]) for i in range(len(leaves))]
+
+
+def complement(mask: Any) -> Any:
+    """1 − m."""
+    return jax.tree.map(lambda entry: not entry if _is_flag(entry) else 1 - _numeric(entry), mask)
+
+
+def union(*masks: Any) -> Any:
+    """What any of the masks selects."""
+    return jax.tree.map(
+        lambda *entries: any(entries) if all(map(_is_flag, entries)) else _largest_of(entries), *map(settled, masks)
+    )
+
+
+def random(theta: Any, size: int, key: jax.Array) -> Any:
+    """A mask of `size` coordinates drawn at random without replacement: the control for a mask of that size.
+
+    Raises:
+        ValueError: if `size` is not between 1 and the number of coordinates
+    """
+    scores = jax.random.permutation(key, count(theta)).astype(float)
+    return largest(_like(theta, scores), size)
+
+
+def largest(scores: Any, size: int) -> Any:
+    """A mask of the `size` coordinates with the largest |score|: parameters for "by magnitude", Fisher information, …
+
+    Ties go to the earlier coordinate. The smallest are the complement's.
+
+    Args:
+        scores: a tree of arrays like θ
+        size: number of coordinates
+    Raises:
+        ValueError: if `size` is not between 1 and the number of coordinates
+    """
+    total = count(scores)
+    if checks.count("size", size, at_least=1) > total:
+        raise ValueError(f"size must be at most the {total} coordinates there are, got {size}")
+    flat = np.abs(np.concatenate([np.ravel(np.asarray(leaf, float)) for leaf in jax.tree.leaves(scores)]))
+    chosen = np.zeros(total)
+    chosen[np.argsort(-flat, kind="stable")[:size]] = 1
+    return _like(scores, chosen)
+
+
+def fisher(landscape: Any, theta: Any) -> Any:
+    """Diagonal of the empirical Fisher information of a landscape that is a mean over examples.
+
+        Fᵢ = (1/n) Σₖ (∂ℓₖ/∂θᵢ)²
+
+    Args:
+        landscape: made by :meth:`flatdyn.Landscape.from_examples`
+        theta: coordinates (dim,)
+    Returns:
+        F, in the form in which the landscape keeps its parameters
+    Raises:
+        TypeError: if the landscape is not a mean over examples
+    """
+    if not hasattr(landscape, "batch_field"):
+        raise TypeError(f"fisher needs a landscape made by Landscape.from_examples, got {landscape!r}")
+    point = landscape.vector(jnp.asarray(theta))
+    gradients = jax.lax.map(lambda i: landscape.batch_field(point, i[None]), jnp.arange(landscape.number))
+    return gradients.map(lambda leaf: (leaf**2).mean(axis=0)).tree
+
+
+def count(theta: Any, mask: Any = None) -> Any:
+    """How many coordinates a tree has, or of them those that a mask of the same form selects."""
+    sizes = [np.size(leaf) for leaf in jax.tree.leaves(theta)]
+    if mask is None:
+        return sum(sizes)
+    entries = jax.tree.leaves(match(mask, theta))
+    return sum(size * bool(m) if _is_flag(m) else (m != 0).sum() for m, size in zip(entries, sizes, strict=True))
+
+
+# --- what methods do with them --------------------------------------------------------------------------------
+
+
+def settled(mask: Any) -> Any:
+    """The mask with entries 0 and 1 as False and True, so that they are part of the program; a field's converter."""
+    return jax.tree.map(lambda entry: bool(entry) if _is_flag(entry) else entry, mask)
+
+
+def match(value: Any, theta: Any) -> Any:
+    """A mask, or numbers per coordinate or leaf, in the form of the vector `theta`."""
+    if isinstance(value, Vector) or not isinstance(theta, Vector):
+        return value
+    return Vector(tuple(value)) if isinstance(theta.tree, tuple) else Vector(value)
+
+
+def pick(mask: Any, a: Any, b: Any) -> Any:
+    """m a + (1 − m) b for vectors a and b; where m is True or False only the one that is picked is computed."""
+    if mask is None:
+        return a
+    mask = match(mask, a)
+    if not isinstance(mask, Vector):
+        return _pick(mask, a, b)
+    return mask.map(_pick, a, b)
+
+
+def masked(mask: Any, a: Any) -> Any:
+    """m ⊙ a; all of it if there is no mask."""
+    if mask is None:
+        return a
+    mask = match(mask, a)
+    return mask.map(_times, a) if isinstance(mask, Vector) else _times(mask, a)
+
+
+def check(mask: Any, theta: Any, name: str = "mask") -> None:
+    """Raise ValueError if a mask does not have the form of the vector θ, or selects nothing."""
+    if mask is None or any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(mask)):
+        return
+    shapes = [np.shape(leaf) for leaf in jax.tree.leaves(theta)]
+    if not isinstance(getattr(theta, "tree", ()), tuple) and not isinstance(
+        theta.tree, jax.Array | jax.ShapeDtypeStruct
+    ):
+        _check_tree(mask, theta, name)
+    else:
+        entries, dim = sum(np.size(leaf) for leaf in jax.tree.leaves(mask)), sum(map(np.prod, shapes))
+        if entries != dim:
+            raise ValueError(f"{name} must have one entry per coordinate, {int(dim)} in all, got {entries}")
+    if not any(np.any(np.asarray(leaf)) for leaf in jax.tree.leaves(mask)):
+        raise ValueError(f"{name} is empty: no coordinate would be selected; leave it out, or select some")
+
+
+def _check_tree(mask: Any, theta: Vector, name: str) -> None:
+    wanted, given = jax.tree.structure(theta.tree), jax.tree.structure(mask)
+    if wanted != given:
+        raise ValueError(f"{name} must be a tree like the parameters, {wanted}, got {given}")
+    for (path, leaf), entry in zip(jax.tree.leaves_with_path(theta.tree), jax.tree.leaves(mask), strict=True):
+        if not _is_flag(entry) and np.shape(entry) != np.shape(leaf):
+            place = jax.tree_util.keystr(path)
+            raise ValueError(
+                f"{name} must be True, False or of shape {np.shape(leaf)} at {place}, got {np.shape(entry)}"
+            )
+
+
+def _numeric(entry: Any) -> Any:
+    return jnp.asarray(entry).astype(float) if isinstance(entry, np.ndarray) else entry
+
+
+def _largest_of(entries: tuple) -> Any:
+    return jnp.stack([jnp.asarray(entry, float) for entry in entries]).max(axis=0)
+
+
+def _is_flag(entry: Any) -> bool:
+    """Whether an entry of a mask is one Python or NumPy 0 or 1."""
+    return isinstance(entry, bool | int | float | np.generic) and entry in (0, 1)
+
+
+def _pick(m: Any, a: Any, b: Any) -> Any:
+    if _is_flag(m):
+        return a if m else b
+    if isinstance(a, sympy.Basic):
+        return m * a + (1 - m) * b
+    m = jnp.asarray(m)
+    return jnp.where(m, a, b) if m.dtype == bool else m * a + (1 - m) * b
+
+
+def _times(m: Any, a: Any) -> Any:
+    if _is_flag(m):
+        return a if m else (sympy.Integer(0) if isinstance(a, sympy.Basic) else jnp.zeros_like(a))
+    return m * a
+
+
+def _like(tree: Any, flat: Any) -> Any:
+    """Numbers one by one in the form of a tree of arrays."""
+    leaves, structure = jax.tree.flatten(tree)
+    ends = np.cumsum([np.size(leaf) for leaf in leaves])
+    parts = np.split(np.asarray(flat), ends[:-1])
+    return jax.tree.unflatten(structure, [p.reshape(np.shape(leaf)) for p, leaf in zip(parts, leaves, strict=True)])

@@ -1,0 +1,121 @@
+"""Thermostats: what the letter O of a Langevin splitting does to the momenta of one block of parameters.
+
+Friction      p ← c p + √((1 − c²) τ) R,  c = e^{−γ t}:  friction and noise, exactly
+NoseHoover    C(t/2) D(t/2) E(t) D(t/2) C(t/2):          a friction ξ that adapts itself, where
+              C(t) p *= e^{−t ξ},  D(t) p += σ √t R,  E(t) ξ += t ε (p·p − N τ)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from flatdyn import checks, masks
+from flatdyn.algebra import exp, sqrt
+from flatdyn.methods.base import hyperparameter
+
+
+class Friction(eqx.Module):
+    """O(t): p ← c p + √((1 − c²) τ) R with c = e^{−γ t}, which leaves the normal law of variance τ as it is.
+
+    Args:
+        friction: γ ≥ 0 in inverse time: a number, or one per coordinate or leaf
+        temperature: τ ≥ 0 in units of the loss, likewise
+    """
+
+    friction: Any = hyperparameter()
+    temperature: Any = hyperparameter()
+    draws = 1
+
+    def __check_init__(self):
+        check_positive("friction", self.friction)
+        check_positive("temperature", self.temperature)
+
+    def check(self, theta):
+        check_form("friction", self.friction, theta)
+        check_form("temperature", self.temperature, theta)
+
+    def init(self, theta, mask):
+        return None
+
+    def act(self, momentum, time, xi, mask, noise):
+        """The momentum after O(time), and the thermostat's own state."""
+        decay = exp(-time * spread_over(self.friction, momentum))
+        return decay * momentum + sqrt((1 - decay * decay) * spread_over(self.temperature, momentum)) * noise, xi
+
+
+class NoseHoover(eqx.Module):
+    """C D E D C: a friction ξ that grows while the kinetic energy is too high, and so absorbs unknown gradient noise.
+
+    Scaling of the text: C(t) p *= e^{−t ε ξ}, so that ξ ~ N(σ²/(2 ε τ), τ). Scaling of the released code: C(t)
+    p *= e^{−t ξ}, so that ξ ~ N(σ²/(2τ), ε τ). The one is the other with ξ_code = ε ξ_text and ε_code = ε_text².
+
+    Args:
+        temperature: τ ≥ 0
+        sigma: σ ≥ 0, strength of the noise that is added
+        coupling: ε > 0, how fast ξ answers
+        start: ξ at the start
+        scaling: "text" or "code"
+    """
+
+    temperature: Any = hyperparameter()
+    sigma: Any = hyperparameter()
+    coupling: Any = hyperparameter()
+    start: Any = hyperparameter(default=0.0)
+    scaling: str = eqx.field(static=True, default="text")
+    draws = 2
+
+    def __check_init__(self):
+        checks.number("temperature", self.temperature, at_least=0)
+        checks.number("sigma", self.sigma, at_least=0)
+        checks.number("coupling", self.coupling, above=0)
+        checks.number("start", self.start)
+        if self.scaling not in ("text", "code"):
+            raise ValueError(f"scaling must be 'text' or 'code', got {self.scaling!r}")
+
+    def check(self, theta):
+        """Any form of parameters will do."""
+
+    def init(self, theta, mask):
+        return self.start + 0 * (theta @ theta)
+
+    def act(self, momentum, time, xi, mask, *noise):
+        """The momentum after C D E D C, and ξ."""
+        own = masks.masked(mask, momentum)
+        number = masks.count(momentum, mask)
+        rate = self.coupling * xi if self.scaling == "text" else xi
+        own = exp(-time / 2 * rate) * own + self.sigma * sqrt(time / 2) * noise[0]
+        own = masks.masked(mask, own)
+        xi = xi + time * self.coupling * (own @ own - number * self.temperature)
+        rate = self.coupling * xi if self.scaling == "text" else xi
+        return exp(-time / 2 * rate) * (own + self.sigma * sqrt(time / 2) * noise[1]), xi
+
+
+# --- numbers that may differ between blocks ---------------------------------------------------------------------
+
+
+def check_positive(name: str, value: Any) -> None:
+    """Raise ValueError unless a number, or each number of a tree, is finite and ≥ 0."""
+    for entry in jax.tree.leaves(value):
+        checks.number(name, entry, at_least=0)
+
+
+def check_form(name: str, value: Any, theta: Any) -> None:
+    """Raise ValueError if numbers do not fit the parameters θ, one for all or one for each coordinate or leaf."""
+    if jax.tree.structure(value).num_leaves <= 1 and jnp.ndim(jax.tree.leaves(value)[0]) == 0:
+        return
+    try:
+        jax.tree.map(lambda *_: None, theta, masks.match(value, theta))
+    except (ValueError, TypeError):
+        raise ValueError(
+            f"{name} must be one number, or one for each coordinate or leaf of the parameters, got {value!r}"
+        ) from None
+
+
+def spread_over(value: Any, theta: Any) -> Any:
+    """One number as it is; several in the form of θ."""
+    leaves = jax.tree.leaves(value)
+    return value if len(leaves) == 1 and getattr(leaves[0], "ndim", 0) == 0 else masks.match(value, theta)
