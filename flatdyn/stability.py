@@ -19,7 +19,7 @@ from jax.flatten_util import ravel_pytree
 from flatdyn import checks
 from flatdyn.algebra import Vector, plain
 from flatdyn.landscapes import Landscape, saddle
-from flatdyn.methods import GD, SAM, USAM
+from flatdyn.methods import ASAM, GD, SAM, USAM
 from flatdyn.methods.base import FirstOrder, Method
 from flatdyn.noise import Exact
 from flatdyn.processes import Iteration, Process
@@ -27,7 +27,7 @@ from flatdyn.processes import Iteration, Process
 
 def state_symbols(method: Method, landscape: Landscape) -> tuple[sympy.Symbol, ...]:
     """Symbols of the full state: the coordinates, then, with momentum, the velocities v_x, v_y, …"""
-    return tuple(_symbolic_state(method, landscape.symbols)[0])
+    return tuple(symbolic_state(method, landscape.symbols)[0])
 
 
 def update_map(method: Method, landscape: Landscape) -> sympy.Matrix:
@@ -156,25 +156,30 @@ class FlatState:
         def step(flat):
             return flatten(process.step(eqx.combine(unravel(flat), fixed)))
 
-        self.step = jax.jit(step)
+        def driven(flat, normals):
+            return flatten(process.driven(eqx.combine(unravel(flat), fixed), normals))
+
+        self.step, self.driven = jax.jit(step), driven
         self.slope = jax.jit(jax.jacfwd(step))
         self.at_rest = jax.jit(lambda theta: flatten(process.init(jnp.asarray(theta))))
         self.position = jax.jit(lambda flat: process.position(eqx.combine(unravel(flat), fixed)))
 
 
-def is_critical(landscape: Landscape, theta: Any) -> bool:
-    """Whether ∇L vanishes at θ, shape (dim,), up to the rounding of its coordinates."""
+def is_critical(landscape: Landscape, theta: Any, *, partly: bool = False) -> bool:
+    """Whether ∇L, or `partly` one of its coordinates, vanishes at θ, shape (dim,), up to the rounding of θ."""
     with jax.enable_x64(True):
         theta = jnp.asarray(np.asarray(theta, dtype=float))
         gradient, hessian = landscape.grad(theta), landscape.hessian(theta)
     reach = (1 + np.abs(theta).max()) * 64 * np.finfo(float).eps
-    return bool(np.abs(gradient).max() <= reach * np.abs(hessian).max())
+    size = np.abs(gradient).min() if partly else np.abs(gradient).max()
+    return bool(size <= reach * np.abs(hessian).max())
 
 
 def _jumps_at(process: Iteration, theta: Any) -> bool:
-    """Whether a normalised method is asked about a critical point."""
-    eps = getattr(process.method, "eps", None)
-    return isinstance(eps, (int, float)) and eps == 0 and is_critical(process.landscape, theta)
+    """Whether a normalised method is asked about a critical point, or about another place where it jumps."""
+    eps, partly = getattr(process.method, "eps", None), getattr(process.method, "jumps_on_surfaces", False)
+    sharp = isinstance(eps, (int, float)) and eps == 0 and getattr(process.method, "may_jump", True)
+    return sharp and is_critical(process.landscape, theta, partly=partly)
 
 
 # --- one eigen-direction: when does it attract? ---------------------------------------------------------------
@@ -197,7 +202,7 @@ def conditions(method: Method, curvature: Any) -> sympy.Basic:
         SymPy relation in the symbols given; true or false if there are none
     Raises:
         ValueError: for normalised SAM (eps = 0), which has no linearisation there; for a masked method
-        TypeError: if the method does not follow one gradient
+        TypeError: if the method does not follow one gradient, or is ASAM
     """
     step, limit, values = _effective_step(method, curvature)
     step, limit = step.xreplace(values), limit.xreplace(values)
@@ -301,6 +306,10 @@ def _effective_step(method: Method, curvature: Any) -> tuple[sympy.Expr, sympy.E
     """s and c of :func:`conditions` in placeholder symbols, and what to put in their place."""
     if not isinstance(method, FirstOrder):
         raise TypeError(f"{type(method).__name__} does not follow one gradient: ask multipliers for its numbers")
+    if isinstance(method, ASAM):
+        raise TypeError(
+            "ASAM's ascent depends on the parameters, not on the curvature alone: ask multipliers, at a point"
+        )
     if getattr(method, "mask", None) is not None:
         raise ValueError("a masked method has no one-dimensional eigen-directions: ask jacobian for the whole map")
     if isinstance(method, SAM) and isinstance(method.eps, (int, float)) and method.eps == 0:
@@ -340,7 +349,7 @@ def _symbolic_step(method: Method, landscape: Landscape) -> tuple[list[sympy.Sym
     """State symbols and one step from them, norms as :class:`flatdyn.algebra.Length`."""
     symbolic = landscape.symbols  # a landscape without expression says so here
     try:
-        symbols, state = _symbolic_state(method, symbolic)
+        symbols, state = symbolic_state(method, symbolic)
         new = method.step(landscape.field, state, *[Vector((sympy.Integer(0),) * len(symbolic))] * method.draws)
     except TypeError as error:
         raise TypeError(
@@ -349,7 +358,7 @@ def _symbolic_step(method: Method, landscape: Landscape) -> tuple[list[sympy.Sym
     return symbols, sympy.Matrix([sympy.sympify(leaf) for leaf in jax.tree.leaves(new)])
 
 
-def _symbolic_state(method: Method, coordinates: tuple) -> tuple[list[sympy.Symbol], Any]:
+def symbolic_state(method: Method, coordinates: tuple) -> tuple[list[sympy.Symbol], Any]:
     """The method's state with a symbol in every place, and these symbols in order."""
     start = method.init(Vector(coordinates))
     paths, tree = jax.tree.flatten_with_path(start)

@@ -101,7 +101,8 @@ class Landscape(eqx.Module):
                 one example
             examples: for an expression a mapping name -> n numbers; for a function a tree of arrays (n, ...)
             options: `symbols` (and `parameters`) with an expression; with a function `dim`, or `like` for a tree of
-                parameters as in :meth:`from_function`; `box` and `name`
+                parameters as in :meth:`from_function`, and `batched=True` if the function takes a batch of examples
+                and its mean itself (a network with BatchNorm must); `box` and `name`
         Raises:
             ValueError: if the examples have different lengths, are none or not finite, or the loss does not fit
         """

@@ -40,11 +40,14 @@ class Examples(Landscape):
 
 
 class FunctionExamples(Examples, FunctionLandscape):
-    """A mean over examples of a JAX function ℓ(θ, x)."""
+    """A mean over examples of a JAX function ℓ(θ, x), or a function ℓ(θ, batch) that takes the mean itself."""
 
     examples: Any
+    batched: bool = eqx.field(static=True, default=False)
 
     def value(self, point):
+        if self.batched:
+            return self.function(point.tree, self.examples)
         return jax.vmap(self.function, (None, 0))(point.tree, self.examples).mean()
 
     def field(self, point):
@@ -77,6 +80,7 @@ def from_examples(
     *,
     dim: int | None = None,
     like: Any = None,
+    batched: bool = False,
     symbols: Any = None,
     box: Any = None,
     parameters: Any = None,
@@ -88,7 +92,7 @@ def from_examples(
     if len(lengths) != 1:
         raise ValueError(f"examples must be arrays with one and the same leading length, got lengths {sorted(lengths)}")
     if isinstance(loss, Callable):
-        return _of_function(loss, columns, dim, like, box, name)
+        return _of_function(loss, columns, dim, like, batched, box, name)
     if not isinstance(columns, dict) or any(np.ndim(column) != 1 for column in columns.values()):
         raise ValueError("for an expression, examples must be a mapping from symbol names to lists of numbers")
     values = {key: column[0] for key, column in columns.items()} | dict(parameters or {})
@@ -99,10 +103,12 @@ def from_examples(
     )
 
 
-def _of_function(loss: Callable, columns: Any, dim: int | None, like: Any, box: Any, name: str) -> FunctionExamples:
-    first = jax.tree.map(lambda leaf: leaf[0], columns)
+def _of_function(loss: Callable, columns: Any, dim: int | None, like: Any, batched: bool, box: Any, name: str):
+    first = jax.tree.map(lambda leaf: leaf[:1] if batched else leaf[0], columns)
     one = Landscape.from_function(lambda theta: loss(theta, first), dim, box, name, like)
-    return FunctionExamples(name=name, box=one.box, function=loss, form=one.form, examples=columns)
+    return FunctionExamples(
+        name=name, box=one.box, function=loss, form=one.form, examples=columns, batched=batched
+    )
 
 
 def _column(values: Any) -> jax.Array:

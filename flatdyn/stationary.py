@@ -1,0 +1,121 @@
+"""How far does it spread? The stationary law of a noisy method around a point at which it rests.
+
+A step that is linear in its state and its normal numbers, s⁺ = A s + G R, has a normal stationary law whose covariance
+solves P = A P Aᵀ + G Gᵀ. On a quadratic landscape that is exact for GD and USAM under additive noise, and for the
+Langevin methods; elsewhere it is the law to leading order in the noise. A and G are derivatives of the method's own
+step, so nothing is written twice: as numbers (:func:`covariance`) or in symbols (:func:`formula`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.linalg
+import sympy
+
+from flatdyn.algebra import Vector, plain
+from flatdyn.landscapes import Landscape
+from flatdyn.methods.base import Method
+from flatdyn.processes import Iteration
+from flatdyn.stability import FlatState, symbolic_state
+
+
+class Linear(NamedTuple):
+    """A step s⁺ = landed + A (s − at) + G R; see :func:`linearised`."""
+
+    at: np.ndarray
+    landed: np.ndarray
+    transition: np.ndarray
+    gain: np.ndarray
+
+
+def linearised(process: Iteration, at: Any = None, normals: Any = None) -> Linear:
+    """The derivatives of a step by its full state and by the normal numbers that drive it, in 64 bits.
+
+        A = ∂s⁺/∂s, shape (n, n),   G = ∂s⁺/∂R, shape (n, draws)
+
+    Args:
+        process: an iteration whose noise is made of normal numbers, its own or its method's
+        at: θ, shape (dim,), for a start at rest there; the full state, shape (n,); the origin if not given
+        normals: R, shape (draws,); zero if not given
+    Raises:
+        TypeError: if the noise is not made of normal numbers
+        ValueError: if `at` has another shape
+    """
+    with jax.enable_x64(True):
+        state = FlatState(process)
+        at = np.zeros(process.dim) if at is None else np.asarray(at, float)
+        if at.shape not in ((process.dim,), (state.size,)):
+            raise ValueError(f"at must have shape ({process.dim},) or be a state ({state.size},), got {at.shape}")
+        flat = state.at_rest(at) if at.shape == (process.dim,) else jnp.asarray(at)
+        drive = jnp.zeros(process.draws) if normals is None else jnp.asarray(normals, float)
+        step = state.driven
+        landed = jax.jit(step)(flat, drive)
+        transition, gain = jax.jit(jax.jacfwd(step, argnums=(0, 1)))(flat, drive)
+    return Linear(*(np.asarray(part) for part in (flat, landed, transition, gain)))
+
+
+def covariance(process: Iteration | Method, landscape: Landscape | None = None, *, at: Any = None) -> np.ndarray:
+    """Covariance of the stationary law around a point at which the noiseless step rests.
+
+        P = A P Aᵀ + G Gᵀ,   A = ∂s⁺/∂s,  G = ∂s⁺/∂R;   the first dim rows and columns are θ's
+
+    Args:
+        process: an iteration, or a method (then give the landscape)
+        landscape: what the method descends
+        at: θ, shape (dim,): a minimum; the origin if not given
+    Returns:
+        array (n, n) for the full state (θ, then velocity or momentum); rounding aside exact where the step is linear
+    Raises:
+        ValueError: if the step does not rest there, or the point does not attract, so that no stationary law exists
+        TypeError: if the noise is not made of normal numbers
+    References:
+        Mandt, Hoffman, Blei, arXiv 1704.04289, for the continuous limit of SGD.
+    """
+    if isinstance(process, Method):
+        if landscape is None:
+            raise ValueError("a method alone has no dynamics: give the landscape as the second argument")
+        process = Iteration(landscape, process)
+    step = linearised(process, at)
+    moved = np.abs(step.landed - step.at).max()
+    if not moved <= 1e-9 * (1 + np.abs(step.at).max()):
+        raise ValueError(f"the noiseless step moves by {moved:.3g} from there: give a point at which it rests")
+    radius = np.abs(np.linalg.eigvals(step.transition)).max()
+    if radius >= 1:
+        raise ValueError(f"no stationary law: the step has a multiplier of modulus {radius:.6g} ≥ 1 there")
+    return scipy.linalg.solve_discrete_lyapunov(step.transition, step.gain @ step.gain.T)
+
+
+def formula(method: Method, landscape: Landscape) -> sympy.Matrix:
+    """The stationary covariance in symbols, for a method that is random itself on a quadratic landscape.
+
+        P = A P Aᵀ + G Gᵀ
+
+    Hyperparameters and curvatures may be symbols; declare them positive, and the result simplifies further.
+
+    Args:
+        method: SGLD, Langevin, …
+        landscape: quadratic, with an expression
+    Returns:
+        SymPy matrix (n, n) for the full state, simplified
+    Raises:
+        ValueError: if the step is not linear
+        TypeError: if the landscape has no expression, or the method draws nothing
+    """
+    if not method.draws:
+        raise TypeError(f"{type(method).__name__} draws no random numbers itself: ask covariance, with noise")
+    symbols, state = symbolic_state(method, landscape.symbols)
+    drive = sympy.symbols(f"R:{len(landscape.symbols) * method.draws}", real=True)
+    width = len(landscape.symbols)
+    normals = [Vector(tuple(drive[i : i + width])) for i in range(0, len(drive), width)]
+    new = plain(sympy.Matrix(jax.tree.leaves(method.step(landscape.field, state, *normals))))
+    transition, gain = new.jacobian(symbols), new.jacobian(drive)
+    if (transition.free_symbols | gain.free_symbols) & (set(symbols) | set(drive)):
+        raise ValueError(f"{type(method).__name__} takes no linear step on {landscape!r}: ask covariance at a point")
+    unknown = sympy.Matrix(len(symbols), len(symbols), lambda i, j: sympy.Symbol(f"P{min(i, j)}_{max(i, j)}"))
+    equations = unknown - transition * unknown * transition.T - gain * gain.T
+    (solution,) = sympy.linsolve([*equations], *(wanted := sorted(unknown.free_symbols, key=str)))
+    return unknown.subs(dict(zip(wanted, solution, strict=True))).applyfunc(lambda entry: sympy.factor(entry))
