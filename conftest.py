@@ -10,6 +10,8 @@ import re
 from decimal import Decimal
 
 os.environ.setdefault("FLATDYN_PROGRESS", "0")
+# Tests run side by side, one per core: threads of the linear algebra would only wait for each other, spinning.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # A number, with a standard error in brackets (0.894(2), 9.3(2)e-05) or without.
 NUMBER = re.compile(r"(?<![\w.])([-+]?(?:\d+\.\d*|\.\d+|\d+))(\(\d+\))?([eE][-+]?\d+)?(?![\w.(])")

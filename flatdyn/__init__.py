@@ -5,11 +5,14 @@ Describe (landscapes, noise, methods), run (processes, simulate), ask (stability
 """
 
 # describe
+from flatdyn import constraints as constraints
 from flatdyn import landscapes as landscapes
 from flatdyn import masks as masks
+from flatdyn import networks as networks
 from flatdyn import methods as methods
 from flatdyn import noise as noise
 from flatdyn.landscapes import Landscape as Landscape
+from flatdyn.methods import ASAM as ASAM
 from flatdyn.methods import DNSAM as DNSAM
 from flatdyn.methods import GD as GD
 from flatdyn.methods import SAM as SAM
@@ -17,11 +20,15 @@ from flatdyn.methods import USAM as USAM
 from flatdyn.methods import LOL as LOL
 from flatdyn.methods import SGLD as SGLD
 from flatdyn.methods import AdaptiveLangevin as AdaptiveLangevin
+from flatdyn.methods import Averaged as Averaged
 from flatdyn.methods import AdLaLa as AdLaLa
 from flatdyn.methods import Alternating as Alternating
+from flatdyn.methods import ConstrainedLangevin as ConstrainedLangevin
+from flatdyn.methods import ConstrainedSGLD as ConstrainedSGLD
 from flatdyn.methods import LaLa as LaLa
 from flatdyn.methods import Langevin as Langevin
 from flatdyn.methods import LeimkuhlerMatthews as LeimkuhlerMatthews
+from flatdyn.methods import Multirate as Multirate
 from flatdyn.methods import from_optax as from_optax
 
 # run
@@ -48,6 +55,7 @@ from flatdyn.fractions import fractions_in as fractions_in
 from flatdyn.lyapunov import lyapunov_exponents as lyapunov_exponents
 from flatdyn.manifolds import manifold as manifold
 from flatdyn import stability as stability
+from flatdyn import stationary as stationary
 from flatdyn import survival as survival
 from flatdyn import transfer as transfer
 from flatdyn import weak as weak

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import xarray as xr
 
 from flatdyn.cells import Found, Plan, describe
+
+if TYPE_CHECKING:  # it brings pandas, a third of the time of `import flatdyn`, and only a sweep needs it
+    import xarray as xr
 
 PARTS = ("value", "stderr", "censored")
 
@@ -152,6 +154,8 @@ class Layout:
 
     def dataset(self, answers: Sequence[Found], attrs: dict[str, str]) -> xr.Dataset:
         """The Dataset of the answers of all cells and seeds, seeds fastest."""
+        import xarray as xr
+
         for answer in answers:
             self.check(answer)
         variables, n = {}, self.seeds
@@ -171,6 +175,8 @@ class Layout:
         return xr.Dataset(variables, self._coords(), attrs | self._not_finite(answers))
 
     def _coords(self) -> dict[str, xr.Variable]:
+        import xarray as xr
+
         coords = {}
         for name, (dim, values) in self.grid.coords.items():
             told, unit = self.known.get(name, ("", ""))

@@ -210,7 +210,7 @@ def _worker(work: _Work, process, seed, task: Task, size: int, device) -> None:
         if len(runs) + len(fresh) == 0:
             return
         with work.first_time(size):  # one worker compiles for this size, the others wait for it
-            lanes = _filled(process, lanes, work.starts[fresh], size, task)
+            lanes = jax.device_put(_filled(process, lanes, work.starts[fresh], size, task), device)
             runs = np.append(runs, fresh)
             lanes, final, ended, turns = _round(process, lanes, seed, work.numbers[runs], size, task, turns)
         while not ended.any() and not work.stop.is_set():

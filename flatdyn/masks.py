@@ -8,10 +8,22 @@ not computed at all; arrays may vary from run to run, and may hold weights.
     where(theta, predicate)           leaves of which predicate(path, leaf) holds
     random(theta, size, key)          coordinates drawn at random, as a control of equal size
     largest(scores, size)             by magnitude, or by Fisher information: fisher(landscape, theta)
+
+SAM-ON, which perturbs the normalization layers only, is SAM or ASAM with mask=named(params, "norm"), and its opposite
+is that with the complement. Sparse SAM of the same size, to compare it with, where size = count(params, that mask):
+
+    random(params, size, key)                             at random
+    largest(params, size)                                 by magnitude
+    largest(fisher(landscape, theta), size)               by Fisher information
+
+References:
+    SAM-ON: Müller, Vlaar, Rolnick, Hein, arXiv 2306.04226. Sparse SAM by Fisher information: Mi, Shen, Ren, Zhou, Sun,
+    Ji, Tao, arXiv 2210.05177.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -59,11 +71,11 @@ def each(theta: Any) -> list[Any]:
 
 def complement(mask: Any) -> Any:
     """1 − m."""
-    return jax.tree.map(lambda entry: not entry if _is_flag(entry) else 1 - _numeric(entry), mask)
+    return jax.tree.map(_opposite, mask)
 
 
 def union(*masks: Any) -> Any:
-    """What any of the masks selects."""
+    """What any of the masks selects: the largest of their entries."""
     return jax.tree.map(
         lambda *entries: any(entries) if all(map(_is_flag, entries)) else _largest_of(entries), *map(settled, masks)
     )
@@ -72,6 +84,12 @@ def union(*masks: Any) -> Any:
 def random(theta: Any, size: int, key: jax.Array) -> Any:
     """A mask of `size` coordinates drawn at random without replacement: the control for a mask of that size.
 
+    Args:
+        theta: parameters, any tree of arrays
+        size: number of coordinates
+        key: a JAX key
+    Returns:
+        a tree like `theta` with arrays of True and False
     Raises:
         ValueError: if `size` is not between 1 and the number of coordinates
     """
@@ -87,6 +105,8 @@ def largest(scores: Any, size: int) -> Any:
     Args:
         scores: a tree of arrays like θ
         size: number of coordinates
+    Returns:
+        a tree like `scores` with arrays of True and False
     Raises:
         ValueError: if `size` is not between 1 and the number of coordinates
     """
@@ -94,8 +114,8 @@ def largest(scores: Any, size: int) -> Any:
     if checks.count("size", size, at_least=1) > total:
         raise ValueError(f"size must be at most the {total} coordinates there are, got {size}")
     flat = np.abs(np.concatenate([np.ravel(np.asarray(leaf, float)) for leaf in jax.tree.leaves(scores)]))
-    chosen = np.zeros(total)
-    chosen[np.argsort(-flat, kind="stable")[:size]] = 1
+    chosen = np.zeros(total, bool)
+    chosen[np.argsort(-flat, kind="stable")[:size]] = True
     return _like(scores, chosen)
 
 
@@ -138,9 +158,13 @@ def settled(mask: Any) -> Any:
 
 def match(value: Any, theta: Any) -> Any:
     """A mask, or numbers per coordinate or leaf, in the form of the vector `theta`."""
-    if isinstance(value, Vector) or not isinstance(theta, Vector):
+    if isinstance(value, Vector):
         return value
-    return Vector(tuple(value)) if isinstance(theta.tree, tuple) else Vector(value)
+    if _is_coordinates(getattr(theta, "tree", None)):
+        return Vector(tuple(value))
+    if _is_array(getattr(theta, "tree", theta)) and isinstance(value, tuple | list):
+        value = jnp.asarray(value)
+    return Vector(value) if isinstance(theta, Vector) else value
 
 
 def pick(mask: Any, a: Any, b: Any) -> Any:
@@ -166,11 +190,12 @@ def check(mask: Any, theta: Any, name: str = "mask") -> None:
     if mask is None or any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(mask)):
         return
     shapes = [np.shape(leaf) for leaf in jax.tree.leaves(theta)]
-    if not isinstance(getattr(theta, "tree", ()), tuple) and not isinstance(
-        theta.tree, jax.Array | jax.ShapeDtypeStruct
-    ):
+    tree = getattr(theta, "tree", theta)
+    if not _is_coordinates(tree) and not _is_array(tree):
         _check_tree(mask, theta, name)
     else:
+        if isinstance(mask, dict) or (not isinstance(mask, tuple | list) and np.ndim(mask) != 1):
+            raise ValueError(f"{name} must be a list or a row of numbers, one per coordinate, got {mask!r}")
         entries, dim = sum(np.size(leaf) for leaf in jax.tree.leaves(mask)), sum(map(np.prod, shapes))
         if entries != dim:
             raise ValueError(f"{name} must have one entry per coordinate, {int(dim)} in all, got {entries}")
@@ -190,12 +215,28 @@ def _check_tree(mask: Any, theta: Vector, name: str) -> None:
             )
 
 
-def _numeric(entry: Any) -> Any:
-    return jnp.asarray(entry).astype(float) if isinstance(entry, np.ndarray) else entry
+def _is_coordinates(tree: Any) -> bool:
+    """Whether a vector's components are single numbers, and not leaves of a network, which may be a tuple, too."""
+    return isinstance(tree, tuple) and all(np.ndim(leaf) == 0 for leaf in jax.tree.leaves(tree))
+
+
+def _is_array(tree: Any) -> bool:
+    return isinstance(tree, np.ndarray | jax.Array | jax.ShapeDtypeStruct)
+
+
+def _is_boolean(entry: Any) -> bool:
+    """Whether an entry of a mask is an array of True and False."""
+    return _is_array(entry) and entry.dtype == np.dtype(bool)
+
+
+def _opposite(entry: Any) -> Any:
+    if _is_flag(entry):
+        return not entry
+    return ~entry if _is_boolean(entry) else 1 - entry
 
 
 def _largest_of(entries: tuple) -> Any:
-    return jnp.stack([jnp.asarray(entry, float) for entry in entries]).max(axis=0)
+    return functools.reduce(jnp.maximum, map(jnp.asarray, entries))
 
 
 def _is_flag(entry: Any) -> bool:
@@ -215,7 +256,8 @@ def _pick(m: Any, a: Any, b: Any) -> Any:
 def _times(m: Any, a: Any) -> Any:
     if _is_flag(m):
         return a if m else (sympy.Integer(0) if isinstance(a, sympy.Basic) else jnp.zeros_like(a))
-    return m * a
+    # where, not a product: what is masked out may be infinite
+    return jnp.where(m, a, jnp.zeros_like(a)) if _is_boolean(m) else m * a
 
 
 def _like(tree: Any, flat: Any) -> Any:

@@ -126,9 +126,25 @@ class Iteration(OnLandscape):
         worst = float(gaps.max())
         if not worst <= 1e3 * float(jnp.finfo(starts.dtype).eps):
             raise ValueError(
-                f"theta0 is {worst:.3g} away from the constraint of {self.method!r}: project it first, with the "
-                "constraint's own project(theta0)"
+                f"theta0 is {worst:.3g} away from the constraint of {self.method!r}: start from process.project(theta0)"
             )
+
+    def project(self, theta: Any) -> jax.Array:
+        """Where the method can start: the points nearest to the given ones on its constraint, if it has one.
+
+        Args:
+            theta: shape (dim,) or (runs, dim)
+        Raises:
+            ValueError: if theta does not fit, or there is no such point
+        """
+        starts = checks.points("theta", theta, self.dim)
+        found = jnp.vectorize(self._projected, signature="(d)->(d)")(starts)
+        if not bool(jnp.isfinite(found).all()):
+            raise ValueError(f"theta has no nearest point on the constraint of {self.method!r}: start elsewhere")
+        return found
+
+    def _projected(self, theta: jax.Array) -> jax.Array:
+        return self.landscape.array(self.method.project(self.landscape.vector(theta)))
 
     def possible(self, state):
         return self.method.possible(state)

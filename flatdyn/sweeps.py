@@ -16,19 +16,21 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-import xarray as xr
 
 from flatdyn import checks, randomness, records
 from flatdyn.answers import Layout, found
 from flatdyn.cells import Found, Store, cell_key, check_signature, describe, plan
 from flatdyn.ensembles import progress_bar
 from flatdyn.identity import identity
-from flatdyn.methods import USAM
+from flatdyn.methods import ASAM, USAM
 from flatdyn.processes import Process
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 KNOWN = {  # hyperparameter -> what it is, unit; that of ρ depends on the method
     "lr": ("step size η", "inverse curvature"),
@@ -118,7 +120,7 @@ def sweep(
     for cell in grid.cells:  # a bad value is found now, not after hours
         process = _built(make_process, cell, key)
         first = first or repr(process)
-        ascents.add("theta per gradient" if isinstance(getattr(process, "method", None), USAM) else "theta")
+        ascents.add(_ascent_unit(getattr(process, "method", None)))
     known = KNOWN | {"rho": ("ascent radius ρ", ascents.pop() if len(ascents) == 1 else "")}
     config = {"process": first, "ask": getattr(ask, "__name__", repr(type(ask)))}
     config |= {"key": told_key, "seeds": str(seeds), "common": str(common)}
@@ -128,6 +130,11 @@ def sweep(
     results = _Run(make_process, ask, key, work, common, name, kept).all(layout, progress)
     attrs = {"config": json.dumps(config), "provenance": json.dumps(_distinct([told for _, told in results]))}
     return layout.dataset([answer for answer, _ in results], attrs)
+
+
+def _ascent_unit(method: Any) -> str:
+    """In what ρ is measured; that of ASAM is a share of θ."""
+    return "" if isinstance(method, ASAM) else "theta per gradient" if isinstance(method, USAM) else "theta"
 
 
 def _built(make_process: Callable, cell: Mapping[str, Any], key: jax.Array | None) -> Process:

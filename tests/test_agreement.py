@@ -24,11 +24,15 @@ METHODS = {
     "DNSAM": lambda lr, rho: fd.DNSAM(lr, rho),
     "USAM": lambda lr, rho: fd.USAM(lr, rho),
     "USAM heavy ball": lambda lr, rho: fd.USAM(lr, rho, momentum=0.9),
+    "ASAM": lambda lr, rho: fd.ASAM(lr, rho, momentum=0.5),
+    "ASAM, maximum norm": lambda lr, rho: fd.ASAM(lr, rho, p=np.inf, shift=0.1),
+    "ASAM, unnormalised": lambda lr, rho: fd.ASAM(lr, rho, normalized=False),
 }
+FEW = ("beale", "factorization", "three_hump_camel")  # enough for variants of a method that is tried on all
+CASES = [(place, name) for place in fd.landscapes.CATALOGUE for name in METHODS if "ASAM" not in name or place in FEW]
 
 
-@pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("landscape_name", fd.landscapes.CATALOGUE)
+@pytest.mark.parametrize(("landscape_name", "name"), CASES)
 def test_symbols_and_numbers_are_the_same_map(landscape_name, name):
     landscape = fd.landscapes.CATALOGUE[landscape_name]()
     rng = np.random.default_rng(len(name) + 100 * len(landscape_name))

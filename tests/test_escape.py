@@ -261,7 +261,8 @@ RARE = {
 
 @functools.cache
 def exact_mean(name):
-    return fd.escape.exit_law(RARE[name], (-3.5, 0.0), -1.0).mean
+    # The coarse panels for pairs of points change the mean by 1e-5 of itself; splitting knows it to a tenth.
+    return fd.escape.exit_law(RARE[name], (-3.5, 0.0), -1.0, panels=10 if name == "heavy ball" else None).mean
 
 
 @pytest.mark.parametrize("key", [0, 1])

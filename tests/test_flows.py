@@ -97,13 +97,13 @@ def test_basins_of_a_flow(reference):
     for where, count in zip(order, list(counts)[:4], strict=True):
         number = np.linalg.norm(found.theta - np.array(where), axis=1).argmin()
         assert (found.labels == number).sum() == count  # no cell of 40,401 differs
-    coarse = fd.map_basins(flow, himmelblau.box, 21, minima)
-    grid = np.stack(np.meshgrid(*coarse.coordinates()), -1).reshape(-1, 2)
+    x, y = (axis[::10] for axis in found.coordinates())  # every tenth cell each way, by an adaptive solver
+    labels, grid = found.labels[::10, ::10].ravel(), np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
     ends = scipy.integrate.solve_ivp(
-        lambda t, y: -np.asarray(himmelblau.grad(y.reshape(-1, 2))).ravel(), (0, 3), grid.ravel(), rtol=1e-8, atol=1e-8
+        lambda t, w: -np.asarray(himmelblau.grad(w.reshape(-1, 2))).ravel(), (0, 3), grid.ravel(), rtol=1e-8, atol=1e-8
     ).y[:, -1]
-    gaps = np.linalg.norm(ends.reshape(-1, 1, 2) - coarse.theta, axis=-1)
-    assert_array_equal(coarse.labels.ravel()[gaps.min(1) < 0.1], gaps.argmin(1)[gaps.min(1) < 0.1])
+    gaps = np.linalg.norm(ends.reshape(-1, 1, 2) - found.theta, axis=-1)
+    assert_array_equal(labels[gaps.min(1) < 0.1], gaps.argmin(1)[gaps.min(1) < 0.1])
     assert (gaps.min(1) < 0.1).mean() > 0.95  # the rest starts so close to a boundary that t = 3 is too early
 
 
@@ -310,7 +310,7 @@ def test_steps_of_order_two_have_weak_order_two_in_dt():
     for order, slope in ((1, 1), (2, 2)):
         make = lambda dt, order=order: Diffusion(line, fd.GD(0.2), noise, order=order, dt=dt)  # noqa: E731
         exact = fd.flows.expectation(make(0.1), functions, 1.0, 1.0, (-1.7, 2.2))
-        steps = [fd.transfer.expectation(make(1 / n), functions, 1.0, n, (-1.7, 2.2)) for n in (10, 20)]
+        steps = [fd.transfer.expectation(make(1 / n), functions, 1.0, n, (-1.7, 2.2), panels=24) for n in (10, 20)]
         errors = np.abs(np.array(steps) - exact).max(axis=1)
         assert_allclose(np.log2(errors[0] / errors[1]), slope, atol=0.15)  # asymptotically
 
@@ -343,7 +343,7 @@ def test_an_underdamped_diffusion_has_the_langevin_equations_stationary_law():
 def test_simulated_diffusions_follow_their_equation():
     """Euler–Maruyama by counter-based normals against the same steps without sampling."""
     steps, diffusion = 20, Diffusion(LINE, fd.SAM(0.05, 0.15), fd.noise.Gaussian(0.5))
-    exact = fd.transfer.expectation(diffusion, [lambda w: w, lambda w: w**2], 0.5, steps, (-1.6, 1.8))
+    exact = fd.transfer.expectation(diffusion, [lambda w: w, lambda w: w**2], 0.5, steps, (-1.6, 1.8), panels=24)
     deviation = np.sqrt(exact[1] - exact[0] ** 2)
     for seed in range(3):
         final = fd.simulate(diffusion, np.full((20_000, 1), 0.5), steps, jax.random.key(seed), every=steps).final

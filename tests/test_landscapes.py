@@ -31,6 +31,7 @@ VALUES = [
     (landscapes.styblinski_tang(), (1.0, 1.0), -10.0),
     (landscapes.double_well(), (0.0,), 0.25),
     (landscapes.double_well(2, stiffness=3), (2.0, 1.0), 9 / 4 + 1.5),
+    (landscapes.flat_and_sharp(1, 4, 0.5), (2.0, 1.0), 0.5 * 9 + 2.5**2 / 2),
     (landscapes.factorization(), (2.0, 3.0), 12.5),
     (landscapes.deep_linear(4, target=2), (1.0, 2.0, 3.0, 1.0), 8.0),
     (landscapes.deep_linear(2, width=2), (1.0, 2.0, 3.0, 4.0, 0.0, 1.0, 1.0, 0.0), (4 + 16 + 1 + 1) / 2),
@@ -100,6 +101,7 @@ def test_critical_points_against_independent_forty_digit_values(name, reference)
         (landscapes.rosenbrock(3), 1, 0, 0),
         (landscapes.rosenbrock(4), 2, 1, 0),  # Kok and Sandrock, Evol. Comput. 17 (2009) 437
         (landscapes.double_well(2), 2, 1, 0),
+        (landscapes.flat_and_sharp(), 2, 1, 0),
         (landscapes.saddle((1, 2, -1)), 0, 1, 0),
     ],
     ids=str,

@@ -10,6 +10,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import flatdyn as fd
+from flatdyn import masks
 from flatdyn.algebra import Vector
 
 L = fd.landscapes.beale()
@@ -137,46 +138,90 @@ def test_a_mask_perturbs_only_what_it_selects():
 
 # --- one step on everything a vector can be -------------------------------------------------------------------
 
-ALL = [
-    fd.GD(0.01),
-    fd.GD(0.01, momentum=0.9),
-    fd.GD(0.01, momentum=0.9, nesterov=True),
-    fd.SAM(0.01, 0.1),
-    fd.SAM(0.01, 0.1, momentum=0.9, eps=1e-3),
-    fd.USAM(0.01, 0.1, momentum=0.9, nesterov=True),
-    fd.from_optax(optax.adam(0.01)),
-]
+# Each is made from a mask of the first block, of the form of θ; most have no use for it.
+ALL = {
+    "GD": lambda first: fd.GD(0.01),
+    "heavy ball": lambda first: fd.GD(0.01, momentum=0.9),
+    "Nesterov": lambda first: fd.GD(0.01, momentum=0.9, nesterov=True),
+    "SAM": lambda first: fd.SAM(0.01, 0.1),
+    "SAM, smoothed": lambda first: fd.SAM(0.01, 0.1, momentum=0.9, eps=1e-3),
+    "SAM-ON": lambda first: fd.SAM(0.01, 0.1, mask=first),
+    "DNSAM": lambda first: fd.DNSAM(0.01, 0.1, mask=first),
+    "USAM": lambda first: fd.USAM(0.01, 0.1, momentum=0.9, nesterov=True),
+    "ASAM": lambda first: fd.ASAM(0.01, 0.1, momentum=0.9, scaled=first),
+    "ASAM, p = inf": lambda first: fd.ASAM(0.01, 0.1, p=np.inf, mask=first),
+    "ASAM, unnormalised": lambda first: fd.ASAM(0.01, 0.1, normalized=False),
+    "optax": lambda first: fd.from_optax(optax.adam(0.01)),
+    "optax on SAM": lambda first: fd.from_optax(optax.adam(0.01), follows=fd.SAM(1, 0.1)),
+    "SWA": lambda first: fd.Averaged(fd.GD(0.01, momentum=0.9), start=1),
+    "WASAM": lambda first: fd.Averaged(fd.SAM(0.01, 0.1), every=2, decay=0.5),
+    "an average of a sampler": lambda first: fd.Averaged(fd.SGLD(0.01)),
+    "Alternating": lambda first: fd.Alternating((fd.SAM(0.01, 0.1), fd.SGLD(0.01)), (first, masks.complement(first))),
+    "SGLD": lambda first: fd.SGLD(0.01),
+    "LeimkuhlerMatthews": lambda first: fd.LeimkuhlerMatthews(0.01),
+    "Langevin": lambda first: fd.Langevin(0.1, splitting="OBABO"),
+    "AdaptiveLangevin": lambda first: fd.AdaptiveLangevin(0.1, blocks=(first, masks.complement(first))),
+    "LaLa": lambda first: fd.LaLa(0.1, first, friction=(1, 2), temperature=(1, 0.5)),
+    "AdLaLa": lambda first: fd.AdLaLa(0.1, first),
+    "LOL": lambda first: fd.LOL(0.1, first),
+    "Multirate": lambda first: fd.Multirate(0.01, first, 3, 0.5),
+}
+CONSTRAINED = {"ConstrainedLangevin", "ConstrainedSGLD"}  # do not start anywhere: see their own tests
+W, B = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3))), jnp.array([0.5, -0.3])
 
 
-@pytest.mark.parametrize("method", ALL, ids=lambda m: type(m).__name__)
-def test_a_step_is_the_same_on_arrays_coordinates_and_networks(method):
-    def loss(w, b):
-        return jnp.sum(jnp.tanh(w @ jnp.arange(1.0, 4.0) + b) ** 2) + jnp.sum(w**4)
+def loss(w, b):
+    return jnp.sum(jnp.tanh(w @ jnp.arange(1.0, 4.0) + b) ** 2) + jnp.sum(w**4)
 
-    rng = np.random.default_rng(0)
-    w, b = jnp.asarray(rng.normal(size=(2, 3))), jnp.asarray(rng.normal(size=2))
 
-    def from_flat(flat):
-        return flat[:6].reshape(2, 3), flat[6:]
+def gradient_of_row(row):
+    return jax.grad(lambda row: loss(row[:6].reshape(2, 3), row[6:]))(row)
 
-    flat = jnp.concatenate([w.ravel(), b])
-    on_array = jax.grad(lambda flat: loss(*from_flat(flat)))
-    state = method.init(flat)
-    on_network = lambda v: Vector(jax.grad(lambda tree: loss(tree["w"], tree["b"]))(v.tree))  # noqa: E731
-    network = method.init(Vector({"w": w, "b": b}))
-    split = lambda v: Vector(tuple(on_array(jnp.stack(v.tree))))  # noqa: E731
-    coordinates = method.init(Vector(tuple(flat)))
-    for _ in range(3):
-        state, network, coordinates = (
-            method.step(on_array, state),
-            method.step(on_network, network),
-            method.step(split, coordinates),
-        )
+
+# (from a row of numbers, back to it, the gradient field, a mask of w) for each form of θ
+FORMS = {
+    "array": (
+        lambda row: row,
+        lambda theta: theta,
+        gradient_of_row,
+        np.arange(8) < 6,
+    ),
+    "coordinates": (
+        lambda row: Vector(tuple(row)),
+        lambda theta: jnp.stack(theta.tree),
+        lambda theta: Vector(tuple(gradient_of_row(jnp.stack(theta.tree)))),
+        (True,) * 6 + (False,) * 2,
+    ),
+    "network": (
+        lambda row: Vector({"w": row[:6].reshape(2, 3), "b": row[6:]}),
+        lambda theta: jnp.concatenate([theta.tree["w"].ravel(), theta.tree["b"]]),
+        lambda theta: Vector(jax.grad(lambda tree: loss(tree["w"], tree["b"]))(theta.tree)),
+        {"w": True, "b": False},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_step_is_the_same_on_arrays_coordinates_and_networks(name):
+    start, rng, ends = jnp.concatenate([W.ravel(), B]), np.random.default_rng(1), {}
+    kicks = rng.normal(size=(3, 8, 8))  # for each of three steps as many normal vectors as any method uses
+    for form, (make, back, field, mask) in FORMS.items():
+        method = ALL[name](mask)
+        state = method.init(make(start))
+        for k in range(3):
+            state = method.step(field, state, *[make(jnp.asarray(kick)) for kick in kicks[k, : method.draws]])
+        ends[form] = back(state.theta)
+    assert (ends["array"] != start).all()
     # sums over components run in another order
-    assert_allclose(
-        jnp.concatenate([network.theta.tree["w"].ravel(), network.theta.tree["b"]]), state.theta, rtol=1e-13
-    )
-    assert_allclose(jnp.stack(coordinates.theta.tree), state.theta, rtol=1e-13)
+    assert_allclose(ends["coordinates"], ends["array"], rtol=1e-13)
+    assert_allclose(ends["network"], ends["array"], rtol=1e-13)
+
+
+def test_no_method_is_left_out():
+    exported = [thing for thing in vars(fd.methods).values() if isinstance(thing, type)]
+    names = {kind.__name__ for kind in exported if issubclass(kind, fd.methods.Method)}
+    tried = {type(make(np.arange(8) < 6)).__name__ for make in ALL.values()}
+    assert names - {"Method", "FirstOrder"} - CONSTRAINED <= tried
 
 
 def test_an_equinox_network_is_a_vector():

@@ -56,6 +56,10 @@ def check_derived(process: Iteration) -> None:
         raise TypeError(
             f"a diffusion needs noise: Gaussian, Curvature, StateDependent or FiniteSum, got {process.noise!r}"
         )
+    elif getattr(process.method, "jumps_on_surfaces", False) and process.ascent != "full":
+        raise TypeError(
+            "the moments of ASAM with p=inf, which jumps along surfaces, are not found by cubature: take p=2"
+        )
     elif process.dim > 2 and not isinstance(process.method, GD):
         raise TypeError(
             f"the moments of a {type(process.method).__name__} step are found by cubature in 1 and 2 dimensions, this "

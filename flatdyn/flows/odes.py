@@ -60,7 +60,7 @@ class Flow(OnLandscape):
         order: 0 or 1
         inertia: keep the velocity as a variable
     Raises:
-        TypeError: if the method does not follow one gradient
+        TypeError: if the method does not follow one gradient, or jumps along surfaces (ASAM with p = ∞)
         ValueError: if dt or order is out of range; inertia without momentum; SAM with a mask and eps = 0, whose flow
             slides along the surface on which the masked gradient vanishes
     References:
@@ -89,6 +89,8 @@ class Flow(OnLandscape):
         self.landscape, self.method, self.order, self.inertia = landscape, method, order, bool(inertia)
         self.dt = method.lr if dt is None else checks.number("dt", checks.real(dt), above=0)
         self.jumping = method.may_jump and not self.inertia
+        if self.jumping and method.jumps_on_surfaces:
+            raise TypeError(f"the flow of {method!r} slides along the surfaces where its gradient jumps: take p=2")
         if self.jumping and getattr(method, "mask", None) is not None and not _all_ones(method.mask):
             raise ValueError(
                 "with a mask SAM's flow slides along the surface on which the masked gradient vanishes: give eps > 0"

@@ -15,6 +15,7 @@ from flatdyn.landscapes.catalogue import beale as beale
 from flatdyn.landscapes.catalogue import deep_linear as deep_linear
 from flatdyn.landscapes.catalogue import double_well as double_well
 from flatdyn.landscapes.catalogue import factorization as factorization
+from flatdyn.landscapes.catalogue import flat_and_sharp as flat_and_sharp
 from flatdyn.landscapes.catalogue import himmelblau as himmelblau
 from flatdyn.landscapes.catalogue import monkey_saddle as monkey_saddle
 from flatdyn.landscapes.catalogue import muller_brown as muller_brown

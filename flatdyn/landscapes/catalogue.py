@@ -158,6 +158,27 @@ def double_well(dim: int = 1, stiffness: Any = 1) -> SymbolicLandscape:
     return _make("double_well", (x[0] ** 2 - 1) ** 2 / 4 + across, x, [(-2, 2)] * dim, **parameters)
 
 
+def flat_and_sharp(flat: Any = 1, sharp: Any = 16, barrier: Any = 0.0625) -> SymbolicLandscape:
+    """Two minima of equal depth, one flat and one sharp: L = b (x² − 1)² + ½ k(x) y².
+
+        √k(x) = ((√s + √f) + (√s − √f) x) / 2
+
+    The wall across the path, k, grows from f at the flat minimum (−1, 0) to s at the sharp one (1, 0); along the path
+    both wells are alike. For s ≠ f these and the saddle (0, 0) are all critical points: ∂L/∂y = k y vanishes off the
+    path only where k does, and there ∂L/∂x = 4 b x (x² − 1) does not, for that is beyond x = −1.
+
+    Args:
+        flat: f > 0, the curvature across the path at the flat minimum
+        sharp: s > f, at the sharp one
+        barrier: b > 0, the height of the saddle; the curvature along the path is 8b at the minima
+    """
+    x, y = _coordinates(2)
+    low, high = sympy.sqrt(parameter("f")), sympy.sqrt(parameter("s"))
+    across = ((high + low) / 2 + (high - low) / 2 * x) ** 2
+    template = parameter("b") * (x**2 - 1) ** 2 + across * y**2 / 2
+    return _make("flat_and_sharp", template, (x, y), [(-2, 2), (-1.5, 1.5)], f=flat, s=sharp, b=barrier)
+
+
 def factorization(target: Any = 1) -> SymbolicLandscape:
     """The smallest deep linear network: L = ½ (uv − t)². A saddle at the origin, minima on the curve uv = t.
 
@@ -205,6 +226,7 @@ CATALOGUE: dict[str, Callable[..., SymbolicLandscape]] = {
         three_hump_camel,
         styblinski_tang,
         double_well,
+        flat_and_sharp,
         factorization,
         deep_linear,
     )

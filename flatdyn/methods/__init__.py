@@ -1,10 +1,13 @@
 """How one step is taken."""
 
 from flatdyn.methods.adapters import from_optax as from_optax
+from flatdyn.methods.averaging import Averaged as Averaged
 from flatdyn.methods.base import FirstOrder as FirstOrder
 from flatdyn.methods.base import Method as Method
 from flatdyn.methods.base import State as State
 from flatdyn.methods.blocks import Alternating as Alternating
+from flatdyn.methods.constrained import ConstrainedLangevin as ConstrainedLangevin
+from flatdyn.methods.constrained import ConstrainedSGLD as ConstrainedSGLD
 from flatdyn.methods.descent import GD as GD
 from flatdyn.methods.langevin import LOL as LOL
 from flatdyn.methods.langevin import SGLD as SGLD
@@ -13,6 +16,8 @@ from flatdyn.methods.langevin import AdLaLa as AdLaLa
 from flatdyn.methods.langevin import LaLa as LaLa
 from flatdyn.methods.langevin import Langevin as Langevin
 from flatdyn.methods.langevin import LeimkuhlerMatthews as LeimkuhlerMatthews
+from flatdyn.methods.multirate import Multirate as Multirate
+from flatdyn.methods.sharpness import ASAM as ASAM
 from flatdyn.methods.sharpness import DNSAM as DNSAM
 from flatdyn.methods.sharpness import SAM as SAM
 from flatdyn.methods.sharpness import USAM as USAM

@@ -112,6 +112,10 @@ class Method(eqx.Module):
         """How far θ is from where this method can start; None for one that starts anywhere."""
         return None
 
+    def project(self, theta: Any) -> Any:
+        """The point nearest to θ where this method can start; NaN if there is none."""
+        return theta
+
     def possible(self, state: State) -> jax.Array | bool:
         """Whether the step that led to `state` could be taken; where not, a run stays where it was."""
         return True
@@ -134,11 +138,13 @@ class FirstOrder(Method):
         inertial: whether the state has a velocity
         jumps: whether the gradient that is followed jumps where ∇L = 0
         may_jump: the same, True also where that depends on a number which a sweep may vary
+        jumps_on_surfaces: whether it jumps also where only one coordinate of the gradient vanishes
     """
 
     inertial: bool = eqx.field(static=True, init=False)
     jumps = False
     may_jump = False
+    jumps_on_surfaces = False
 
     def __post_init__(self):
         # Whether there is a velocity is part of the state's shape, so it is settled here, from the literal 0.

@@ -21,7 +21,7 @@ import equinox as eqx
 from flatdyn import checks, masks
 from flatdyn.algebra import sqrt
 from flatdyn.methods.base import Method, State, hyperparameter
-from flatdyn.methods.blocks import Alternating
+from flatdyn.methods.blocks import Alternating, check_partition
 from flatdyn.methods.thermostats import Friction, NoseHoover, check_form, check_positive, spread_over
 
 
@@ -121,16 +121,17 @@ class Splitting(Method):
 
     def __check_init__(self):
         checks.number("lr", self.lr, above=0)
-        _check_word(self.splitting)
+        check_word(self.splitting)
 
     @property
     def draws(self):
         return self.splitting.count("O") * max(thermostat.draws for thermostat in self.thermostats)
 
     def check(self, theta):
-        for number, (thermostat, block) in enumerate(zip(self.thermostats, self.blocks, strict=True), start=1):
+        for thermostat in self.thermostats:
             thermostat.check(theta)
-            masks.check(block, theta, f"block {number}")
+        if self.blocks != (None,):
+            check_partition(self.blocks, theta)
 
     def init(self, theta):
         own = [one.init(theta, block) for one, block in zip(self.thermostats, self.blocks, strict=True)]
@@ -318,7 +319,8 @@ def LOL(lr: Any, first: Any, friction: Any = 1.0, temperature: Any = (1, 1), spl
 # --- what the blocks share ------------------------------------------------------------------------------------
 
 
-def _check_word(word: Any) -> None:
+def check_word(word: Any) -> None:
+    """Raise ValueError unless a splitting is a word of A, B, O in which each occurs."""
     if not isinstance(word, str) or set(word) != set("ABO"):
         raise ValueError(
             "splitting must be a word of the letters A (drift), B (kick), O (thermostat) in which each occurs, such as "

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import equinox as eqx
 
 from flatdyn import checks, masks
-from flatdyn.algebra import norm
+from flatdyn.algebra import norm, sign
 from flatdyn.methods.base import FirstOrder, Sample, hyperparameter
 
 
@@ -118,3 +119,87 @@ class USAM(_Ascending):
 
     def ascend(self, grad, theta):
         return theta + self.rho * self.masked(grad(theta))
+
+
+class ASAM(_Ascending):
+    """Adaptive SAM: the ascent is measured in units of the parameters, so that rescaling them changes less.
+
+        p = θ + ρ T² g / (‖T g‖ + ε)       p = 2
+        p = θ + ρ T sign(g)                p = ∞
+        p = θ + ρ T² g                     unnormalised
+        θ⁺ = θ − η ∇ℓ(p; ξ);               with momentum as in :class:`flatdyn.methods.base.FirstOrder`
+
+    with g = m ⊙ ∇ℓ(θ; ξ) and T = |θ| + shift, element by element (and T = 1 outside the mask `scaled`). With p = ∞ the
+    ascent jumps wherever a coordinate of g changes its sign, not only at critical points.
+
+    Args:
+        lr: step size η > 0, in inverse curvature
+        rho: ascent radius ρ ≥ 0, a share of θ; unnormalised an inverse curvature over θ²
+        momentum: μ in [0, 1)
+        eps: smoothing ε ≥ 0 of the norm, in units of the loss; a parameter of the model, of p = 2 alone
+        shift: ≥ 0, in units of θ: keeps coordinates in play that are zero
+        p: 2 or infinity, the norm whose ball the ascent stays in
+        scaled: which coordinates are measured by their size; None for all. Networks often leave their biases out
+        mask: m, which coordinates are perturbed (1 or True); None for all
+        normalized: whether the ascent has length ρ in the norm of T⁻¹(p − θ)
+        nesterov: PyTorch's Nesterov momentum instead of the heavy ball
+    Raises:
+        ValueError: if a number is out of range, p is neither 2 nor infinity, p = ∞ is to be unnormalised, or eps is
+            given where no norm is taken
+    References:
+        Kwon, Kim, Park, Choi, arXiv 2102.11600 (their T is element-wise, too; the shift is their code's η).
+    """
+
+    lr: Any = hyperparameter()
+    rho: Any = hyperparameter()
+    momentum: Any = hyperparameter(default=0.0)
+    eps: Any = hyperparameter(default=0.0)
+    shift: Any = hyperparameter(default=0.01)
+    p: float = eqx.field(static=True, default=2)
+    scaled: Any = eqx.field(converter=masks.settled, default=None)
+    mask: Any = eqx.field(converter=masks.settled, default=None)
+    normalized: bool = eqx.field(static=True, default=True)
+    nesterov: bool = eqx.field(static=True, default=False)
+
+    def __check_init__(self):
+        checks.number("eps", self.eps, at_least=0)
+        checks.number("shift", self.shift, at_least=0)
+        if self.p not in (2, math.inf):
+            raise ValueError(f"p must be 2 or infinity (np.inf), got {self.p!r}")
+        if self.jumps_on_surfaces and not self.normalized:
+            raise ValueError("normalized=False is the ascent without a norm: leave out p=inf, which is that of a norm")
+        smooths = not isinstance(self.eps, (int, float)) or self.eps > 0
+        if smooths and not self._takes_norm:
+            raise ValueError(f"eps smooths the norm of p = 2, and here none is taken: leave it out, got {self.eps}")
+
+    @property
+    def _takes_norm(self) -> bool:
+        return self.normalized and self.p == 2
+
+    @property
+    def jumps_on_surfaces(self):
+        return self.p == math.inf
+
+    @property
+    def jumps(self):
+        return self.normalized & (self.eps == 0) & (self.rho > 0)
+
+    @property
+    def may_jump(self):
+        return self.normalized and (not isinstance(self.eps, (int, float)) or self.eps == 0)
+
+    def check(self, theta):
+        super().check(theta)
+        masks.check(self.scaled, theta, "scaled")
+
+    def ascend(self, grad, theta):
+        g = self.masked(grad(theta))
+        size = abs(theta) + self.shift
+
+        def times(vector):
+            return masks.pick(self.scaled, size * vector, vector)
+
+        if self.p == math.inf:
+            return theta + self.rho * times(sign(g))
+        reach = times(g)
+        return theta + self.rho * times(reach) / (norm(reach, self.eps) if self.normalized else 1)

@@ -1,0 +1,19 @@
+"""How sharp is it here? Hessian eigenvalues and their density, slices of the loss, sharpness at a radius.
+
+Every question takes the loss as a landscape, or as a JAX function of an array or of a tree of parameters, and a
+point in the same form. Nothing here stores a matrix beyond a few hundred parameters: curvature is asked for by
+products of the Hessian with a vector.
+"""
+
+from flatdyn.curvature.ball import Sharpness as Sharpness
+from flatdyn.curvature.ball import sharpness as sharpness
+from flatdyn.curvature.slices import Line as Line
+from flatdyn.curvature.slices import Plane as Plane
+from flatdyn.curvature.slices import filter_normalised as filter_normalised
+from flatdyn.curvature.slices import interpolate as interpolate
+from flatdyn.curvature.slices import slice1d as slice1d
+from flatdyn.curvature.slices import slice2d as slice2d
+from flatdyn.curvature.spectra import Density as Density
+from flatdyn.curvature.spectra import Spectrum as Spectrum
+from flatdyn.curvature.spectra import density as density
+from flatdyn.curvature.spectra import extreme_eigenvalues as extreme_eigenvalues

@@ -1,0 +1,119 @@
+"""Sharpness at a radius: how much the loss can rise within a ball."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flatdyn import checks, records
+from flatdyn.algebra import norm
+from flatdyn.curvature.places import Loss, placed
+from flatdyn.landscapes import Landscape
+from flatdyn.records import Record
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Sharpness(Record):
+    """How much the loss rises within a ball; see :func:`sharpness`. Every number is a lower bound of the maximum.
+
+    Attributes:
+        rho: radius ρ, in units of θ, shape ()
+        one_step: rise at SAM's ascent point, shape (); may be negative
+        ascent: largest rise found, shape ()
+        starts: rise that the ascent reached from each start (the first is SAM's point), shape (starts,)
+        loss: L(θ), shape ()
+        displacement: ε of the largest rise, ‖ε‖ ≤ ρ, shape (dim,)
+    """
+
+    rho: np.ndarray
+    one_step: np.ndarray
+    ascent: np.ndarray
+    starts: np.ndarray
+    loss: np.ndarray
+    displacement: np.ndarray
+
+    def __repr__(self) -> str:
+        return f"Sharpness(rho {self.rho:g}: one step {self.one_step:.4g}, ascent {self.ascent:.4g})"
+
+
+def sharpness(
+    loss: Loss, theta: Any, rho: float, *, steps: int = 50, starts: int = 4, key: jax.Array | None = None
+) -> Sharpness:
+    """The rise of the loss within distance ρ, by one ascent step and by projected gradient ascent.
+
+        s(ρ) = max over ‖ε‖ ≤ ρ of L(θ + ε) − L(θ)
+
+        one step:   ε = ρ g/‖g‖,  g = ∇L(θ);   ε = 0 where g = 0
+        ascent:     ε ← P(ε + a ∇L(θ + ε)/‖·‖),  P the projection onto the ball
+
+    The ascent starts from SAM's point and from random points of the sphere; it takes a step only if the loss rises,
+    with a longer next time, and halves a otherwise. Both give lower bounds of s(ρ); far from the quadratic regime,
+    and where starts differ, the maximum may be higher. At a minimum one step gives 0 and says nothing.
+
+    Args:
+        loss: a landscape, or a JAX function of an array (dim,) or a tree
+        theta: the point, shape (dim,), or a tree
+        rho: radius ρ ≥ 0 in the Euclidean norm of all parameters, in units of θ
+        steps: of the ascent, one gradient each
+        starts: of the ascent, at least 1
+        key: of the random starts; `jax.random.key(0)` if not given
+    Returns:
+        Sharpness
+    Raises:
+        ValueError: if an argument does not fit
+    References:
+        Foret, Kleiner, Mobahi, Neyshabur, arXiv 2010.01412 (one step).
+    """
+    landscape, theta = placed(loss, theta)
+    checks.number("rho", rho, at_least=0)
+    steps, starts = checks.count("steps", steps), checks.count("starts", starts, at_least=1)
+    key = jax.random.key(0) if key is None else key
+    begin = jax.random.normal(key, (starts, landscape.dim), theta.dtype)
+    rho = jnp.asarray(rho, theta.dtype)
+    here, begun, found, displacements = map(np.asarray, _ascents(landscape, theta, rho, begin, jnp.asarray(steps)))
+    if not np.isfinite(here):
+        raise ValueError(f"the loss of {landscape.name} is not finite at theta, but {here}")
+    best = int(np.argmax(np.where(np.isfinite(found), found, -np.inf)))
+    return Sharpness(
+        config={"loss": repr(landscape), "steps": str(steps), "starts": str(starts)},
+        provenance=records.provenance(),
+        rho=np.asarray(rho),
+        one_step=begun[0],
+        ascent=found[best],
+        starts=found,
+        loss=here,
+        displacement=displacements[best],
+    )
+
+
+@eqx.filter_jit
+def _ascents(landscape: Landscape, theta: jax.Array, rho: jax.Array, begin: jax.Array, steps: Any):
+    """L(θ), and from SAM's point and the others in `begin`: the rise there, that of the ascent, its displacement."""
+    at = jax.value_and_grad(lambda displacement: landscape.loss(theta + displacement))
+    here, g = at(jnp.zeros_like(theta))
+    starts = jax.vmap(lambda v: rho * v / norm(v))(begin.at[0].set(g))
+    begun, values, displacements = jax.lax.map(lambda start: _ascent(at, rho, start, steps), starts)
+    return here, begun - here, values - here, displacements
+
+
+def _ascent(at: Callable, rho: jax.Array, start: jax.Array, steps: Any):
+    """The loss at `start`, the highest that a monotone projected gradient ascent reaches from there, and where."""
+
+    def step(_, carry):
+        (displacement, value, g), length = carry
+        trial = displacement + length * g / norm(g)
+        trial = trial * jnp.minimum(1, rho / norm(trial))
+        there = (trial, *at(trial))
+        better = there[1] > value
+        kept = jax.tree.map(lambda new, old: jnp.where(better, new, old), there, (displacement, value, g))
+        return kept, length * jnp.where(better, 2.0, 0.5)
+
+    value, g = at(start)
+    (displacement, highest, _), _ = jax.lax.fori_loop(0, steps, step, ((start, value, g), rho))
+    return value, highest, displacement

@@ -1,0 +1,118 @@
+"""Averages of the iterates: SWA around gradient descent, WASAM around SAM, around any other method alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import sympy
+
+from flatdyn import checks
+from flatdyn.methods.base import Method, hyperparameter
+
+
+class AveragedState(eqx.Module):
+    """State of :class:`Averaged`.
+
+    Attributes:
+        theta: the average a, which is where a run says it is
+        inner: the state of the method; its iterate is inner.theta
+        count: how many steps were taken
+    """
+
+    theta: Any
+    inner: Any
+    count: jax.Array
+
+
+class Averaged(Method):
+    """A method, and along with it the average of its iterates: SWA if it is GD, WASAM if it is SAM.
+
+        aₖ = (θ_s + θ_{s+e} + … + θ_{s+(n−1)e}) / n,   s + (n − 1) e ≤ k      uniform
+        a ← d a + (1 − d) θₖ   at k = s + e, s + 2e, …;   a = θ_s at k = s    exponential
+
+    with s = start, e = every, d = decay, and θ₀ the starting point. Until step s the average is the iterate. The
+    method itself never sees the average: its gradients are those at its iterates. A run's positions are averages;
+    `observe=lambda state: landscape.array(state.inner.theta)` of :func:`flatdyn.simulate` keeps the iterates too.
+
+    On a curved set (a constraint, a valley) the average of points of the set lies off it.
+
+    Args:
+        method: whose iterates are averaged; it may be random itself
+        start: s ≥ 0, the first step that counts
+        every: e ≥ 1, steps between those that count
+        decay: d in [0, 1) for an exponential average; None for a uniform one
+    Raises:
+        ValueError: if start or every is not a whole number, or a number is out of range
+        TypeError: if `method` is not a method
+    References:
+        SWA: Izmailov, Podoprikhin, Garipov, Vetrov, Wilson, arXiv 1803.05407. WASAM: Kaddour, Liu, Silva, Kusner,
+        arXiv 2202.00661. Uniform averages: Polyak and Juditsky, SIAM J. Control Optim. 30, 838 (1992).
+    """
+
+    method: Method
+    start: Any = hyperparameter(default=0.0)
+    every: Any = hyperparameter(default=1.0)
+    decay: Any = hyperparameter(default=None)
+
+    def __check_init__(self):
+        if not isinstance(self.method, Method):
+            raise TypeError(f"Averaged needs a method such as GD(lr) or SAM(lr, rho), got {self.method!r}")
+        _check_whole("start", self.start, 0)
+        _check_whole("every", self.every, 1)
+        if self.decay is not None:
+            checks.number("decay", self.decay, at_least=0, below=1)
+
+    @property
+    def draws(self):
+        return self.method.draws
+
+    @property
+    def samples(self):
+        return self.method.samples
+
+    def check(self, theta):
+        self.method.check(theta)
+
+    def gap(self, theta):
+        return self.method.gap(theta)
+
+    def possible(self, state):
+        return self.method.possible(state.inner)
+
+    def init(self, theta):
+        if any(isinstance(leaf, sympy.Basic) for leaf in jax.tree.leaves(theta)):
+            raise TypeError("the weights of an average change from step to step")
+        return AveragedState(theta, self.method.init(theta), jnp.asarray(0))
+
+    def step(self, grad, state, *normals):
+        inner = self.method.step(grad, state.inner, *normals)
+        count = state.count + 1
+        share = self._share(count)
+
+        def moved(average, iterate):
+            # share 1 replaces the average: a + (θ − a) would be θ but for rounding
+            return jnp.where(share == 1, iterate, average + share.astype(iterate.dtype) * (iterate - average))
+
+        return AveragedState(jax.tree.map(moved, state.theta, inner.theta), inner, count)
+
+    def _share(self, count: jax.Array) -> jax.Array:
+        """What the iterate after `count` steps contributes to the average."""
+        since = count - jnp.asarray(self.start).astype(count.dtype)
+        every = jnp.asarray(self.every).astype(count.dtype)
+        number = since // every + 1
+        share = 1 / number if self.decay is None else jnp.asarray(1 - self.decay)
+        return jnp.where(since <= 0, 1.0, jnp.where(since % every == 0, share, 0.0))
+
+
+def _check_whole(name: str, value: Any, at_least: int) -> None:
+    checks.number(name, value)
+    if isinstance(value, jax.core.Tracer):
+        return
+    entries = np.asarray(value)
+    wrong = (entries != np.floor(entries)) | (entries < at_least)
+    if entries.dtype == bool or wrong.any():
+        raise ValueError(f"{name} must be a whole number >= {at_least}, got {value}")

@@ -1,0 +1,279 @@
+"""Langevin methods for parameters that are held on a constraint: circles, a sphere, orthogonal matrices, any g(θ) = 0.
+
+    A(t)   θ moves with p, and stays on the constraint    drift
+    B(t)   p ← P(p − t ∇ℓ(θ; ξ))                          kick
+    O(t)   p ← P(c p + √((1 − c²) τ) R), c = e^{−γ t}     thermostat
+
+P takes the tangential part. What each constraint does is written in :mod:`flatdyn.constraints`.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import sympy
+from jax.flatten_util import ravel_pytree
+
+from flatdyn import checks
+from flatdyn.algebra import Vector, sqrt
+from flatdyn.constraints.base import ALONG, Constraint, Free
+from flatdyn.methods.base import Method, hyperparameter
+from flatdyn.methods.langevin import check_word
+from flatdyn.methods.thermostats import Friction
+
+
+class ConstrainedState(eqx.Module):
+    """State of a constrained method.
+
+    Attributes:
+        theta: parameters θ
+        slack: what each constraint has besides (the ξ of circles), or None
+        momentum: p, a vector in the space of the constraints; None for an overdamped method
+        exists: whether the step that led here existed
+    """
+
+    theta: Any
+    slack: tuple
+    momentum: Any
+    exists: Any
+
+
+class Blocks(NamedTuple):
+    """Parameters as the arrays on which constraints act."""
+
+    constraints: list[Constraint]
+    arrays: list
+    join: Callable[[list], Any]
+
+    def points(self, slack: Any) -> list:
+        return [c.lift(array, own) for c, array, own in zip(self.constraints, self.arrays, slack, strict=True)]
+
+    def below(self, points: list) -> Any:
+        """The parameters below points."""
+        triples = zip(self.constraints, points, self.arrays, strict=True)
+        return self.join([c.lower(x, jnp.shape(array)) for c, x, array in triples])
+
+    def each(self, name: str, *vectors: Any) -> Vector:
+        """A method of every constraint on its own part of points and vectors."""
+        columns = [vector.tree if isinstance(vector, Vector) else vector for vector in vectors]
+        return Vector(tuple(getattr(c, name)(*own) for c, *own in zip(self.constraints, *columns, strict=True)))
+
+
+class Constrained(Method):
+    """What constrained methods share.
+
+    Attributes:
+        constraint: one for all coordinates, or a tree like the parameters with one, or None (free), at its leaves
+    """
+
+    constraint: eqx.AbstractVar[Any]
+
+    def __check_init__(self):
+        given = jax.tree.leaves(self.constraint, is_leaf=_is_constraint)
+        if not given or not all(map(_is_constraint, given)):
+            raise ValueError(
+                "constraint must be one of flatdyn.constraints, or a tree like the parameters with one or None at each "
+                f"leaf and at least one in all, got {self.constraint!r}"
+            )
+
+    def check(self, theta):
+        def shapes(theta):
+            blocks = self.blocks(theta)
+            for constraint, array in zip(blocks.constraints, blocks.arrays, strict=True):
+                constraint.check(jnp.shape(array))
+
+        jax.eval_shape(shapes, theta)
+
+    def blocks(self, theta: Any) -> Blocks:
+        """The arrays of θ, or of a vector like it, each with its constraint.
+
+        Raises:
+            ValueError: if the constraints do not have the form of θ
+        """
+        leaves, tree = jax.tree.flatten(theta)
+        if isinstance(leaves[0], sympy.Basic):
+            raise TypeError("constrained methods have no form in symbols: simulate, or ask stability.multipliers")
+        join = functools.partial(jax.tree.unflatten, tree)
+        if not _is_constraint(self.constraint):
+            return Blocks(_per_leaf(self.constraint, theta), leaves, join)
+        if self.constraint.elementwise or len(leaves) == 1:
+            return Blocks([self.constraint] * len(leaves), leaves, join)
+        whole, unravel = ravel_pytree(theta)
+        return Blocks([self.constraint], [whole], lambda arrays: unravel(arrays[0]))
+
+    def init(self, theta):
+        blocks = self.blocks(theta)
+        points = blocks.points([None] * len(blocks.arrays))
+        slack = tuple(c.slack(x) for c, x in zip(blocks.constraints, points, strict=True))
+        return ConstrainedState(theta, slack, self._at_rest(Vector(tuple(points))), jnp.asarray(True))
+
+    @eqx.filter_jit
+    def gap(self, theta):
+        blocks = self.blocks(theta)
+        return functools.reduce(jnp.maximum, blocks.each("gap", blocks.arrays).tree)
+
+    @eqx.filter_jit
+    def project(self, theta):
+        blocks = self.blocks(theta)
+        return blocks.join(list(blocks.each("feasible", blocks.arrays).tree))
+
+    def possible(self, state):
+        return state.exists
+
+    def residual(self, state: ConstrainedState) -> jax.Array:
+        """Largest distance of a state from its constraints; for `observe`."""
+        blocks = self.blocks(state.theta)
+        return functools.reduce(jnp.maximum, blocks.each("residual", blocks.points(state.slack)).tree)
+
+    def _at_rest(self, points: Vector) -> Any:
+        return None
+
+    def _state(self, blocks: Blocks, points: list, momentum: Any, exists: list) -> ConstrainedState:
+        slack = tuple(c.slack(x) for c, x in zip(blocks.constraints, points, strict=True))
+        return ConstrainedState(
+            blocks.below(points), slack, momentum, functools.reduce(operator.and_, map(jnp.asarray, exists))
+        )
+
+
+class ConstrainedLangevin(Constrained):
+    """Underdamped Langevin dynamics on a constraint, by a splitting that is named by its letters.
+
+        dθ = p dt,   dp = −∇L dt − γ p dt + √(2γτ) dW + N(θ) dλ,   g(θ) = 0,   N = ∂g/∂θᵀ
+
+    The stationary law is proportional to exp(−(L + ½ p·p)/τ) on the constraint and its tangents, to order η². "AOAB"
+    takes one gradient a step, and the law of θ is that of "BAOAB"; "OBABO" is another word of order 2, while "OBA"
+    and "BAO" are of order 1. At the start the momentum is zero.
+
+    Args:
+        lr: η > 0, the time of a step
+        constraint: one of :mod:`flatdyn.constraints` for all coordinates, or a tree like the parameters of a network
+            with one, or None for free parameters, at each leaf
+        friction: γ ≥ 0
+        temperature: τ ≥ 0, in units of the loss
+        splitting: a word of A, B, O in which each occurs
+    Raises:
+        ValueError: if a number is out of range, the word is not one, or nothing is constrained
+    References:
+        Leimkuhler, Vlaar, Pouchon, Storkey, arXiv 2106.10704; Leimkuhler and Matthews, Proc. R. Soc. A 472, 20160138
+        (2016), for the splittings under constraints. The rotation of circles differs from the released program, in
+        which ξ is moved with the new θ, so that the radius shrinks.
+    """
+
+    lr: Any = hyperparameter()
+    constraint: Any
+    thermostat: Friction
+    splitting: str = eqx.field(static=True)
+
+    def __init__(self, lr: Any, constraint: Any, friction: Any = 1.0, temperature: Any = 1.0, splitting: str = "AOAB"):
+        self.lr, self.constraint, self.splitting = checks.real(lr), constraint, splitting
+        self.thermostat = Friction(friction, temperature)
+
+    def __check_init__(self):
+        checks.number("lr", self.lr, above=0)
+        check_word(self.splitting)
+        for name in ("friction", "temperature"):
+            checks.number(name, getattr(self.thermostat, name))  # one for all: a tree has no place here
+
+    @property
+    def draws(self):
+        return self.splitting.count("O")
+
+    def step(self, grad, state, *normals):
+        blocks = self.blocks(state.theta)
+        points, p, exists = blocks.points(state.slack), state.momentum, [True]
+        normals = iter(normals)
+        for letter in self.splitting:
+            time = self.lr / self.splitting.count(letter)
+            if letter == "A":
+                moved = blocks.each("drift", points, p, [time] * len(points)).tree
+                points, momenta, now = zip(*moved, strict=True)
+                p, exists = Vector(momenta), [*exists, *now]
+            elif letter == "B":
+                force = blocks.each("vector", self.blocks(grad(blocks.below(points))).arrays)
+                p = blocks.each("tangent", points, p - time * force)
+            else:
+                noise = blocks.each("thermal", points, self.blocks(next(normals)).arrays)
+                p = blocks.each("tangent", points, self.thermostat.act(p, time, None, None, noise)[0])
+        return self._state(blocks, points, p, exists)
+
+    def tangency(self, state: ConstrainedState) -> jax.Array:
+        """Largest component of the momentum along a normal; for `observe`."""
+        blocks = self.blocks(state.theta)
+        normal = state.momentum - blocks.each("tangent", blocks.points(state.slack), state.momentum)
+        return functools.reduce(jnp.maximum, [jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(normal)])
+
+    def _at_rest(self, points):
+        return 0 * points
+
+
+class ConstrainedSGLD(Constrained):
+    """Overdamped Langevin dynamics on a constraint: a step of SGLD, then back to the constraint.
+
+        x̄ = x − η ∇ℓ(x; ξ) + √(2 η τ) R,   x⁺ = x̄ + N λ on the constraint
+
+    N are the normals at the new point ("new": x⁺ is the point nearest to x̄; circles and spheres radially, matrices by
+    the polar factor) or at the old one ("old"). Both are of order 1 in η. For circles R has a part along ξ too.
+
+    Args:
+        lr: η > 0, a time
+        constraint: as for :class:`ConstrainedLangevin`
+        temperature: τ ≥ 0, in units of the loss
+        along: "new" or "old"
+    Raises:
+        ValueError: if a number or the word is out of range, or nothing is constrained
+    References:
+        Leimkuhler, Vlaar, Pouchon, Storkey, arXiv 2106.10704 has the overdamped limit; the step is our reading of it.
+    """
+
+    lr: Any = hyperparameter()
+    constraint: Any
+    temperature: Any = hyperparameter()
+    along: str = eqx.field(static=True)
+
+    def __init__(self, lr: Any, constraint: Any, temperature: Any = 1.0, along: str = "new"):
+        self.lr, self.constraint = checks.real(lr), constraint
+        self.temperature, self.along = checks.real(temperature), along
+
+    def __check_init__(self):
+        checks.number("lr", self.lr, above=0)
+        checks.number("temperature", self.temperature, at_least=0)
+        if self.along not in ALONG:
+            raise ValueError(f"along must be one of {', '.join(map(repr, ALONG))}, got {self.along!r}")
+
+    @property
+    def draws(self):
+        return max(one.copies for one in jax.tree.leaves(self.constraint, is_leaf=_is_constraint))
+
+    def step(self, grad, state, *normals):
+        blocks = self.blocks(state.theta)
+        points = blocks.points(state.slack)
+        noise = blocks.each("vector", *(self.blocks(normal).arrays for normal in normals))
+        force = blocks.each("vector", self.blocks(grad(state.theta)).arrays)
+        away = Vector(tuple(points)) - self.lr * force + sqrt(2 * self.lr * self.temperature) * noise
+        moved = blocks.each("retract", away, points, [self.along] * len(points)).tree
+        points, exists = zip(*moved, strict=True)
+        return self._state(blocks, points, None, list(exists))
+
+
+def _is_constraint(value: Any) -> bool:
+    return isinstance(value, Constraint)
+
+
+def _per_leaf(constraint: Any, theta: Any) -> list[Constraint]:
+    """The constraint of each leaf of θ, from a tree of them."""
+    tree = jax.tree.structure(theta.tree if isinstance(theta, Vector) else theta)
+    try:
+        entries = tree.flatten_up_to(constraint)
+    except ValueError as error:
+        raise ValueError(
+            f"constraint must be a tree like the parameters, {tree}, got {constraint!r}: {error}"
+        ) from None
+    if not all(entry is None or _is_constraint(entry) for entry in entries):
+        raise ValueError(f"constraint must have a Constraint or None at each leaf of {tree}, got {constraint!r}")
+    return [Free() if entry is None else entry for entry in entries]

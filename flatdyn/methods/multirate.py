@@ -1,0 +1,112 @@
+"""Fast and slow parameters: blocks that take steps of different length through the same time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox as eqx
+
+from flatdyn import checks, masks
+from flatdyn.methods.base import Method, hyperparameter, samples_of
+from flatdyn.methods.blocks import check_partition
+
+
+class MultirateState(eqx.Module):
+    """State of :class:`Multirate`: θ, and the momentum p in units of ∇L; None without momentum."""
+
+    theta: Any
+    momentum: Any = None
+
+
+class Multirate(Method):
+    """Gradient descent with a rate for each block of parameters. One step is one macro step, of time η.
+
+        p_S ← μ p_S + ∇_S ℓ(θ; ξ₁)
+        k times:   p_F ← μ p_F + ∇_F ℓ(θ; ξⱼ)
+                   θ_F ← θ_F − (η/k) p_F
+                   θ_S ← θ_S − (η/k) p_S           (the slow block drifts along a line)
+
+    With any number of rates rᵢ, K = max rᵢ: in the micro steps j = 0 … K − 1 the blocks whose turn it is, those for
+    which K/rᵢ divides j, renew pᵢ at one and the same θ, and then all blocks move by −(η/K) pᵢ.
+
+    With all rates 1 it is :class:`flatdyn.GD` with its heavy ball. Each micro step has its own minibatch; the slow
+    and the first fast gradient share theirs, so that one pass gives both. Where the masks are True or False the
+    gradient of a block is computed only when it is its turn: on a deep network whose last layer is fast, most of the
+    backward passes are left out. The K micro steps are written out in the compiled program: fine up to about 20, in
+    symbols up to about 10 (`stability.multipliers` gives the numbers beyond).
+
+        Multirate(0.5, masks.named(params, "head"), k=5)                   the head fast, the rest slow
+        Multirate(0.5, masks.random(params, 100, key), k=5)                a random subset fast, at no saving
+        Multirate(0.5, blocks=masks.each(params), rates=(1, 5, 20))        a rate for each leaf
+
+    Args:
+        lr: η > 0, the time of a macro step, in inverse curvature
+        fast: mask of the fast block; the slow one is the rest
+        k: how many steps the fast block takes in one of the slow, ≥ 1
+        momentum: μ in [0, 1), per renewal of p; a number, or one for each block (slow before fast). With the number 0
+            no p is kept between macro steps
+        blocks: instead of `fast` and `k`, masks that together select every parameter once
+        rates: one for each of the blocks, ≥ 1, each a divisor of the largest
+    Raises:
+        ValueError: if a number is out of range, `fast` selects nothing or everything, blocks overlap or leave out a
+            parameter, or a rate does not divide the largest
+    References:
+        Vlaar and Leimkuhler, arXiv 2106.10771, Algorithm 1.
+    """
+
+    lr: Any = hyperparameter()
+    momentum: tuple
+    blocks: tuple
+    rates: tuple[int, ...] = eqx.field(static=True)
+    inertial: bool = eqx.field(static=True)
+
+    def __init__(
+        self, lr: Any, fast: Any = None, k: int = 5, momentum: Any = 0.0, *, blocks: Any = None, rates: Any = None
+    ):
+        if (fast is None) == (blocks is None) or (blocks is None) != (rates is None):
+            raise ValueError("give either fast, the mask of the fast block, and k; or both blocks and rates")
+        if blocks is None:
+            blocks, rates = (masks.complement(fast), fast), (1, checks.count("k", k, at_least=1))
+        self.lr, self.blocks = checks.real(lr), tuple(masks.settled(block) for block in blocks)
+        self.rates = tuple(checks.count("rates", rate, at_least=1) for rate in rates)
+        each = tuple(momentum) if isinstance(momentum, tuple | list) else (momentum,) * len(self.rates)
+        self.momentum = tuple(checks.real(one) for one in each)
+        # Whether p is kept is part of the state's shape, so it is settled here, from the literal 0.
+        self.inertial = not all(isinstance(one, int | float) and one == 0 for one in self.momentum)
+
+    def __check_init__(self):
+        checks.number("lr", self.lr, above=0)
+        for one in self.momentum:
+            checks.number("momentum", one, at_least=0, below=1)
+        if not len(self.rates) == len(self.momentum) == len(self.blocks) >= 1:
+            numbers = f"{len(self.blocks)}, {len(self.rates)} and {len(self.momentum)}"
+            raise ValueError(f"as many rates and momenta as blocks are needed, got {numbers}")
+        odd = [rate for rate in self.rates if self.samples % rate]
+        if odd:
+            raise ValueError(f"every rate must divide the largest, {self.samples}, got {odd[0]}: take another for it")
+
+    @property
+    def samples(self):
+        return max(self.rates)
+
+    def check(self, theta):
+        check_partition(self.blocks, theta)
+
+    def init(self, theta):
+        return MultirateState(theta, 0 * theta if self.inertial else None)
+
+    def step(self, grad, state):
+        theta, momentum, micro_steps = state.theta, state.momentum, self.samples
+        for j, field in enumerate(samples_of(grad, micro_steps)[:micro_steps]):
+            momentum = self._renewed(momentum, field(theta), j)
+            theta = theta - self.lr / micro_steps * momentum
+        return MultirateState(theta, momentum if self.inertial else None)
+
+    def _renewed(self, momentum: Any, g: Any, j: int) -> Any:
+        """p in micro step j: new where it is a block's turn."""
+        if momentum is None:
+            return g  # the first micro step, in which it is every block's turn
+        for mu, block, rate in zip(self.momentum, self.blocks, self.rates, strict=True):
+            if j * rate % self.samples == 0:
+                momentum = masks.pick(block, mu * momentum + g if self.inertial else g, momentum)
+        return momentum

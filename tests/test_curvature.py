@@ -1,0 +1,300 @@
+"""Curvature against dense Hessians, known spectra, exact quadrature, and functions whose slices are known."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.optimize
+from numpy.testing import assert_allclose, assert_array_equal
+
+import flatdyn as fd
+from flatdyn import curvature
+from flatdyn.records import Status
+
+RNG = np.random.default_rng(0)
+INPUTS = jnp.asarray(RNG.normal(size=(40, 10)))
+
+
+def symmetric(eigenvalues, seed=0):
+    """A dense matrix with these eigenvalues."""
+    basis, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(len(eigenvalues), len(eigenvalues))))
+    return (basis * eigenvalues) @ basis.T
+
+
+class Quadratic(eqx.Module):
+    """L = gᵀθ + θᵀHθ/2; its matrices are leaves, so that those of one size share a program."""
+
+    hessian: jax.Array = eqx.field(converter=jnp.asarray)
+    slope: jax.Array = eqx.field(converter=jnp.asarray, default=0.0)
+
+    def __call__(self, theta):
+        return jnp.sum(self.slope * theta) + theta @ self.hessian @ theta / 2
+
+
+def network(seed):
+    """Parameters of a 10-24-24-1 network: 889 numbers."""
+    rng = np.random.default_rng(seed)
+    shapes = [(24, 10), (24, 24), (1, 24)]
+    return [{"w": rng.normal(size=shape) / np.sqrt(shape[1]), "b": np.zeros(shape[0])} for shape in shapes]
+
+
+def fit(parameters):
+    hidden = INPUTS
+    for i, layer in enumerate(parameters):
+        hidden = hidden @ layer["w"].T + layer["b"]
+        hidden = jnp.tanh(hidden) if i < 2 else hidden
+    return jnp.mean((hidden[:, 0] - jnp.sin(INPUTS.sum(axis=1))) ** 2)
+
+
+# --- extreme eigenvalues --------------------------------------------------------------------------------------
+
+
+def test_a_networks_extreme_eigenvalues_are_the_dense_ones():
+    theta = network(0)
+    landscape = fd.Landscape.from_function(fit, like=theta)
+    flat = landscape.flatten(theta)
+    dense = np.linalg.eigvalsh(landscape.hessian(flat))
+    found = curvature.extreme_eigenvalues(landscape, flat)
+    assert found.converged
+    assert dense[0] < 0
+    # converged to a relative residual of 1e-6; the error is of second order in it
+    assert_allclose([found.largest, found.smallest], dense[[-1, 0]], atol=1e-6 * dense[-1], rtol=0)
+    for row in found.starts:
+        assert_allclose(row, dense[[-1, 0]], atol=1e-6 * dense[-1], rtol=0)
+    assert_allclose(np.linalg.norm(found.directions, axis=1), 1, rtol=1e-12)
+    as_tree = curvature.extreme_eigenvalues(landscape, theta, k=int(found.k))
+    assert_allclose(as_tree.starts, found.starts, atol=1e-12 * dense[-1])
+
+
+def test_too_few_products_are_reported_and_the_residuals_bound_the_error():
+    eigenvalues = np.append(np.linspace(-0.02, 0.02, 59), 3.0)  # the smallest is the edge of a crowd
+    loss = Quadratic(symmetric(eigenvalues))
+    for seed in range(3):
+        found = curvature.extreme_eigenvalues(
+            loss, np.zeros(60), k=10, most=10, method="lanczos", key=jax.random.key(seed)
+        )
+        assert_array_equal(found.status, [Status.CONVERGED, Status.UNDECIDED])
+        assert found.k == 10
+        for value, residual in zip((found.largest, found.smallest), found.residuals, strict=True):
+            # for symmetric H an eigenvalue lies within the residual; 1e-12: rounding of residuals near zero
+            assert np.abs(eigenvalues - value).min() <= residual + 1e-12
+        assert found.smallest > eigenvalues[0]  # a Rayleigh quotient
+    patient = curvature.extreme_eigenvalues(loss, np.zeros(60), k=20, method="lanczos")
+    assert patient.converged
+    assert patient.k >= 40
+    assert_allclose(patient.smallest, -0.02, rtol=1e-6)
+
+
+@pytest.mark.parametrize("eigenvalues", [np.ones(60), np.repeat([-1.0, 0.0, 2.0], 20), np.zeros(60)])
+def test_few_different_eigenvalues_end_the_search_early_and_exactly(eigenvalues):
+    n = len(eigenvalues)
+    found = curvature.extreme_eigenvalues(Quadratic(np.diag(eigenvalues)), np.ones(n), method="lanczos")
+    assert found.converged
+    assert_allclose([found.largest, found.smallest], [eigenvalues.max(), eigenvalues.min()], atol=1e-13)
+
+
+def test_a_small_landscape_is_decomposed_whole():
+    beale = fd.landscapes.beale()
+    found = curvature.extreme_eigenvalues(beale, [0.0, 1.0])
+    assert_allclose([found.largest, found.smallest], [27.75, -27.75], rtol=1e-12)  # H = [[0, 27.75], [27.75, 0]]
+    assert found.k == 2
+    assert curvature.extreme_eigenvalues(beale, [0.0, 1.0], method="lanczos").converged
+
+
+# --- density --------------------------------------------------------------------------------------------------
+
+
+PROBES = 300
+
+
+def test_quadrature_is_exact_for_polynomials_up_to_twice_its_nodes():
+    """zᵀHᵖz/dim = Σ w xᵖ for p ≤ 2k − 1, the defining property of the nodes."""
+    H = symmetric(np.linspace(-1, 2, 12))
+    key = jax.random.key(3)
+    found = curvature.density(Quadratic(H), np.zeros(12), key, k=3, probes=PROBES)
+    signs = np.asarray(jax.random.rademacher(key, (PROBES, 12), float))
+    for power in range(6):
+        exact = np.einsum("pi,ij,pj->p", signs, np.linalg.matrix_power(H, power), signs) / 12
+        assert_allclose(np.sum(found.weights * found.nodes**power, axis=1), exact, atol=1e-12)
+
+
+def test_a_diagonal_hessian_has_a_density_without_error():
+    """Random signs give every coordinate the same weight, so each probe finds all eigenvalues with weight 1/dim."""
+    eigenvalues = np.arange(12) - 1.0
+    found = curvature.density(Quadratic(np.diag(eigenvalues)), np.ones(12), jax.random.key(0), probes=PROBES)
+    assert_allclose(np.sort(found.nodes, axis=1), np.tile(eigenvalues, (PROBES, 1)), atol=1e-10)
+    assert_allclose(found.weights, 1 / 12, rtol=1e-8)
+    assert_allclose(found.trace, (54, 0), atol=1e-10)
+    grid = np.linspace(-4, 14, 1801)
+    values, errors = found.smoothed(grid, width=0.3)
+    assert_allclose(np.sum(values) * 0.01, 1, rtol=1e-9)  # Gaussians: the trapezoidal rule is exact to rounding
+    assert errors.max() < 1e-8
+
+
+def test_the_errors_of_moments_are_those_of_random_signs():
+    H = symmetric(np.linspace(-1, 3, 12) ** 3)
+    off = H - np.diag(np.diag(H))
+    expected = np.sqrt(2 * np.sum(off**2) / PROBES)  # Var zᵀHz = 2 Σ_{i≠j} H_ij²
+    for seed in range(3):
+        found = curvature.density(Quadratic(H), np.zeros(12), jax.random.key(seed), k=3, probes=PROBES)
+        value, error = found.trace
+        assert abs(value - np.trace(H)) < 5 * expected
+        # standard deviation of a sample standard deviation: 4 % for normal numbers, at most 8 % here; 5 of them
+        assert_allclose(error, expected, rtol=0.4)
+        square, error = found.moment(2)
+        assert abs(square - np.sum(H**2)) < 5 * error
+
+
+# --- slices ---------------------------------------------------------------------------------------------------
+
+
+def test_a_line_through_a_double_well():
+    def loss(t):
+        return (t[0] ** 2 - 1) ** 2 + t[1] ** 2
+
+    line = curvature.slice1d(loss, np.array([-1.0, 0.0]), np.array([1.0, 0.0]), points=41, beyond=0.5)
+    assert_allclose(line.alpha[[0, -1]], [-0.5, 1.5])
+    x = 2 * line.alpha - 1
+    assert_allclose(line.loss, (x**2 - 1) ** 2, atol=1e-14)
+    assert line.length == 2
+    over = curvature.interpolate(loss, np.array([-1.0, 0.0]), np.array([1.0, 0.0]))
+    assert_allclose(over.bump, 1, rtol=1e-12)  # from 0 up to 1 at α = 1/2
+    assert not over.monotone()
+    down = curvature.interpolate(loss, np.array([0.0, 2.0]), np.array([1.0, 0.0]))
+    assert down.monotone()
+    assert down.bump == 0
+    assert down.loss[0] == 5
+
+
+def test_layers_move_alone_with_the_others_at_the_end():
+    def loss(p):
+        return jnp.sum(p["first"] ** 2) + jnp.sum((p["second"] ** 2 - 1) ** 2) * p["gain"][0]
+
+    a = {"first": jnp.array([3.0, 4.0]), "gain": jnp.array([5.0]), "second": -jnp.ones((1, 1))}
+    b = {"first": jnp.zeros(2), "gain": jnp.array([2.0]), "second": jnp.ones((1, 1))}
+    line = curvature.interpolate(loss, a, b, points=11, by_layer=True)
+    assert list(line.names) == ["['first']", "['gain']", "['second']"]
+    alpha = line.alpha
+    well = ((2 * alpha - 1) ** 2 - 1) ** 2
+    assert_allclose(line.loss, 25 * (1 - alpha) ** 2 + well * (5 - 3 * alpha), atol=1e-12)
+    expected = [25 * (1 - alpha) ** 2, np.zeros(11), 2 * well]  # the gain matters only where second is away from ±1
+    assert_allclose(line.layer_loss, expected, atol=1e-12)
+    assert_allclose(line.layer_bumps, [0, 0, 2], atol=1e-12)
+    assert_allclose(line.length**2, 25 + 9 + 4, rtol=1e-12)
+
+
+def test_planes_along_directions_and_through_points():
+    H = symmetric([1.0, 2.0, -3.0, 4.0])
+    loss = Quadratic(H)
+    centre, one, two = RNG.normal(size=(3, 4))
+    plane = curvature.slice2d(loss, centre, directions=(one, two), points=5, reach=2.0)
+    for i, y in enumerate(plane.y):
+        for j, x in enumerate(plane.x):
+            theta = centre + x * one + y * two
+            assert_allclose(plane.loss[i, j], theta @ H @ theta / 2, rtol=1e-12, atol=1e-12)
+    plane = curvature.slice2d(loss, centre, through=(one, two), points=3, reach=0.0)
+    assert_allclose(plane.directions @ plane.directions.T, np.eye(2), atol=1e-14)
+    assert_allclose(centre + plane.marks @ plane.directions, [centre, one, two], atol=1e-12)
+    assert_allclose([plane.x[0], plane.x[-1]], [plane.marks[:, 0].min(), plane.marks[:, 0].max()])
+    random = curvature.slice2d(loss, centre, key=jax.random.key(0), points=3)
+    assert_allclose(np.linalg.norm(random.directions, axis=1), 1, rtol=1e-12)
+
+
+def test_filter_normalised_planes_do_not_see_the_scale_of_layers():
+    """A ReLU layer scaled up and the next one down is the same network, and the same picture."""
+
+    def loss(p):
+        hidden = jax.nn.relu(INPUTS @ p["in"].T + p["bias"])
+        return jnp.mean((hidden @ p["out"].T) ** 2)
+
+    theta = {"bias": RNG.normal(size=6), "in": RNG.normal(size=(6, 10)), "out": RNG.normal(size=(1, 6))}
+    scaled = {"bias": 8 * theta["bias"], "in": 8 * theta["in"], "out": theta["out"] / 8}
+    landscape = fd.Landscape.from_function(loss, like=theta)
+    planes = [
+        curvature.slice2d(landscape, t, key=jax.random.key(0), filterwise=True, points=7) for t in (theta, scaled)
+    ]
+    assert_allclose(planes[0].loss, planes[1].loss, rtol=1e-10)
+    way = landscape.vector(jnp.asarray(planes[0].directions[0])).tree
+    assert_allclose(np.linalg.norm(way["in"], axis=1), np.linalg.norm(theta["in"], axis=1), rtol=1e-12)
+    assert_allclose(np.linalg.norm(way["bias"]), np.linalg.norm(theta["bias"]), rtol=1e-12)
+
+
+# --- sharpness ------------------------------------------------------------------------------------------------
+
+
+def highest(H, slope, rho):
+    """max over ‖ε‖ ≤ ρ of gᵀε + εᵀHε/2 by the secular equation: ε = (μ − H)⁻¹ g, μ ≥ λmax, ‖ε‖ = ρ."""
+    values, vectors = np.linalg.eigh(H)
+    g = vectors.T @ slope
+    gap = scipy.optimize.brentq(lambda m: np.linalg.norm(g / (values[-1] + m - values)) - rho, 1e-12, 1e6, xtol=1e-15)
+    step = g / (values[-1] + gap - values)
+    return g @ step + values @ step**2 / 2
+
+
+def test_sharpness_of_quadratics_is_the_trust_region_maximum():
+    loss = Quadratic(symmetric([-5.0, -1.0, 0.5, 2.0, 3.0]), np.zeros(5))
+    for seed, rho in ((0, 0.1), (1, 1.0), (2, 5.0)):
+        theta = np.random.default_rng(seed).normal(size=5)
+        found = curvature.sharpness(loss, theta, rho, steps=2000, key=jax.random.key(seed))
+        exact = highest(np.asarray(loss.hessian), np.asarray(loss.hessian) @ theta, rho)
+        assert found.one_step <= found.ascent * (1 + 1e-12)
+        assert found.ascent <= exact * (1 + 1e-9)  # a lower bound, up to rounding
+        assert found.ascent >= exact * (1 - 1e-6)  # linear convergence
+        assert np.linalg.norm(found.displacement) <= rho * (1 + 1e-12)
+        grad = fd.Landscape.from_function(loss, 5).grad
+        there = fd.SAM(0.1, rho).ascend(grad, jnp.asarray(theta))
+        assert_allclose(found.one_step, loss(there) - loss(jnp.asarray(theta)), rtol=1e-10)
+
+
+def test_sharpness_at_a_minimum_and_of_a_plane():
+    loss = Quadratic(symmetric([0.1, 1.0, 2.0, 3.0, 4.0]), np.zeros(5))
+    found = curvature.sharpness(loss, np.zeros(5), 0.5)
+    assert found.one_step == 0  # the gradient vanishes: SAM's step is none
+    assert_allclose(found.ascent, 4.0 * 0.5**2 / 2, rtol=1e-9)
+    slope = np.array([3.0, 0.0, 4.0, 0.0, 0.0])
+    flat = curvature.sharpness(Quadratic(np.zeros((5, 5)), slope), np.ones(5), 0.5)
+    assert_allclose([flat.one_step, flat.ascent], 0.5 * 5, rtol=1e-12)
+    assert curvature.sharpness(loss, np.ones(5), 0.0).ascent == 0
+
+
+# --- records and refusals -------------------------------------------------------------------------------------
+
+
+def test_records_are_kept_and_read_again(tmp_path):
+    for record in (
+        curvature.extreme_eigenvalues(Quadratic(np.eye(2)), np.ones(2)),
+        curvature.slice1d(Quadratic(np.eye(2)), np.ones(2), np.zeros(2)),
+    ):
+        again = type(record).load(record.save(tmp_path / "record.npz"))
+        for name, values in record.arrays().items():
+            assert_array_equal(again.arrays()[name], values)
+        assert repr(again) == repr(record)
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (lambda L, t: curvature.extreme_eigenvalues(L, t, k=1), "k must be"),
+        (lambda L, t: curvature.extreme_eigenvalues(L, t, method="power"), "method must be"),
+        (lambda L, t: curvature.extreme_eigenvalues(L, np.zeros((3, 2))), "one point"),
+        (lambda L, t: curvature.extreme_eigenvalues(L, {"a": t}), "coordinates"),
+        (lambda L, t: curvature.extreme_eigenvalues(lambda p: jnp.sum(p**0.5), t), "not finite"),
+        (lambda L, t: curvature.density(L, t, jax.random.key(0), probes=1), "probes"),
+        (lambda L, t: curvature.interpolate(L, t, np.zeros(3)), "theta_b"),
+        (lambda L, t: curvature.interpolate(L, t, t + 1, by_layer=True), "no layers"),
+        (lambda L, t: curvature.slice2d(L, t), "key"),
+        (lambda L, t: curvature.slice2d(L, t, through=(t + 1, t + 2)), "one line"),
+        (lambda L, t: curvature.slice2d(L, t, directions=(t,)), "two directions"),
+        (lambda L, t: curvature.sharpness(L, t, -1.0), "rho"),
+        (lambda L, t: curvature.sharpness(lambda p: jnp.log(p[0]), t, 1.0), "not finite"),
+    ],
+)
+def test_what_does_not_fit_is_refused(ask, words):
+    with pytest.raises(ValueError, match=words):
+        ask(fd.landscapes.beale(), np.zeros(2))
+
+
+def test_a_loss_must_be_one():
+    with pytest.raises(TypeError, match="Landscape or a JAX function"):
+        curvature.slice1d(3.0, np.zeros(2), np.ones(2))
