@@ -114,3 +114,8 @@ def test_fixed_points_are_those_of_the_method():
 def test_bad_averages_are_refused(arguments, error, message):
     with pytest.raises(error, match=message):
         fd.Averaged(**{"method": fd.GD(0.1)} | arguments)
+
+
+def test_an_average_inside_an_alternation_is_refused():
+    with pytest.raises(ValueError, match=r"use Averaged\(Alternating"):
+        fd.Alternating([fd.Averaged(fd.GD(0.1)), fd.GD(0.1)], [(1, 0), (0, 1)])

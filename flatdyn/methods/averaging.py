@@ -80,6 +80,9 @@ class Averaged(Method):
     def gap(self, theta):
         return self.method.gap(theta)
 
+    def project(self, theta):
+        return self.method.project(theta)
+
     def possible(self, state):
         return self.method.possible(state.inner)
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatdyn import masks
+from flatdyn.methods.averaging import Averaged
 from flatdyn.methods.base import Method, restricted
 
 
@@ -55,8 +56,8 @@ class Alternating(Method):
         methods: one per block
         blocks: their masks, which together select everything once
     Raises:
-        ValueError: if there are not as many masks as methods, a mask is empty or does not fit, or blocks overlap or
-            leave out a parameter
+        ValueError: if there are not as many masks as methods, one of them is an average, a mask is empty or does not
+            fit, or blocks overlap or leave out a parameter
     """
 
     methods: tuple[Method, ...]
@@ -64,6 +65,8 @@ class Alternating(Method):
 
     def __init__(self, methods: Any, blocks: Any):
         self.methods, self.blocks = tuple(methods), tuple(masks.settled(block) for block in blocks)
+        if any(isinstance(method, Averaged) for method in self.methods):
+            raise ValueError("an average inside Alternating would be moved by it: use Averaged(Alternating(...))")
         if len(self.methods) != len(self.blocks):
             raise ValueError(f"as many blocks as methods are needed, got {len(self.blocks)} and {len(self.methods)}")
 
