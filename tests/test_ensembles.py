@@ -127,7 +127,7 @@ def test_a_run_that_overflows_is_diverged_and_keeps_its_last_good_position():
     assert run.steps[0] < 10
     assert run.steps[1] == 50
     assert_array_equal(run.theta[0, run.steps[0] :], np.tile(run.final[0], (51 - run.steps[0], 1)))
-    assert run.counts() == {"UNDECIDED": 0, "CONVERGED": 1, "DIVERGED": 1}
+    assert run.counts() == {"UNDECIDED": 0, "CONVERGED": 1, "DIVERGED": 1, "IMPOSSIBLE": 0}
 
 
 def test_a_bound_stops_runs_that_leave_it():
