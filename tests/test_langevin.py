@@ -285,15 +285,17 @@ def test_multipliers_of_a_splitting_give_its_stability_limit():
     assert_allclose(fd.stability.numeric_jacobian(fd.Langevin(0.5), line, at=[0.0]), exact, atol=1e-15)
 
 
-def test_langevin_escapes_a_well_as_kramers_says():
-    # Kramers' rate of the overdamped limit is a lower bound on the time; a third of the steps, and one order of
-    # magnitude, is what one run tells: the point is that the driver takes the method.
-    well = fd.landscapes.double_well(1)
-    process = fd.Iteration(well, fd.Langevin(0.1, 1.0, 0.1))
-    found = fd.escape_times(process, [-1.0], fd.escape.Box([(-4.0, 0.0)]), 2000, 50_000, jax.random.key(0))
-    assert found.escaped.mean() > 0.9
-    share = fd.map_basins(fd.Iteration(well, fd.SGLD(0.05, 0.0)), [(-2, 2)], 9, max_steps=2000, key=jax.random.key(1))
-    assert share.status.shape == (9,)
+def test_langevin_methods_are_asked_what_others_are_asked():
+    well, ball = fd.landscapes.double_well(1), fd.escape.Box([(-4.0, 0.0)])
+    process = fd.Iteration(well, fd.SGLD(0.1, 0.3))
+    exact = fd.transfer.exit_law(process, (-4.0, 0.0), start=-1.0).mean
+    for seed in (0, 1):
+        mean, error, _ = fd.escape_times(process, [-1.0], ball, 2000, 50_000, jax.random.key(seed)).mean()
+        assert abs(mean - exact) < 4 * error
+    cold = fd.Iteration(well, fd.SGLD(0.05, 0.0))  # at zero temperature: the basins of gradient descent
+    found = fd.map_basins(cold, [(-2, 2)], 9, attractors=[[-1.0], [1.0]], max_steps=2000, key=jax.random.key(1))
+    assert (found.labels[:4] == 0).all()
+    assert (found.labels[5:] == 1).all()
 
 
 # --- bad input ----------------------------------------------------------------------------------------------------

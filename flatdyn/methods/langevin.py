@@ -198,6 +198,7 @@ class AdaptiveLangevin(Splitting):
         dθ = p dt,   dp = −∇L dt − ε ξ p dt + σ dW,   dξ = ε (p·p − N τ) dt
 
     With noise of variance s² per step in the gradient σ² is σ² + η s² in the mean of ξ, and θ and p keep their law.
+    The authors' program starts with half a kick, so that its momenta are half a step ahead; here they are not.
 
     Args:
         lr: η > 0, the time of a step
