@@ -72,6 +72,13 @@ def report(values: Mapping[str, Any], sig: int = 6, unc: Mapping[str, float] | N
         print(f"{name:<{width}} = {text}")
 
 
+def say(name: str, value: Any, error: Any) -> tuple[float, float]:
+    """Print `name = value(error)`, and return both as floats."""
+    value, error = float(value), float(error)
+    report({name: value}, unc={name: error})
+    return value, error
+
+
 def show(figure: Figure) -> None:
     """Display a figure and print the digest of what it plots."""
     import matplotlib.pyplot as plt

@@ -8,7 +8,8 @@ step, so nothing is written twice: as numbers (:func:`covariance`) or in symbols
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ import numpy as np
 import scipy.linalg
 import sympy
 
+from flatdyn import checks
 from flatdyn.algebra import Vector, plain
 from flatdyn.landscapes import Landscape
 from flatdyn.methods.base import Method
@@ -23,39 +25,21 @@ from flatdyn.processes import Iteration
 from flatdyn.stability import FlatState, symbolic_state
 
 
-class Linear(NamedTuple):
-    """A step s⁺ = landed + A (s − at) + G R; see :func:`linearised`."""
+def derivatives(process: Iteration) -> Callable:
+    """What a step does, and its derivatives by its full state and by the normal numbers that drive it.
 
-    at: np.ndarray
-    landed: np.ndarray
-    transition: np.ndarray
-    gain: np.ndarray
+        (s, R) -> s⁺, A = ∂s⁺/∂s, G = ∂s⁺/∂R;   shapes (n,), (n, n), (n, draws)
 
-
-def linearised(process: Iteration, at: Any = None, normals: Any = None) -> Linear:
-    """The derivatives of a step by its full state and by the normal numbers that drive it, in 64 bits.
-
-        A = ∂s⁺/∂s, shape (n, n),   G = ∂s⁺/∂R, shape (n, draws)
+    Compiled once for all points. To be called in 64 bits.
 
     Args:
         process: an iteration whose noise is made of normal numbers, its own or its method's
-        at: θ, shape (dim,), for a start at rest there; the full state, shape (n,); the origin if not given
-        normals: R, shape (draws,); zero if not given
     Raises:
         TypeError: if the noise is not made of normal numbers
-        ValueError: if `at` has another shape
     """
-    with jax.enable_x64(True):
-        state = FlatState(process)
-        at = np.zeros(process.dim) if at is None else np.asarray(at, float)
-        if at.shape not in ((process.dim,), (state.size,)):
-            raise ValueError(f"at must have shape ({process.dim},) or be a state ({state.size},), got {at.shape}")
-        flat = state.at_rest(at) if at.shape == (process.dim,) else jnp.asarray(at)
-        drive = jnp.zeros(process.draws) if normals is None else jnp.asarray(normals, float)
-        step = state.driven
-        landed = jax.jit(step)(flat, drive)
-        transition, gain = jax.jit(jax.jacfwd(step, argnums=(0, 1)))(flat, drive)
-    return Linear(*(np.asarray(part) for part in (flat, landed, transition, gain)))
+    process.draws  # noqa: B018, it says so if the noise is not made of normal numbers
+    driven = FlatState(process).driven
+    return jax.jit(lambda s, normals: (driven(s, normals), *jax.jacfwd(driven, argnums=(0, 1))(s, normals)))
 
 
 def covariance(process: Iteration | Method, landscape: Landscape | None = None, *, at: Any = None) -> np.ndarray:
@@ -79,14 +63,18 @@ def covariance(process: Iteration | Method, landscape: Landscape | None = None, 
         if landscape is None:
             raise ValueError("a method alone has no dynamics: give the landscape as the second argument")
         process = Iteration(landscape, process)
-    step = linearised(process, at)
-    moved = np.abs(step.landed - step.at).max()
-    if not moved <= 1e-9 * (1 + np.abs(step.at).max()):
+    at = checks.points("at", np.zeros(process.dim) if at is None else np.asarray(at, float), process.dim)
+    with jax.enable_x64(True):
+        start = FlatState(process).at_rest(np.asarray(at, float))
+        found = derivatives(process)(start, jnp.zeros(process.draws))
+    start, landed, transition, gain = map(np.asarray, (start, *found))
+    moved = np.abs(landed - start).max()
+    if not moved <= 1e-9 * (1 + np.abs(start).max()):
         raise ValueError(f"the noiseless step moves by {moved:.3g} from there: give a point at which it rests")
-    radius = np.abs(np.linalg.eigvals(step.transition)).max()
+    radius = np.abs(np.linalg.eigvals(transition)).max()
     if radius >= 1:
         raise ValueError(f"no stationary law: the step has a multiplier of modulus {radius:.6g} ≥ 1 there")
-    return scipy.linalg.solve_discrete_lyapunov(step.transition, step.gain @ step.gain.T)
+    return scipy.linalg.solve_discrete_lyapunov(transition, gain @ gain.T)
 
 
 def formula(method: Method, landscape: Landscape) -> sympy.Matrix:

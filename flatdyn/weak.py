@@ -70,7 +70,7 @@ def weak_errors(
         method: from η to a method without momentum, such as `lambda lr: fd.SAM(lr, lr**0.5 / 2)`
         noise: how the gradient is sampled: Gaussian, Curvature or StateDependent
         equations: name -> options of :class:`flatdyn.flows.Diffusion` (order, form), and "method": another function
-            a map of η to the method whose equation it is, if it is not the one above
+            from η to the method whose equation it is, if it is not the one above
         lrs: steps η that divide `time`
         functions: u, each from an array of positions to an array of values
         start: θ₀

@@ -73,6 +73,15 @@ def test_layernorm_and_other_modules_need_no_statistics():
         assert_allclose(task.coordinates(network), task.start)
 
 
+def test_the_border_of_a_straight_cut_has_its_length():
+    network = fd.networks.MLP((2, 2), jax.random.key(0))
+    task = fd.networks.classifier(network, DATA)
+    # class 1 where a·x > 0: along an axis one crossing in each of 200 rows, on the diagonal one in each row and column
+    cut = lambda a: np.concatenate([np.zeros(2), a, np.zeros(2)])  # noqa: E731, weights (2, 2) by rows, then biases
+    borders = task.border(np.stack([cut([1.0, 0.01]), cut([1.0, 0.99])]))
+    assert_allclose(borders, [1, 2], atol=0.03)  # a few of the 200 cells at the ends
+
+
 def test_spirals_are_two_arms():
     x, y = fd.networks.spirals(2000, 2.0, spread=0.0, seed=1)
     radius, angle = np.hypot(*x.T), np.arctan2(x[:, 1], x[:, 0])

@@ -25,10 +25,12 @@ class Constraint(eqx.Module):
     Attributes:
         elementwise: whether it acts on each coordinate by itself
         copies: how many arrays like θ a vector of the space of x takes
+        core: axes of the array that it acts on, for `project`
     """
 
     elementwise = False
     copies = 1
+    core = "(d)"
 
     def check(self, shape: tuple[int, ...]) -> None:
         """Raise ValueError if an array of this shape cannot be constrained so."""
@@ -116,8 +118,9 @@ class Constraint(eqx.Module):
         """
         theta = jnp.asarray(theta)
         theta = theta if jnp.issubdtype(theta.dtype, jnp.floating) else theta.astype(float)
-        axes = "(n,d)" if theta.ndim > 1 and getattr(self, "shape", ()) is None else "(d)"
-        found = jnp.vectorize(self._checked, signature=f"{axes}->{axes}")(theta)
+        if theta.ndim < self.core.count(",") + 1:
+            self.check(theta.shape)
+        found = jnp.vectorize(self._checked, signature=f"{self.core}->{self.core}")(theta)
         if not isinstance(found, jax.core.Tracer) and not bool(jnp.isfinite(found).all()):
             raise ValueError(f"{self!r} has no point that is nearest to some of theta: start elsewhere")
         return found

@@ -43,6 +43,10 @@ class Orthogonal(Constraint):
         for side in self.shape or ():
             checks.count("shape", side, at_least=1)
 
+    @property
+    def core(self):
+        return "(n,d)" if self.shape is None else "(d)"
+
     def check(self, shape):
         if self.shape is None and len(shape) != 2:
             raise ValueError(

@@ -28,10 +28,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import sympy
-from jax.flatten_util import ravel_pytree
 from numpy.polynomial import legendre
 
 from flatdyn import checks
@@ -39,6 +37,8 @@ from flatdyn.landscapes import saddle
 from flatdyn.methods import Method
 from flatdyn.noise import Gaussian, Noise
 from flatdyn.processes import Iteration
+from flatdyn.stability import FlatState
+from flatdyn.stationary import derivatives
 
 
 class Variant(NamedTuple):
@@ -106,19 +106,13 @@ def msd_theory(
 
 
 def _linear_step(method: Method, curvature: float, noise: Noise, ascent: str) -> tuple[np.ndarray, np.ndarray]:
-    """A (n, n) and G (n, 2) of a step; the columns of G belong to the draws of the descent and of another ascent."""
+    """A (n, n) and G (n, draws) of a step; G has a column for the descent's draw, and one for another of the ascent."""
+    process = Iteration(saddle((curvature,)), method, noise, ascent)
     with jax.enable_x64(True):
-        line = saddle((curvature,))
-        state, unravel = ravel_pytree(Iteration(line, method).init(jnp.zeros(1)))
-
-        def step(flat, draws):
-            process = Iteration(line, method, noise, ascent)
-            return ravel_pytree(process.driven(unravel(flat), draws[: process.draws]))[0]
-
-        slopes = jax.jit(lambda *at: (step(*at), *jax.jacfwd(step, argnums=(0, 1))(*at)))
-        somewhere = np.linspace(0.3, 1.7, state.size), np.array([-0.7, 0.4])
-        landed, transition, gain = (np.asarray(x) for x in slopes(*somewhere))
-        landed_else, *again = (np.asarray(x) for x in slopes(*(-2 * x for x in somewhere)))
+        step, size = derivatives(process), FlatState(process).size
+        somewhere = np.linspace(0.3, 1.7, size), np.linspace(-0.7, 0.4, process.draws)
+        landed, transition, gain = map(np.asarray, step(*somewhere))
+        landed_else, *again = map(np.asarray, step(*(-2 * x for x in somewhere)))
     through_zero = np.allclose(
         [landed, landed_else], np.outer([1, -2], transition @ somewhere[0] + gain @ somewhere[1])
     )

@@ -84,14 +84,15 @@ class NoseHoover(eqx.Module):
 
     def act(self, momentum, time, xi, mask, *noise):
         """The momentum after C D E D C, and ξ."""
-        own = masks.masked(mask, momentum)
-        number = masks.count(momentum, mask)
-        rate = self.coupling * xi if self.scaling == "text" else xi
-        own = exp(-time / 2 * rate) * own + self.sigma * sqrt(time / 2) * noise[0]
-        own = masks.masked(mask, own)
+        kick = self.sigma * sqrt(time / 2)
+        momentum = self._damping(xi, time / 2) * momentum + kick * noise[0]
+        own, number = masks.masked(mask, momentum), masks.count(momentum, mask)
         xi = xi + time * self.coupling * (own @ own - number * self.temperature)
-        rate = self.coupling * xi if self.scaling == "text" else xi
-        return exp(-time / 2 * rate) * (own + self.sigma * sqrt(time / 2) * noise[1]), xi
+        return self._damping(xi, time / 2) * (momentum + kick * noise[1]), xi
+
+    def _damping(self, xi, time):
+        """The factor of C(time)."""
+        return exp(-time * (self.coupling * xi if self.scaling == "text" else xi))
 
 
 # --- numbers that may differ between blocks ---------------------------------------------------------------------

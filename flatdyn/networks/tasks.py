@@ -47,6 +47,28 @@ class Classifier(NamedTuple):
         hits = _hits(self.forward, self.landscape, theta.reshape(-1, theta.shape[-1]), x, y)
         return np.asarray(hits).reshape(theta.shape[:-1]) / len(y)
 
+    def border(self, theta: Any, reach: float = 1.0, resolution: int = 200) -> np.ndarray:
+        """Length of the border between the classes in the plane, the shorter the smoother the classifier.
+
+            (pairs of neighbours with different classes) / resolution,   on a grid over |x₁|, |x₂| ≤ reach
+
+        in sides of that square, as a taxi drives: a straight border across it has length 1 if it runs along an axis,
+        and 2 on the diagonal.
+
+        Args:
+            theta: parameters, shape (..., dim)
+            reach: half the side of the square
+            resolution: points on a side
+        Returns:
+            array (...)
+        """
+        theta, side = jnp.asarray(theta), np.linspace(-reach, reach, checks.count("resolution", resolution, 2))
+        grid = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
+        each = [np.asarray(self.scores(one, grid)).argmax(axis=-1) for one in theta.reshape(-1, theta.shape[-1])]
+        labels = np.reshape(each, (-1, resolution, resolution))
+        crossed = sum((np.diff(labels, axis=axis) != 0).sum(axis=(1, 2)) for axis in (1, 2))
+        return crossed.reshape(theta.shape[:-1]) / resolution
+
 
 def classifier(network: eqx.Module, data: Split, weight_decay: float = 0.0) -> Classifier:
     """The landscape of a network on labelled data.
