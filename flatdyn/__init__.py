@@ -36,6 +36,7 @@ from flatdyn.processes import Iteration as Iteration
 from flatdyn.processes import Map as Map
 from flatdyn.processes import Process as Process
 from flatdyn.processes import probe as probe
+from flatdyn.extended import Extended as Extended
 from flatdyn.ensembles import simulate as simulate
 from flatdyn import flows as flows
 from flatdyn.sweeps import sweep as sweep

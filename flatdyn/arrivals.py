@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn import ensembles, lanes
-from flatdyn.ensembles import Carry
+from flatdyn import drivers, lanes
+from flatdyn.drivers import Carry
 from flatdyn.processes import Process
 from flatdyn.records import Status
 
@@ -106,12 +106,12 @@ class _Decision(lanes.Task):
 
     def begin(self, process, starts):
         nowhere = jnp.full(len(starts), -1, jnp.int32)
-        return _Lane(ensembles.at_rest(process, starts), nowhere, jnp.zeros_like(nowhere), nowhere)
+        return _Lane(drivers.at_rest(process, starts), nowhere, jnp.zeros_like(nowhere), nowhere)
 
     def turn(self, process, lanes, seed, numbers):
         rules = self.rules
-        before = ensembles.advanced(process, lanes.carry, seed, numbers, rules.check_every - 1, rules.bound)
-        after = ensembles.advanced(process, before, seed, numbers, 1, rules.bound)
+        before = drivers.advanced(process, lanes.carry, seed, numbers, rules.check_every - 1, rules.bound)
+        after = drivers.advanced(process, before, seed, numbers, 1, rules.bound)
         return jax.vmap(_judged, (None, 0, 0, 0, None, None))(process, lanes, before, after, self.targets, rules)
 
     def finished(self, lanes):

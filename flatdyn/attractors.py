@@ -27,7 +27,7 @@ import scipy.optimize
 import scipy.sparse
 from scipy.spatial import KDTree
 
-from flatdyn import ensembles
+from flatdyn import drivers, ensembles
 from flatdyn.arrivals import Targets
 from flatdyn.processes import Process, digest_of
 from flatdyn.records import Status
@@ -158,12 +158,12 @@ def discover(
 
 def _tails(process: Process, starts: np.ndarray, max_steps: int, bound: float, key):
     """Samples of the second half (runs, 2·samples, dim), the very last positions in a row, and who has not diverged."""
-    process = ensembles.prepared(process, starts.dtype)
-    seed = ensembles.seed_of(process, key)
+    process = drivers.prepared(process, starts.dtype)
+    seed = drivers.seed_of(process, key)
     quarter = max(max_steps // 4, _SAMPLES)
     stride = quarter // _SAMPLES
     stride -= stride > 1 and stride % 2 == 0  # odd, so that a short even cycle is seen in all its phases
-    size = -(-len(starts) // 64) * 64  # whole vectors, as ensembles.chunks explains
+    size = -(-len(starts) // 64) * 64  # whole vectors, as drivers.chunks explains
     padded = np.resize(starts, (size, starts.shape[1]))
     skipped = 4 * quarter - 2 * _SAMPLES * stride
     sampled = _sampled(process, seed, padded, jnp.array([skipped, stride]), jnp.asarray(bound, starts.dtype))
@@ -177,10 +177,10 @@ def _sampled(process, seed, starts, plan, bound):
     runs = jnp.arange(len(starts), dtype=jnp.uint32)
 
     def sample(carry, steps):
-        carry = ensembles.advanced(process, carry, seed, runs, steps, bound)
+        carry = drivers.advanced(process, carry, seed, runs, steps, bound)
         return carry, jax.vmap(process.position)(carry.state)
 
-    carry, _ = sample(ensembles.at_rest(process, starts), skipped)
+    carry, _ = sample(drivers.at_rest(process, starts), skipped)
     carry, tails = jax.lax.scan(lambda carry, _: sample(carry, stride), carry, length=2 * _SAMPLES)
     carry, ends = jax.lax.scan(lambda carry, _: sample(carry, 1), carry, length=_CONSECUTIVE)
     return tails, ends, carry.alive

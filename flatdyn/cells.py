@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatdyn import checks, records
-from flatdyn.ensembles import prepared
+from flatdyn.drivers import prepared
 from flatdyn.processes import Process, digest_of
 
 _LOG = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ from scipy.spatial.distance import cdist
 from flatdyn import checks, records
 from flatdyn.attractors import Attractor, given, region_digests, unused
 from flatdyn.basins import basin_fractions, draw_starts
-from flatdyn.ensembles import progress_bar
+from flatdyn.drivers import progress_bar
 from flatdyn.labels import Labels, Sample
 from flatdyn.processes import Process, fingerprint
 from flatdyn.randomness import seed_words

@@ -19,11 +19,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn import ensembles, records
+from flatdyn import drivers, records
 from flatdyn.processes import Process
 
 _LANES = 1 << 15  # on a CPU: enough to drown the bookkeeping between rounds, few enough for the cache
+_LANE_BYTES = 1 << 19  # of positions, on a CPU: networks have few lanes
 _FEWEST_LANES = 1 << 8
+_SMALL_RUN = 1 << 10  # bytes of a position up to which idle lanes cost less than a program of another size
 _SHRINKING = 8  # lanes become fewer by this factor at the end: often would compile a program each time
 _MOST_TURNS = 1 << 20
 _ROUND_SECONDS = 0.5  # the longest a round should take: often enough for Ctrl-C and the progress bar
@@ -99,13 +101,29 @@ def run(
     work = _Work(starts, numbers, task.blank(starts), store, config or {})
     if len(work.todo) == 0:
         return work.results
-    process = ensembles.prepared(process, starts.dtype)
-    seed = ensembles.seed_of(process, key)
-    places = ensembles.places()
-    size = _lanes(len(work.todo), len(places), chunk, places[0].platform)
-    with ensembles.progress_bar(len(starts), unit, progress) as bar, ThreadPoolExecutor(len(places)) as threads:
+    process = drivers.prepared(process, starts.dtype)
+    seed = drivers.seed_of(process, key)
+    places = drivers.places()
+    bytes_per_run = starts[0].nbytes
+    size = _lanes(len(work.todo), len(places), chunk, places[0].platform, bytes_per_run)
+    fewest = _fewest(bytes_per_run)
+    with drivers.progress_bar(len(starts), unit, progress) as bar:
         bar.update(len(starts) - len(work.todo))
-        workers = [threads.submit(_worker, work, process, seed, task, size, at) for at in places]
+
+        def attempt(size: int) -> NamedTuple:
+            with drivers.memory_guard(size):
+                work.rewind()
+                jobs = [(work, process, seed, task, size, min(fewest, size), at) for at in places]
+                _abreast(work, jobs, bar)
+            return work.results
+
+        return drivers.fitting(attempt, size)
+
+
+def _abreast(work: _Work, jobs: list, bar: Any) -> None:
+    """One worker on each place, to the end."""
+    with ThreadPoolExecutor(len(jobs)) as threads:
+        workers = [threads.submit(_worker, *job) for job in jobs]
         try:
             _oversee(work, workers, bar)
         finally:  # an interrupt, or an error in one worker, ends the others at the end of their round
@@ -114,7 +132,6 @@ def run(
             work.save()
     for worker in workers:
         worker.result()
-    return work.results
 
 
 def _oversee(work: _Work, workers: list, bar: Any) -> None:
@@ -140,11 +157,15 @@ class _Work:
         self.config = {"record": type(results).__name__} | config | {"runs": str(runs)}
         self.store = None if store is None else Path(store)
         self.finished = np.zeros(runs, bool)
-        self.stop, self._lock, self._next = threading.Event(), threading.Lock(), 0
+        self._lock = threading.Lock()
         self._compiling, self._compiled = threading.Lock(), set()
         if self.store is not None and self.store.exists():
             self._resume()
-        self.todo = np.flatnonzero(~self.finished)
+        self.rewind()
+
+    def rewind(self) -> None:
+        """Begin with what is not finished."""
+        self.todo, self._next, self.stop = np.flatnonzero(~self.finished), 0, threading.Event()
 
     @property
     def empty(self) -> bool:
@@ -194,14 +215,21 @@ class _Work:
 # --- lanes ----------------------------------------------------------------------------------------------------
 
 
-def _lanes(runs: int, workers: int, chunk: int | None, platform: str) -> int:
+def _lanes(runs: int, workers: int, chunk: int | None, platform: str, bytes_per_run: int) -> int:
     """Lanes of a worker: a power of 2 that fits the cache, and no more than there is work for."""
-    wanted = (_LANES if platform == "cpu" else _LANES << 5) if chunk is None else chunk
+    scale = 0 if platform == "cpu" else 8
+    fitting = min(_LANES << min(scale, 5), max((_LANE_BYTES << scale) // bytes_per_run, 1))
+    wanted = fitting if chunk is None else chunk
     enough = -(-runs // workers)
-    return max(_FEWEST_LANES, 1 << (max(min(wanted, enough), 1) - 1).bit_length())
+    return max(_fewest(bytes_per_run), 1 << (max(min(wanted, enough), 1) - 1).bit_length())
 
 
-def _worker(work: _Work, process, seed, task: Task, size: int, device) -> None:
+def _fewest(bytes_per_run: int) -> int:
+    """The fewest lanes there are: below this number a round's bookkeeping costs more than idle lanes."""
+    return _FEWEST_LANES if bytes_per_run <= _SMALL_RUN else 1
+
+
+def _worker(work: _Work, process, seed, task: Task, size: int, fewest: int, device) -> None:
     """Advance lanes in rounds until no start waits and no lane is under way."""
     process, seed, task = (_on(device, tree) for tree in (process, seed, task))
     runs, lanes, turns = np.zeros(0, np.int64), None, 4
@@ -218,7 +246,7 @@ def _worker(work: _Work, process, seed, task: Task, size: int, device) -> None:
         gone, left = np.flatnonzero(ended), np.flatnonzero(~ended)
         work.put(runs[gone], task.results(_rows(lanes, gone), np.asarray(final)[gone]))
         lanes, runs = _rows(lanes, left), runs[left]
-        while work.empty and size // _SHRINKING >= 4 * _FEWEST_LANES and len(runs) <= size // _SHRINKING:
+        while work.empty and size // _SHRINKING >= 4 * fewest and len(runs) <= size // _SHRINKING:
             size //= _SHRINKING
 
 

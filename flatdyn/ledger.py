@@ -1,7 +1,7 @@
 """The ledger: each claim of the papers, what was measured, and the verdict.
 
 The claims are data (flatdyn/claims.toml). A notebook settles one with :func:`settle`, at the full preset into
-figures/data/ledger/ID.json; notebook 00 and the table in the README are made from these files alone.
+figures/data/ledger/ID_NN.json, NN the notebook's number, so that a claim may be settled on several systems; notebook 00 and the table in the README are made from these files alone.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def settle(
         print(f"  {what} = {text}")
     if notebook.is_full():
         text = json.dumps(entry, indent=1, ensure_ascii=False) + "\n"
-        records.write_whole(folder() / f"{claim}.json", text.encode())
+        records.write_whole(folder() / f"{claim}_{notebook_name[:2]}.json", text.encode())
 
 
 def folder() -> Path:
@@ -72,10 +72,11 @@ def folder() -> Path:
     return notebook.figures_folder() / "data" / "ledger"
 
 
-def entries() -> dict[str, dict[str, Any]]:
-    """The entries that notebooks have written, by claim, in the papers' order."""
-    found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in folder().glob("*.json")}
-    return {name: found[name] for name in claims() if name in found}
+def entries() -> list[dict[str, Any]]:
+    """The entries that notebooks have written, in the papers' order of the claims; of one claim by notebook."""
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder().glob("*.json"))]
+    order = list(claims())
+    return sorted(found, key=lambda entry: (order.index(entry["claim"]), entry["notebook"]))
 
 
 def markdown(*, missing: bool = False) -> str:
@@ -83,13 +84,12 @@ def markdown(*, missing: bool = False) -> str:
     settled = entries()
     lines = ["| | claim | verdict | condition | measured | notebook |", "|---|---|---|---|---|---|"]
     for name, claim in claims().items():
-        if name in settled:
-            entry = settled[name]
-            measured = "; ".join(f"{what} {text}" for what, text in entry["measured"].items())
-            cells = [entry["verdict"], entry["condition"], measured, entry["notebook"][:2]]
-        elif missing:
-            cells = ["open", "", "", ""]
-        else:
-            continue
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in (name, claim["claim"], *cells)) + " |")
+        rows = [_row(entry) for entry in settled if entry["claim"] == name] or [["open", "", "", ""]] * missing
+        for row in rows:
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in (name, claim["claim"], *row)) + " |")
     return "\n".join(lines)
+
+
+def _row(entry: dict[str, Any]) -> list[str]:
+    measured = "; ".join(f"{what} {text}" for what, text in entry["measured"].items())
+    return [entry["verdict"], entry["condition"], measured, entry["notebook"][:2]]

@@ -8,7 +8,7 @@ otherwise (`ascent` of :class:`flatdyn.Iteration`).
     Gaussian(scale, batch_size)         additive, the same everywhere
     Curvature(scale, batch_size)        covariance proportional to |∇²L|
     StateDependent(spread, batch_size)  any covariance Σ(θ) of yours
-    FiniteSum(batch_size, replace)      minibatches of a landscape that is a mean over examples
+    FiniteSum(batch_size, replace)      minibatches of a landscape that is a mean over examples; accumulated, too
 
 The batch size B means the same in all of them: the mean of B examples' gradients, so covariance Σ/B.
 """
@@ -224,6 +224,9 @@ class FiniteSum(Noise):
         replace: draw with replacement
         ascent_size: m, a divisor of B: the ascent of a SAM step is made by each m examples for themselves and
             the gradients found are averaged (m-sharpness); the whole batch if not given
+        micro_size: a divisor of B, and of m: gradients are found for so many examples at a time and averaged
+            (gradient accumulation), which takes less memory and gives the same step, SAM's too, up to rounding.
+            A network with BatchNorm normalises each of these parts by itself, and so is another network
     Raises:
         ValueError: if a size does not fit; on a landscape that has fewer than B examples, without replacement
         TypeError: on a landscape that is not a mean over examples
@@ -234,9 +237,13 @@ class FiniteSum(Noise):
     batch_size: int = eqx.field(static=True)
     replace: bool = eqx.field(static=True, default=True)
     ascent_size: int | None = eqx.field(static=True, default=None)
+    micro_size: int | None = eqx.field(static=True, default=None)
 
     def __check_init__(self):
         checks.count("batch_size", self.batch_size, at_least=1)
+        whole = self.ascent_size or self.batch_size
+        if self.micro_size is not None and whole % checks.count("micro_size", self.micro_size, 1):
+            raise ValueError(f"micro_size must divide the {whole} examples of a gradient, got {self.micro_size}")
         if self.ascent_size is not None and self.batch_size % checks.count("ascent_size", self.ascent_size, 1):
             raise ValueError(f"ascent_size must divide batch_size={self.batch_size}, got {self.ascent_size}")
 
@@ -255,7 +262,14 @@ class FiniteSum(Noise):
         return jax.random.choice(key, landscape.number, (self.batch_size,), replace=False)
 
     def gradient(self, landscape, theta, sample):
-        return landscape.batch_field(theta, sample)
+        if self.micro_size in (None, len(sample)):
+            return landscape.batch_field(theta, sample)
+
+        def add(total, part):
+            return total + landscape.batch_field(theta, part), None
+
+        parts = sample.reshape(-1, self.micro_size)
+        return jax.lax.scan(add, 0 * theta, parts)[0] * (1 / len(parts))
 
     def parts(self, sample):
         whole = self.ascent_size in (None, self.batch_size)

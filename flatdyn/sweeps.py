@@ -24,7 +24,7 @@ import numpy as np
 from flatdyn import checks, randomness, records
 from flatdyn.answers import Layout, found
 from flatdyn.cells import Found, Store, cell_key, check_signature, describe, plan
-from flatdyn.ensembles import progress_bar
+from flatdyn.drivers import progress_bar
 from flatdyn.identity import identity
 from flatdyn.methods import ASAM, USAM
 from flatdyn.processes import Process

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import elementwise
 
-from flatdyn import checks, ensembles
+from flatdyn import checks, drivers
 from flatdyn.methods import FirstOrder, State
 from flatdyn.noise import Normal
 from flatdyn.processes import Iteration, Process
@@ -38,6 +38,7 @@ _NODES = {False: 16, True: 10}  # per panel, for points and for pairs of points
 _MOST = {False: 2400, True: 360}  # nodes in all
 _FORGOTTEN = 1e-12  # escapes per step that rounding hides
 _ROWS = 4096  # worked on at a time
+_PIECES = 1 << 9, 1 << 16  # pairs of points that a compiled step takes
 
 
 class ExitLaw(NamedTuple):
@@ -192,7 +193,7 @@ class _First(NamedTuple):
 def _operator(process: Process, interval: Any, start: float, panels: int | None) -> tuple[Any, _First]:
     (low, high), pairs = _check(process, interval, start)
     with jax.enable_x64(True):
-        process = ensembles.prepared(process, jnp.float64)
+        process = drivers.prepared(process, jnp.float64)
         grid = _grid(process, low, high, panels, pairs)
         nodes, here = grid.nodes, np.array([float(start)])
         row, right = _rows(process, grid, here, here)
@@ -348,12 +349,14 @@ def _check(process: Process, interval: Any, start: float) -> tuple[tuple[float, 
 
 
 def _positions(process: Process, before: np.ndarray, now: np.ndarray, z: Any, extra: np.ndarray | None = None):
-    """F after the pair (before, now) under z, all of one length. Padded, so that few shapes are compiled."""
+    """F after the pair (before, now) under z, all of one length. In pieces of two sizes, so that two are compiled."""
     z = np.broadcast_to(z, now.shape)
     normals = np.stack([z] if extra is None and process.draws == 1 else [z, z if extra is None else extra], axis=1)
-    size = 1 << (len(now) - 1).bit_length()
-    before, now, normals = (np.resize(part, (size, *part.shape[1:])) for part in (before, now, normals))
-    return np.asarray(_driven(process, before, now, normals))[: len(z)]
+    size = next((size for size in _PIECES if len(z) <= size), _PIECES[-1])
+    length = len(z) + -len(z) % size
+    parts = [np.resize(part, (length, *part.shape[1:])) for part in (before, now, normals)]
+    pieces = [_driven(process, *(part[i : i + size] for part in parts)) for i in range(0, length, size)]
+    return np.concatenate(pieces)[: len(z)]
 
 
 @eqx.filter_jit

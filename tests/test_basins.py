@@ -12,7 +12,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import flatdyn as fd
-from flatdyn import ensembles, lanes
+from flatdyn import drivers, lanes
 from flatdyn.attractors import given
 from flatdyn.labels import DIVERGED, UNDECIDED, Basins, Sample
 
@@ -388,7 +388,7 @@ def test_an_interrupted_map_goes_on_and_ends_as_if_nothing_had_happened(tmp_path
                 raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(ensembles, "progress_bar", Impatient)
+        patch.setattr(drivers, "progress_bar", Impatient)
         with pytest.raises(KeyboardInterrupt):
             fd.map_basins(**call, store=file)
     kept = np.load(file)["finished"].sum()

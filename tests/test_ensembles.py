@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 import flatdyn as fd
+from flatdyn import ensembles, lanes
 from flatdyn.ensembles import _cut
 from flatdyn.methods import State
 
@@ -285,9 +286,45 @@ def test_a_new_value_needs_no_new_program():
 
 
 def test_filter_jit_sees_a_process_as_arrays():
-    from flatdyn.ensembles import prepared
+    from flatdyn.drivers import prepared
 
     process = prepared(fd.Iteration(L, fd.SAM(1, 0.5)), jnp.float32)
     numbers = jax.tree.leaves(eqx.filter(process, eqx.is_array))
     assert all(leaf.dtype == jnp.float32 for leaf in numbers)
     assert len(numbers) == 4
+
+
+def test_runs_that_do_not_fit_are_cut(monkeypatch):
+    process, starts = fd.Iteration(L, fd.GD(1e-3)), np.tile([1.0, 1.0], (128, 1))
+    whole, segment = fd.simulate(process, starts, 5), ensembles._segment
+    out_of_memory = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 80000000000 bytes.")
+
+    def small(program, carry, *args):
+        if len(carry.alive) > 64:
+            raise out_of_memory
+        return segment(program, carry, *args)
+
+    monkeypatch.setattr(ensembles, "_segment", small)
+    with pytest.warns(UserWarning, match="runs at once do not fit into the device's memory: going on with chunk=64"):
+        assert_array_equal(fd.simulate(process, starts, 5).theta, whole.theta)
+    monkeypatch.setattr(ensembles, "_segment", lambda *_: (_ for _ in ()).throw(out_of_memory))
+    with (
+        pytest.warns(UserWarning, match="chunk="),
+        pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"),
+    ):
+        fd.simulate(process, starts, 5)
+
+
+def test_lanes_that_do_not_fit_are_cut(monkeypatch):
+    process, ball = fd.Iteration(L, fd.GD(0.01)), fd.escape.Ball([1.0, 1.0], 0.1)
+    ask = lambda: fd.escape_times(process, [1.0, 1.0], ball, runs=1000, max_steps=100)  # noqa: E731
+    whole, advance = ask(), lanes._advance
+
+    def small(process, found, *args):
+        if len(found.ended) > 256:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 80000000000 bytes.")
+        return advance(process, found, *args)
+
+    monkeypatch.setattr(lanes, "_advance", small)
+    with pytest.warns(UserWarning, match="going on with chunk=256"):
+        assert_array_equal(ask().steps, whole.steps)

@@ -134,7 +134,7 @@ def test_a_method_stays_close_to_its_flow_to_the_order_said(name, inertia, order
         state = process.init(start)
         if method.inertial and not inertia:  # the velocity that belongs to the start
             state = fd.methods.State(state.theta, -method.lr / (1 - method.momentum) * flow.gradient(state.theta))
-        process, flow = (fd.ensembles.prepared(p, start.dtype) for p in (process, flow))
+        process, flow = (fd.drivers.prepared(p, start.dtype) for p in (process, flow))
         errors.append(jnp.abs(advanced(process, state, steps) - advanced(flow, flow.init(start), steps)).max())
     slope = np.log2(errors[-2] / errors[-1])
     assert_allclose(slope, order + 1, atol=0.12)  # asymptotically order + 1; the next order is a few per cent here

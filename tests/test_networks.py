@@ -113,3 +113,67 @@ BAD = [
 def test_bad_networks_and_data_are_refused(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_a_regressor_is_half_the_mean_squared_error():
+    rng = np.random.default_rng(0)
+    data = fd.networks.Split(rng.normal(size=(30, 3)), rng.normal(size=(30, 2)))
+    network = fd.networks.MLP((3, 4, 2), jax.random.key(0))
+    task = fd.networks.regressor(network, data, weight_decay=0.3)
+    outputs = np.asarray(network.forward(jnp.asarray(data.x))[0])
+    square = ((outputs - data.y) ** 2).sum(axis=1).mean()
+    assert_allclose(task.landscape.loss(task.start), square / 2 + 0.15 * float(task.start @ task.start), rtol=1e-12)
+    assert_allclose(task.judge(task.start, data), square / 2, rtol=1e-12)  # two outputs: the mean is half the sum
+    with pytest.raises(ValueError, match=r"y must have the shape of the outputs, \(30, 2\), got \(30,\)"):
+        fd.networks.regressor(network, data._replace(y=data.y[:, 0]))
+
+
+def test_many_examples_are_judged_in_blocks(monkeypatch):
+    network = fd.networks.MLP((2, 5, 2), jax.random.key(0), norm="batch")
+    data = fd.networks.spirals(700, 1.0)
+    whole = fd.networks.classifier(network, data).scores(fd.networks.classifier(network, data).start, data.x)
+    monkeypatch.setattr(fd.networks.tasks, "_JUDGED_AT_ONCE", 64)  # 700 is no multiple of it
+    task = fd.networks.classifier(network, data)
+    assert_allclose(task.scores(task.start, data.x), whole, rtol=1e-12)
+
+
+def test_starts_are_networks_of_their_own_and_more_leave_the_first_alone():
+    make = lambda key: fd.networks.MLP((2, 4, 2), key)  # noqa: E731
+    task = fd.networks.classifier(make(jax.random.key(9)), DATA)
+    few, more = (task.starts(make, jax.random.key(0), runs) for runs in (2, 5))
+    assert_allclose(more[:2], few, rtol=1e-15)
+    assert len(np.unique(more[:, 0])) == 5
+    assert_allclose(few[1], task.coordinates(make(jax.random.fold_in(jax.random.key(0), 1))), rtol=1e-15)
+
+
+def test_tokens_stay_whole_numbers_and_labels_may_stand_at_every_place():
+    tokens = np.arange(24).reshape(4, 6) % 3
+    network = eqx.nn.Embedding(3, 3, key=jax.random.key(0))
+    data = fd.networks.Split(tokens, (tokens + 1) % 3)
+    task = fd.networks.classifier(_EachToken(network), data)
+    table = np.asarray(network.weight)
+    assert_allclose(task.landscape.loss(task.start), entropy(table[tokens.ravel()], data.y.ravel()), rtol=1e-12)
+
+
+class _EachToken(eqx.Module):
+    table: eqx.nn.Embedding
+
+    def __call__(self, tokens):
+        return jax.vmap(self.table)(tokens)
+
+
+@pytest.mark.parametrize("ascent_size", [None, 20])
+def test_micro_batches_make_the_step_of_the_large_batch(ascent_size):
+    task = fd.networks.classifier(fd.networks.MLP((2, 8, 2), jax.random.key(0)), DATA, weight_decay=1e-3)
+    ends = []
+    for size in (None, 5, 1):
+        noise = fd.noise.FiniteSum(40, ascent_size=ascent_size, micro_size=size)
+        process = fd.Iteration(task.landscape, fd.SAM(0.1, 0.2, momentum=0.9), noise)
+        ends.append(fd.simulate(process, task.start, 20, jax.random.key(1), every=20).final)
+    assert_allclose(ends[1:], [ends[0]] * 2, atol=1e-14)  # sums in another order, 20 steps
+    assert np.abs(ends[0] - task.start).max() > 0.1
+
+
+def test_a_micro_batch_must_divide_what_a_gradient_sees():
+    with pytest.raises(ValueError, match="micro_size must divide the 20 examples of a gradient, got 8"):
+        fd.noise.FiniteSum(40, ascent_size=20, micro_size=8)

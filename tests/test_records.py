@@ -225,7 +225,7 @@ def test_settled_claims_become_entries_and_a_table(tmp_path, monkeypatch):
     monkeypatch.setenv("FLATDYN_FIGURES", str(tmp_path))
     monkeypatch.setenv("FLATDYN_PRESET", "full")
     ledger.settle("K6", "fails", condition="always", measured={"factor": (1.0, 0.02)}, notebook_name="07_x")
-    (entry,) = ledger.entries().values()
+    (entry,) = ledger.entries()
     assert entry["measured"] == {"factor": "1.00(2)"}
     table = ledger.markdown()
     assert "| K6 |" in table
@@ -238,7 +238,7 @@ def test_the_quick_preset_settles_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("FLATDYN_FIGURES", str(tmp_path))
     monkeypatch.delenv("FLATDYN_PRESET", raising=False)
     ledger.settle("K6", "fails", condition="always", measured={"factor": (1.0, 0.02)}, notebook_name="07_x")
-    assert ledger.entries() == {}
+    assert ledger.entries() == []
     assert "factor = 1.00(2)" in capsys.readouterr().out
 
 

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn import checks, ensembles, randomness, records
+from flatdyn import checks, drivers, randomness, records
 from flatdyn.escape.regions import check_inside
 from flatdyn.processes import Process
 from flatdyn.records import Record
@@ -110,7 +110,7 @@ def split(
     score = _score(score, inside, process)
     total = walkers * replicates
     climbers = _Climbers(process, score, key, np.tile(theta0, (total, 1)), int(max_steps))
-    with ensembles.progress_bar(0, "levels", progress) as bar:
+    with drivers.progress_bar(0, "levels", progress) as bar:
         states = climbers.relaxed(checks.count("relax", relax, at_least=1))
         scores = climbers.scores(states)
         if levels is None:
@@ -158,7 +158,7 @@ class _Climbers:
     """All walkers of all replicates, and the random numbers of each stage."""
 
     def __init__(self, process: Process, score: Callable, key: jax.Array, starts: np.ndarray, max_steps: int):
-        self.process = ensembles.prepared(process, starts.dtype)
+        self.process = drivers.prepared(process, starts.dtype)
         self.score, self.key, self.starts, self.max_steps = score, key, jnp.asarray(starts), max_steps
         self.numbers, self.steps, self._stage = np.arange(len(starts), dtype=np.uint32), 0, 0
 

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn import checks, ensembles, lanes, randomness, records, survival
-from flatdyn.ensembles import Carry
+from flatdyn import checks, drivers, lanes, randomness, records, survival
+from flatdyn.drivers import Carry
 from flatdyn.escape.regions import check_inside
 from flatdyn.processes import Process, digest_of, fingerprint
 from flatdyn.records import Record
@@ -118,7 +118,7 @@ def escape_times(
     inside = check_inside(inside, starts)
     config = {"process": repr(process), "inside": repr(inside), "max_steps": str(max_steps), "runs": str(len(starts))}
     identity = {"fingerprint": _identity(process, inside, starts, key)} if store is not None else {}
-    task = _Leaving(ensembles.prepared(inside, starts.dtype), jnp.int32(max_steps))
+    task = _Leaving(drivers.prepared(inside, starts.dtype), jnp.int32(max_steps))
     options = {"key": key, "chunk": chunk, "progress": progress, "store": store}
     found = lanes.run(process, starts, task, config=config | identity, **options)
     dt = np.asarray(getattr(process, "dt", 1.0), float)
@@ -151,13 +151,13 @@ class _Leaving(lanes.Task):
     max_steps: jax.Array
 
     def begin(self, process, starts):
-        return _Lane(ensembles.at_rest(process, starts), jnp.full(len(starts), _GOING, jnp.int32))
+        return _Lane(drivers.at_rest(process, starts), jnp.full(len(starts), _GOING, jnp.int32))
 
     def turn(self, process, lanes, seed, numbers):
         return jax.vmap(self._stepped, (None, 0, None, 0))(process, lanes, seed, numbers)
 
     def _stepped(self, process, lane, seed, number):
-        after = ensembles.guarded_step(process, lane.carry, seed, number, lane.carry.taken, jnp.inf)
+        after = drivers.guarded_step(process, lane.carry, seed, number, lane.carry.taken, jnp.inf)
         left = ~self.inside(process.position(after.state))
         out_of_time = jnp.where(after.taken >= self.max_steps, _CENSORED, _GOING)
         ended = jnp.where(after.alive, jnp.where(left, _LEFT, out_of_time), _DIVERGED)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn import checks, ensembles
+from flatdyn import checks, drivers
 from flatdyn.algebra import Vector
 from flatdyn.flows import moments
 from flatdyn.flows.moments import Moments
@@ -121,7 +121,7 @@ class Diffusion(OnLandscape):
     def moments(self, theta: Any) -> Moments:
         """m(θ), shape (..., dim), and C(θ), shape (..., dim, dim), at θ of shape (..., dim)."""
         theta = jnp.asarray(theta)
-        return _moments(ensembles.prepared(self, theta.dtype), theta)
+        return _moments(drivers.prepared(self, theta.dtype), theta)
 
     def coefficients(self, theta: Any) -> tuple[jax.Array, jax.Array]:
         """Drift, shape (..., dim), and diffusion matrix ηC, shape (..., dim, dim), at θ of shape (..., dim).
@@ -132,7 +132,7 @@ class Diffusion(OnLandscape):
         if self.method.inertial:
             raise TypeError("with momentum the diffusion is one of the pair (θ, p): ask `moments` for m and C")
         theta = jnp.asarray(theta)
-        return _coefficients(ensembles.prepared(self, theta.dtype), theta)
+        return _coefficients(drivers.prepared(self, theta.dtype), theta)
 
     def on_a_line(self) -> dict[str, Callable]:
         """Drift b and variance v of dx = b dt + √v dW as functions of a NumPy array, by those names.

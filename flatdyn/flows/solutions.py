@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn import checks, ensembles, records
+from flatdyn import checks, drivers, records
 from flatdyn.algebra import norm
 from flatdyn.flows.odes import Flow
 from flatdyn.records import Record, Status
@@ -70,7 +70,7 @@ def solve(
     starts = jnp.atleast_2d(theta0)
     # The solver starts and ends on a time of its own, so that a first or last time of 0 is none that is special.
     end = jnp.asarray(times[-1] or 1.0, starts.dtype)
-    prepared = ensembles.prepared(flow, starts.dtype)
+    prepared = drivers.prepared(flow, starts.dtype)
     found = _solved(prepared, starts, jnp.asarray(times, starts.dtype), end, rtol, atol, max_steps)
     theta, arrival, status = (np.asarray(part) for part in found)
     if theta0.ndim == 1:

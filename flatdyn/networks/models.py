@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 
 from flatdyn import checks
+from flatdyn.networks.norms import Pass, normalization
 
 
 class Network(eqx.Module):
@@ -17,38 +18,43 @@ class Network(eqx.Module):
 
     BatchNorm needs statistics of the activations. In training they are those of the minibatch. To judge a network they
     are found anew from the training data, whatever the weights are, so that an average of weights (SWA) has its own.
+
+    Subclasses implement `outputs`, and send what they normalize through the :class:`flatdyn.networks.norms.Pass`.
     """
+
+    def outputs(self, x: jax.Array, batch: Pass) -> jax.Array:
+        """Outputs, shape (n, ...), for inputs (n, ...); normalization layers are `batch.through(layer, x)`."""
+        raise NotImplementedError
 
     def forward(self, x: jax.Array, statistics: Any = None) -> tuple[jax.Array, Any]:
         """Outputs, shape (n, ...), for inputs (n, ...), and the statistics used: the given ones, or the batch's."""
-        raise NotImplementedError
+        batch = Pass(statistics)
+        return self.outputs(x, batch), batch.used
 
 
-class BatchNorm(eqx.Module):
-    """Normalization by the mean and variance of each channel over the batch.
+def affine(linear: eqx.nn.Linear, x: jax.Array) -> jax.Array:
+    """W x + b along the last axis of x, shape (..., inputs) -> (..., outputs)."""
+    y = x @ linear.weight.T
+    return y if linear.bias is None else y + linear.bias
 
-        y = w (x − m)/√(v + ε) + b,   m, v over all axes but the last
 
-    Args:
-        width: number of channels
-        eps: ε > 0
-    References:
-        Ioffe and Szegedy, arXiv 1502.03167, Algorithm 1.
+def inputs_of(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Inputs (n, ...) as (n, *shape): flat ones, or images without their one channel, are given their shape.
+
+    Raises:
+        ValueError: if the sizes differ
     """
+    if math.prod(x.shape[1:]) != math.prod(shape):
+        raise ValueError(f"inputs must have the shape {shape} that the network was built for, got {x.shape[1:]}")
+    return x.reshape(x.shape[0], *shape)
 
-    weight: jax.Array
-    bias: jax.Array
-    eps: float = eqx.field(static=True)
 
-    def __init__(self, width: int, eps: float = 1e-5):
-        self.weight, self.bias = jnp.ones(width), jnp.zeros(width)
-        self.eps = checks.number("eps", eps, above=0)
-
-    def __call__(self, x: jax.Array, statistics: Any = None) -> tuple[jax.Array, tuple]:
-        """y for x of shape (n, ..., width), and (m, v), the given ones or the batch's."""
-        axes = tuple(range(x.ndim - 1))
-        mean, variance = (x.mean(axes), x.var(axes)) if statistics is None else statistics
-        return self.weight * (x - mean) / jnp.sqrt(variance + self.eps) + self.bias, (mean, variance)
+def shape_of(shape: Sequence[int], *axes: str) -> tuple[int, ...]:
+    """The shape of one input, checked; `axes` are their names, any number of them if none are given."""
+    wanted = f"({', '.join(axes)})" if axes else "the extents and, last, the channels"
+    if len(shape) != len(axes) if axes else len(shape) < 2:
+        raise ValueError(f"shape must be {wanted}, got {tuple(shape)}: a single channel is a 1 at the end")
+    return tuple(checks.count("shape", extent, at_least=1) for extent in shape)
 
 
 class MLP(Network):
@@ -74,24 +80,14 @@ class MLP(Network):
     ):
         if len(widths) < 2:
             raise ValueError(f"widths must hold at least input and output, got {widths}")
-        kinds = {"batch": BatchNorm, "layer": eqx.nn.LayerNorm, None: lambda width: None}
-        if norm not in kinds:
-            raise ValueError(f"norm must be 'batch', 'layer' or None, got {norm!r}")
         widths = [checks.count("widths", width, at_least=1) for width in widths]
         keys = jax.random.split(key, len(widths) - 1)
         pairs = zip(widths[:-1], widths[1:], keys, strict=True)
         self.layers = [eqx.nn.Linear(a, b, key=one) for a, b, one in pairs]
-        self.norms = [kinds[norm](width) for width in widths[1:-1]]
+        self.norms = [normalization(norm, width) for width in widths[1:-1]]
         self.activation = activation
 
-    def forward(self, x, statistics=None):
-        used = []
-        for i, (layer, norm) in enumerate(zip(self.layers[:-1], self.norms, strict=True)):
-            x = jax.vmap(layer)(x)
-            if isinstance(norm, BatchNorm):
-                x, found = norm(x, None if statistics is None else statistics[i])
-            else:
-                x, found = x if norm is None else jax.vmap(norm)(x), None
-            used.append(found)
-            x = self.activation(x)
-        return jax.vmap(self.layers[-1])(x), used
+    def outputs(self, x, batch):
+        for layer, norm in zip(self.layers[:-1], self.norms, strict=True):
+            x = self.activation(batch.through(norm, affine(layer, x)))
+        return affine(self.layers[-1], x)

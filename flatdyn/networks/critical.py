@@ -1,0 +1,121 @@
+"""From which ρ on does SAM or USAM stay at the saddle of a network? As minibatches of a given size decide it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flatdyn import checks
+from flatdyn.methods import SAM, USAM
+from flatdyn.methods.base import Method
+from flatdyn.networks.saddles import Saddle
+from flatdyn.networks.transverse import transverse_exponent
+from flatdyn.noise import FiniteSum
+
+
+class Critical(NamedTuple):
+    """The ρ at which a saddle begins to trap, with standard errors.
+
+    Attributes:
+        rule, rule_stderr: by averaging along the steepest direction alone, to first order in the step
+        root, root_stderr: where the transverse Lyapunov exponent vanishes; NaN if it does not below `most`
+        rhos, exponents: the exponents that the root was found from
+    """
+
+    rule: float
+    rule_stderr: float
+    root: float
+    root_stderr: float
+    rhos: np.ndarray
+    exponents: np.ndarray
+
+
+def critical_rho(
+    saddle: Saddle,
+    method: Method,
+    batch_size: int,
+    key: jax.Array,
+    *,
+    batches: int = 4000,
+    steps: int = 2000,
+    chains: int = 8,
+    most: float | None = None,
+    points: int = 9,
+    base: str = "frozen",
+) -> Critical:
+    """The ρ of SAM or USAM beyond which a saddle traps, as minibatches of a given size make it.
+
+        rule:  ρ = |λ| / qᵀ E[H_B² / ‖g_B‖] q   (SAM),   |λ| / qᵀ E[H_B²] q   (USAM)
+        root:  Λ(ρ) = 0
+
+    with λ, q the smallest transverse eigenvalue and its direction, H_B and g_B Hessian and gradient of a minibatch at
+    the saddle.
+
+    Args:
+        saddle: with a negative transverse eigenvalue
+        method: SAM or USAM; its ρ is what is looked for
+        batch_size: B, drawn with replacement
+        key: a JAX key
+        batches: minibatches that the rule averages over
+        steps, chains, base: as for :func:`transverse_exponent`
+        most: largest ρ looked at; twice the rule's if not given
+        points: values of ρ, twice: over the whole range, and around the root
+    Returns:
+        Critical
+    Raises:
+        TypeError: if the method is neither SAM nor USAM
+        ValueError: if the saddle has no negative transverse eigenvalue, or arguments do not fit
+    """
+    if type(method) not in (SAM, USAM):
+        raise TypeError(f"the rule is known for SAM and USAM, got {method!r}: ask transverse_exponent")
+    lowest = float(saddle.eigenvalues[0])
+    if lowest >= 0:
+        raise ValueError(f"{saddle!r} has no direction down: its smallest transverse eigenvalue is {lowest:.3g}")
+    noise, points = FiniteSum(batch_size), checks.count("points", points, at_least=3)
+    keys = jax.random.split(key, checks.count("batches", batches, at_least=2))
+    squares, lengths = _samples(saddle.landscape, noise, jnp.asarray(saddle.theta), jnp.asarray(saddle.direction), keys)
+    each = np.asarray(squares / (lengths + method.eps) if type(method) is SAM else squares)
+    rule, spread = -lowest / each.mean(), each.std(ddof=1) / np.sqrt(len(each)) / each.mean()
+    rhos = np.linspace(0, 2 * rule if most is None else checks.number("most", most, above=0), points)
+    root, stderr, exponents = np.nan, np.nan, np.zeros(points)
+    for _ in range(2):
+        varied = eqx.tree_at(lambda m: m.rho, method, rhos)
+        found = transverse_exponent(saddle, varied, noise, steps, chains, key, base=base)
+        exponents = found.value
+        after = int(np.argmax(exponents < 0))
+        if exponents[0] <= 0 or not exponents[after] < 0:
+            root, stderr = np.nan, np.nan
+            break
+        root, stderr = _crossing(rhos[after - 1 : after + 1], found.chains[after - 1 : after + 1])
+        width = rhos[1] - rhos[0]
+        last = rhos, exponents
+        rhos = np.linspace(max(root - width, 0), root + width, points)
+    rhos, exponents = last if np.isfinite(root) else (rhos, exponents)
+    return Critical(float(rule), float(rule * spread), root, stderr, rhos, exponents)
+
+
+def _crossing(rhos: np.ndarray, chains: np.ndarray) -> tuple[float, float]:
+    """Where the mean over chains, shape (2, chains), crosses zero between two ρ, with its standard error."""
+    left, right = chains.mean(axis=1)
+    part = left / (left - right)
+    there = chains[0] + part * (chains[1] - chains[0])
+    error = there.std(ddof=1) / np.sqrt(len(there)) * (rhos[1] - rhos[0]) / (left - right)
+    return float(rhos[0] + part * (rhos[1] - rhos[0])), float(error)
+
+
+@eqx.filter_jit
+def _samples(landscape, noise, theta, direction, keys):
+    """‖H_B q‖² and ‖g_B‖ of many minibatches."""
+    point = landscape.vector(theta)
+
+    def one(key):
+        batch = noise.draw(key, landscape, point)
+        field = lambda theta: landscape.array(noise.gradient(landscape, landscape.vector(theta), batch))  # noqa: E731
+        gradient, product = jax.jvp(field, (theta,), (direction,))
+        return product @ product, jnp.linalg.norm(gradient)
+
+    return jax.lax.map(one, keys, batch_size=256)

@@ -1,0 +1,126 @@
+"""Training many networks: the numbers of `simulate`, what they are worth on the way, and nothing lost."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import flatdyn as fd
+from flatdyn.networks import training
+
+DATA, OTHER = fd.networks.spirals(120, 1.0), fd.networks.spirals(60, 1.0, seed=7)
+KEY = jax.random.key(3)
+
+
+def make(key):
+    return fd.networks.MLP((2, 32, 2), key, norm="batch")
+
+
+TASK = fd.networks.classifier(make(KEY), DATA, weight_decay=1e-3)
+PROCESS = fd.Extended(
+    fd.Iteration(TASK.landscape, fd.SAM(0.1, 0.1, momentum=0.5), fd.noise.FiniteSum(20)), ["rho", "lr"]
+)
+STARTS = PROCESS.starts(TASK.starts(make, KEY, 5), rho=[0.0, 0.05, 0.1, 0.2, 0.4], lr=0.1)
+
+
+def train(**options):
+    return fd.networks.train(
+        TASK, PROCESS, STARTS, 40, KEY, 10, watch={"train": DATA, "other": OTHER}, **({"chunk": 2} | options)
+    )
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return train()
+
+
+def test_training_is_simulation_and_says_what_networks_are_worth(whole):
+    run = fd.simulate(PROCESS, STARTS, 40, KEY, every=10)
+    assert_array_equal(whole.theta, run.final)
+    theta = PROCESS.theta(run.theta)
+    assert_allclose(whole.of("other"), TASK.accuracy(theta, OTHER), rtol=1e-15)
+    assert_allclose(whole.loss, jax.vmap(jax.vmap(TASK.landscape.loss))(jnp.asarray(theta)), rtol=1e-12)
+    assert_array_equal(whole.times, [0, 10, 20, 30, 40])
+    best = whole.of("other").argmax(axis=1)
+    assert_array_equal(whole.stopped("other", "train"), whole.of("train")[np.arange(5), best])
+    assert whole.seconds > 0
+    assert whole.provenance["device"]
+    with pytest.raises(ValueError, match="'test' was not watched, only train, other"):
+        whole.of("test")
+
+
+def test_chunks_do_not_change_the_networks(whole):
+    # a matrix product over five networks is another program than over two: rounding only
+    assert_allclose(train(chunk=5).theta, whole.theta, rtol=1e-12, atol=1e-14)
+
+
+def test_an_interrupted_training_goes_on_where_it_was(whole, tmp_path, monkeypatch):
+    store, calls = tmp_path / "training.npz", []
+    advance = training._advance
+
+    def impatient(*args):
+        calls.append(1)
+        if len(calls) > patience:
+            raise KeyboardInterrupt
+        return advance(*args)
+
+    monkeypatch.setattr(training, "_advance", impatient)
+    for patience in (3, 4, 1):  # noqa: B007, the first call compiles; 12 are needed
+        calls.clear()
+        with pytest.raises(KeyboardInterrupt):
+            train(store=store)
+    with np.load(store) as kept:
+        assert 0 < kept["parts"][:, 3].sum() < 40 * 3
+    monkeypatch.setattr(training, "_advance", lambda *args: calls.append(1) or advance(*args))
+    after = train(store=store)
+    assert_array_equal(after.theta, whole.theta)
+    assert_array_equal(after.loss, whole.loss)
+    assert_array_equal(after.marks, whole.marks)
+    done = len(calls)
+    assert_array_equal(train(store=store).marks, whole.marks)  # a finished one is read
+    assert len(calls) == done + 1  # but for one that compiles
+
+
+def test_a_file_of_another_training_is_refused(tmp_path):
+    store = tmp_path / "training.npz"
+    train(store=store)
+    with pytest.raises(ValueError, match=r"holds another training \(different: fingerprint"):
+        fd.networks.train(TASK, PROCESS, STARTS + 1e-3, 40, KEY, 10, watch={"train": DATA, "other": OTHER}, store=store)
+    store.write_bytes(store.read_bytes()[:200])
+    with pytest.raises(ValueError, match="not a complete record"):
+        train(store=store)
+
+
+def test_an_ensemble_that_does_not_fit_is_cut(whole, monkeypatch):
+    advance = training._advance
+
+    def small(process, carry, *args):
+        if len(carry.alive) > 2:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 80000000000 bytes.")
+        return advance(process, carry, *args)
+
+    monkeypatch.setattr(training, "_advance", small)
+    with pytest.warns(UserWarning, match=r"5 runs at once do not fit into the device's memory: going on with chunk=2"):
+        found = train(chunk=5)
+    assert_array_equal(found.theta, whole.theta)
+    monkeypatch.setattr(training, "_advance", lambda *args: small(None, args[1]._replace(alive=np.ones(3))))
+    with (
+        pytest.warns(UserWarning, match="chunk="),
+        pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"),
+    ):
+        train(chunk=5)  # not even one fits
+
+
+def test_a_network_that_leaves_the_finite_numbers_keeps_its_last_weights():
+    process = fd.Iteration(TASK.landscape, fd.GD(1e200))
+    found = fd.networks.train(TASK, process, TASK.start, 4, every=1)
+    assert found.status[0] == fd.Status.DIVERGED
+    assert np.isfinite(found.theta).all()
+    assert np.isfinite(found.loss[0, 0])
+    assert np.isnan(found.loss[0, -1])
+
+
+def test_a_process_of_something_else_is_refused():
+    with pytest.raises(ValueError, match=f"moves 2 coordinates, the task's networks have {TASK.dim}"):
+        fd.networks.train(TASK, fd.Iteration(fd.landscapes.beale(), fd.GD(0.1)), jnp.zeros(2), 10)
