@@ -29,6 +29,7 @@ from flatdyn.methods import LaLa as LaLa
 from flatdyn.methods import Langevin as Langevin
 from flatdyn.methods import LeimkuhlerMatthews as LeimkuhlerMatthews
 from flatdyn.methods import Multirate as Multirate
+from flatdyn.methods import Scheduled as Scheduled
 from flatdyn.methods import from_optax as from_optax
 
 # run

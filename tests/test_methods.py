@@ -71,6 +71,35 @@ def test_momentum_agrees_with_optax(nesterov):
     assert_allclose(path(ours, 300), path(theirs, 300), rtol=1e-11)
 
 
+def test_a_schedule_is_optaxs():
+    schedule = optax.cosine_decay_schedule(1e-3, 60)
+    ours = fd.Iteration(L, fd.Scheduled(fd.SAM(1e-3, 0.1), fd.methods.Cosine(60)))
+    theirs = fd.Iteration(L, fd.from_optax(optax.sgd(schedule), follows=fd.SAM(1.0, 0.1)))
+    assert_allclose(path(ours, 80), path(theirs, 80), rtol=1e-12)  # 20 steps beyond the end: nothing moves any more
+    assert_array_equal(path(ours, 80)[-1], path(ours, 60)[-1])
+
+
+def test_a_schedule_on_a_line_is_a_product():
+    line, lr, factor = fd.landscapes.saddle((2.0,)), 0.3, lambda k: 1 / (1 + k)
+    process = fd.Iteration(line, fd.Averaged(fd.Scheduled(fd.GD(lr), factor), start=100))
+    product = np.cumprod([1.0, *(1 - lr * 2.0 / (1 + np.arange(9)))])
+    assert_allclose(path(process, 9, jnp.ones(1))[:, 0], product, rtol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: fd.Scheduled(fd.Averaged(fd.GD(0.1)), fd.methods.Cosine(5)), "step size lr of its own"),
+        (lambda: fd.Scheduled(fd.GD(0.1), 0.5), "factor must be a function"),
+        (lambda: fd.Scheduled(lambda g: g, fd.methods.Cosine(5)), "needs a method"),
+        (lambda: fd.stability.update_map(fd.Scheduled(fd.GD(0.1), fd.methods.Cosine(5)), L), "changes from step to"),
+    ],
+)
+def test_what_cannot_be_scheduled_is_refused(build, message):
+    with pytest.raises(TypeError, match=message):
+        build()
+
+
 @pytest.mark.parametrize("rho", [0.01, 0.5])
 def test_sam_agrees_with_optax_away_from_critical_points(rho):
     lr = 1e-4
@@ -154,6 +183,7 @@ ALL = {
     "optax": lambda first: fd.from_optax(optax.adam(0.01)),
     "optax on SAM": lambda first: fd.from_optax(optax.adam(0.01), follows=fd.SAM(1, 0.1)),
     "SWA": lambda first: fd.Averaged(fd.GD(0.01, momentum=0.9), start=1),
+    "a schedule": lambda first: fd.Scheduled(fd.SAM(0.01, 0.1, momentum=0.5), fd.methods.Cosine(3)),
     "WASAM": lambda first: fd.Averaged(fd.SAM(0.01, 0.1), every=2, decay=0.5),
     "an average of a sampler": lambda first: fd.Averaged(fd.SGLD(0.01)),
     "Alternating": lambda first: fd.Alternating((fd.SAM(0.01, 0.1), fd.SGLD(0.01)), (first, masks.complement(first))),
@@ -221,7 +251,7 @@ def test_no_method_is_left_out():
     exported = [thing for thing in vars(fd.methods).values() if isinstance(thing, type)]
     names = {kind.__name__ for kind in exported if issubclass(kind, fd.methods.Method)}
     tried = {type(make(np.arange(8) < 6)).__name__ for make in ALL.values()}
-    assert names - {"Method", "FirstOrder"} - CONSTRAINED <= tried
+    assert names - {"Method", "FirstOrder", "Around"} - CONSTRAINED <= tried
 
 
 def test_an_equinox_network_is_a_vector():

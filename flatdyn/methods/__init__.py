@@ -17,6 +17,8 @@ from flatdyn.methods.langevin import LaLa as LaLa
 from flatdyn.methods.langevin import Langevin as Langevin
 from flatdyn.methods.langevin import LeimkuhlerMatthews as LeimkuhlerMatthews
 from flatdyn.methods.multirate import Multirate as Multirate
+from flatdyn.methods.schedules import Cosine as Cosine
+from flatdyn.methods.schedules import Scheduled as Scheduled
 from flatdyn.methods.sharpness import ASAM as ASAM
 from flatdyn.methods.sharpness import DNSAM as DNSAM
 from flatdyn.methods.sharpness import SAM as SAM

@@ -11,7 +11,7 @@ import numpy as np
 import sympy
 
 from flatdyn import checks
-from flatdyn.methods.base import Method, hyperparameter
+from flatdyn.methods.base import Around, hyperparameter
 
 
 class AveragedState(eqx.Module):
@@ -28,7 +28,7 @@ class AveragedState(eqx.Module):
     count: jax.Array
 
 
-class Averaged(Method):
+class Averaged(Around):
     """A method, and along with it the average of its iterates: SWA if it is GD, WASAM if it is SAM.
 
         aₖ = (θ_s + θ_{s+e} + … + θ_{s+(n−1)e}) / n,   s + (n − 1) e ≤ k      uniform
@@ -53,38 +53,15 @@ class Averaged(Method):
         arXiv 2202.00661. Uniform averages: Polyak and Juditsky, SIAM J. Control Optim. 30, 838 (1992).
     """
 
-    method: Method
     start: Any = hyperparameter(default=0.0)
     every: Any = hyperparameter(default=1.0)
     decay: Any = hyperparameter(default=None)
 
     def __check_init__(self):
-        if not isinstance(self.method, Method):
-            raise TypeError(f"Averaged needs a method such as GD(lr) or SAM(lr, rho), got {self.method!r}")
         _check_whole("start", self.start, 0)
         _check_whole("every", self.every, 1)
         if self.decay is not None:
             checks.number("decay", self.decay, at_least=0, below=1)
-
-    @property
-    def draws(self):
-        return self.method.draws
-
-    @property
-    def samples(self):
-        return self.method.samples
-
-    def check(self, theta):
-        self.method.check(theta)
-
-    def gap(self, theta):
-        return self.method.gap(theta)
-
-    def project(self, theta):
-        return self.method.project(theta)
-
-    def possible(self, state):
-        return self.method.possible(state.inner)
 
     def init(self, theta):
         if any(isinstance(leaf, sympy.Basic) for leaf in jax.tree.leaves(theta)):

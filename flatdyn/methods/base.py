@@ -121,6 +121,40 @@ class Method(eqx.Module):
         return True
 
 
+class Around(Method):
+    """A method around another one, its field `method`: what is asked before a step is asked of that one.
+
+    Its state has the other's state as `inner`.
+    """
+
+    method: Method
+
+    def __check_init__(self):
+        if not isinstance(self.method, Method):
+            name = type(self).__name__
+            raise TypeError(f"{name} needs a method such as GD(lr) or SAM(lr, rho), got {self.method!r}")
+
+    @property
+    def draws(self):
+        return self.method.draws
+
+    @property
+    def samples(self):
+        return self.method.samples
+
+    def check(self, theta):
+        self.method.check(theta)
+
+    def gap(self, theta):
+        return self.method.gap(theta)
+
+    def project(self, theta):
+        return self.method.project(theta)
+
+    def possible(self, state):
+        return self.method.possible(state.inner)
+
+
 class FirstOrder(Method):
     """Methods that follow one gradient, taken at θ or near it, with or without momentum.
 
