@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
-import scipy.optimize
+import scipy
 
 _TURN = 0.15  # largest angle between neighbouring tangents, in radians
 _SHORTEST, _LONGEST = 1e-9, 0.02  # step in arclength; unknowns are scaled to about 1

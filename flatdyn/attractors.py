@@ -23,9 +23,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.optimize
-import scipy.sparse
-from scipy.spatial import KDTree
+import scipy
 
 from flatdyn import drivers, ensembles
 from flatdyn.arrivals import Targets
@@ -190,7 +188,7 @@ def _settled(tails: np.ndarray, grain: float) -> np.ndarray:
     """Whether each run's last quarter stays near its third."""
 
     def one(third, last):
-        tree = KDTree(third)
+        tree = scipy.spatial.KDTree(third)
         return tree.query(last)[0].max() <= max(grain, 3 * tree.query(third, k=2)[0][:, 1].max())
 
     return np.array([one(tail[:_SAMPLES], tail[_SAMPLES:]) for tail in tails], dtype=bool)
@@ -214,7 +212,9 @@ def _clusters(tails: np.ndarray, grain: float) -> list[np.ndarray]:
     cells = np.round(tails / grain).reshape(-1, tails.shape[-1])
     unique, cell = np.unique(cells, axis=0, return_inverse=True)
     run = np.repeat(np.arange(len(tails)), tails.shape[1])
-    near = KDTree(unique).query_pairs(1.5, output_type="ndarray")  # neighbouring cells, diagonal ones included
+    near = scipy.spatial.KDTree(unique).query_pairs(
+        1.5, output_type="ndarray"
+    )  # neighbouring cells, diagonal ones included
     rows, columns = (
         np.append(run, near[:, 0] + len(tails)),
         np.append(cell.ravel() + len(tails), near[:, 1] + len(tails)),
@@ -244,7 +244,7 @@ def _spread_out(cloud: np.ndarray) -> np.ndarray:
 
 
 def _reach(cloud: np.ndarray, points: np.ndarray) -> float:
-    return float(KDTree(points).query(cloud)[0].max())
+    return float(scipy.spatial.KDTree(points).query(cloud)[0].max())
 
 
 def _named(process: Process, points: np.ndarray, period: int, spread: float, grain: float) -> Attractor:
@@ -353,7 +353,7 @@ def padded(attractors: list[Attractor], dim: int) -> np.ndarray:
 
 def _distance(positions: np.ndarray, samples: np.ndarray) -> np.ndarray:
     """Distance from each position (..., dim) to the nearest sample (number, dim)."""
-    return KDTree(samples).query(positions)[0]
+    return scipy.spatial.KDTree(samples).query(positions)[0]
 
 
 def gap(attractors: list[Attractor]) -> float:

@@ -4,7 +4,8 @@
 
 A SAM step is a smooth function of its noise except where the sampled gradient vanishes: there its direction turns
 round. Gauss–Hermite rules, made for polynomials, gain only one digit from a tenfold number of nodes then. So the line
-is split at that point, and the plane is swept in polar coordinates around it, in which the jump is none.
+is split at that point, and the plane is swept in polar coordinates around it, in which the jump is none. Functions on
+an interval that jump at known places are kept on :class:`Panels` between them.
 """
 
 from __future__ import annotations
@@ -67,6 +68,45 @@ def jumping(centre: jax.Array) -> Rule:
     far = ~(jnp.sum(centre**2) < _FAR**2)  # NaN, where there is no such point, counts as far
     centre = jnp.where(far, 0.0, centre)
     return _on_line(centre) if centre.shape == (1,) else _in_plane(centre)
+
+
+class Panels(NamedTuple):
+    """Gauss–Legendre nodes in panels of an interval, and interpolation between them.
+
+    Attributes:
+        edges: of the panels, increasing
+        jumps: the edges at which a function may jump, so that no panel contains one
+        order: nodes in a panel
+    """
+
+    edges: np.ndarray
+    jumps: np.ndarray
+    order: int
+
+    @property
+    def nodes(self) -> np.ndarray:
+        """All nodes, increasing, (panels · order,)."""
+        half, middle = np.diff(self.edges) / 2, (self.edges[1:] + self.edges[:-1]) / 2
+        return (middle[:, None] + half[:, None] * np.polynomial.legendre.leggauss(self.order)[0]).ravel()
+
+    def panel(self, points: np.ndarray) -> np.ndarray:
+        """Number of the panel of each point."""
+        return np.clip(np.searchsorted(self.edges, points, side="right") - 1, 0, len(self.edges) - 2)
+
+    def basis(self, points: np.ndarray, panel: np.ndarray) -> np.ndarray:
+        """Lagrange polynomials of the panel's nodes at the points, (points, order): ℓⱼ = wⱼ Σ (m + ½) Pₘ(xⱼ) Pₘ."""
+        unit, weights = np.polynomial.legendre.leggauss(self.order)
+        degrees = np.arange(self.order)
+        legendre = np.polynomial.legendre.legvander
+        transform = (legendre(unit, self.order - 1) * (degrees + 0.5) * weights[:, None]).T
+        low, high = self.edges[panel], self.edges[panel + 1]
+        return legendre((2 * points - low - high) / (high - low), self.order - 1) @ transform
+
+    def row(self, point: float) -> np.ndarray:
+        """Weights of all nodes that interpolate at one point."""
+        panel, weights = self.panel(np.array([point])), np.zeros(len(self.nodes))
+        weights[panel[0] * self.order + np.arange(self.order)] = self.basis(np.array([point]), panel)[0]
+        return weights
 
 
 def _on_line(centre: jax.Array) -> Rule:

@@ -195,7 +195,7 @@ def place(array: jax.Array) -> jax.Array:
 def start(process: Process, starts: jax.Array, part: Chunk) -> tuple[jax.Array, Carry]:
     """Numbers of the runs of a chunk, and what they carry at step 0, on their devices."""
     numbers = np.arange(part.start, part.start + part.size, dtype=np.uint32)
-    states = _init(process, place(starts[np.minimum(numbers, len(starts) - 1)]))
+    states = _init(process, place(np.asarray(starts)[np.minimum(numbers, len(starts) - 1)]))
     alive, taken = np.ones(part.size, bool), np.zeros(part.size, np.int32)
     return place(numbers), Carry(states, place(alive), place(taken))
 

@@ -144,7 +144,7 @@ def _record(
 ) -> None:
     """The runs of one chunk, in segments."""
     numbers, carry = drivers.start(program.process, starts, part)
-    found.theta[part.rows, 0] = starts[part.rows]
+    found.theta[part.rows, 0] = np.asarray(starts)[part.rows]
     found.observed[part.rows, 0] = np.asarray(_observed(program.observe, carry.state))[: part.length]
     done, length = 0, 64
     while done < steps and not stopped.is_set():
@@ -158,7 +158,8 @@ def _record(
         if done % every == 0:
             slots = slice(done // every - periods + 1, done // every + 1)
             for target, buffer in zip((found.theta, found.observed), kept, strict=True):
-                target[part.rows, slots] = np.swapaxes(buffer[:periods], 0, 1)[: part.length]
+                rows = np.asarray(buffer)[:periods]  # NumPy cuts: JAX would compile a program for each length
+                target[part.rows, slots] = np.swapaxes(rows, 0, 1)[: part.length]
     outcome = _outcome(program, carry, numbers)
     for target, values in zip((found.final, found.status, found.steps), outcome, strict=True):
         target[part.rows] = np.asarray(values)[: part.length]

@@ -24,8 +24,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.optimize
-import scipy.stats
+import scipy
 import sympy
 
 from flatdyn import checks, quadratic, stability

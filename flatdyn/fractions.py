@@ -18,8 +18,7 @@ from typing import Any
 
 import jax
 import numpy as np
-import scipy.optimize
-from scipy.spatial.distance import cdist
+import scipy
 
 from flatdyn import checks, records
 from flatdyn.attractors import Attractor, given, region_digests, unused
@@ -199,5 +198,5 @@ def match_attractors(known: Sequence[Attractor], present: Sequence[Attractor], r
 
 
 def _hausdorff(a: np.ndarray, b: np.ndarray) -> float:
-    distance = cdist(a, b)
+    distance = scipy.spatial.distance.cdist(a, b)
     return float(max(distance.min(axis=0).max(), distance.min(axis=1).max()))

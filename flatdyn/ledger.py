@@ -1,7 +1,8 @@
 """The ledger: each claim of the papers, what was measured, and the verdict.
 
 The claims are data (flatdyn/claims.toml). A notebook settles one with :func:`settle`, at the full preset into
-figures/data/ledger/ID_NN.json, NN the notebook's number, so that a claim may be settled on several systems; notebook 00 and the table in the README are made from these files alone.
+figures/data/ledger/ID_NN.json, NN the notebook's number: a claim may be settled on several systems. Notebook 00 and
+the table in the README are made from these files alone.
 """
 
 from __future__ import annotations

@@ -12,8 +12,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.integrate
-import scipy.special
+import scipy
 
 from flatdyn import checks
 from flatdyn.methods import SAM

@@ -23,9 +23,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.optimize import elementwise
+import scipy
 
 from flatdyn import checks, drivers
+from flatdyn.cubature import Panels
 from flatdyn.methods import FirstOrder, State
 from flatdyn.noise import Normal
 from flatdyn.processes import Iteration, Process
@@ -36,6 +37,7 @@ _SCAN = 32  # cells per stretch of z in which a crossing is looked for
 _PANEL = 2.5  # length of a panel in standard deviations of a step
 _NODES = {False: 16, True: 10}  # per panel, for points and for pairs of points
 _MOST = {False: 2400, True: 360}  # nodes in all
+_FEWEST, _CHANGE = 8, 1e-11  # panels to begin with, and the change with twice as many at which they are enough
 _FORGOTTEN = 1e-12  # escapes per step that rounding hides
 _ROWS = 4096  # worked on at a time
 _PIECES = 1 << 9, 1 << 16  # pairs of points that a compiled step takes
@@ -129,23 +131,38 @@ def expectation(
         start: θ₀
         steps: k ≥ 1
         interval: (a, b), finite
-        panels: as for :func:`exit_law`
+        panels: how finely (a, b) is cut; if not given, ever finer until nothing changes by more than 1e-11 of the
+            largest value, or the panels are those of :func:`exit_law`
     Returns:
         one number per function
     Raises:
         ValueError, TypeError: as :func:`exit_law`
     """
-    steps = checks.count("steps", steps, at_least=1)
-    operator, first = _operator(process, interval, start, panels)
-    if isinstance(operator, _Pairs):
+    steps, ends = checks.count("steps", steps, at_least=1), checks.box([interval], 1)[0]
+    if _check(process, interval, start)[1]:
         raise TypeError("expectation knows processes without momentum only: ask simulate for a sample")
+    if panels:
+        return _expected(process, functions, start, steps, ends, panels)[0]
+    most, number, before = _panels(process, *ends, False), _FEWEST, None
+    while number < most:
+        found, size = _expected(process, functions, start, steps, ends, number)
+        if before is not None and (np.abs(found - before) <= _CHANGE * size).all():
+            return found
+        before, number = found, 2 * number
+    return _expected(process, functions, start, steps, ends, most)[0]
+
+
+def _expected(process, functions, start, steps: int, interval, panels: int) -> tuple[np.ndarray, np.ndarray]:
+    """What :func:`expectation` is with so many panels, and the largest value of each function."""
+    operator, first = _operator(process, interval, start, panels)
     values = np.stack([np.asarray(function(operator.nodes), float) for function in functions], axis=1)
+    size = np.abs(values).max(axis=0)
     if steps > 4 * len(operator.nodes):
         values = np.linalg.matrix_power(operator.matrix, steps - 1) @ values
     else:
         for _ in range(steps - 1):
             values = operator.matrix @ values
-    return first.row @ values
+    return first.row @ values, size
 
 
 # --- operators ------------------------------------------------------------------------------------------------
@@ -206,51 +223,25 @@ def _operator(process: Process, interval: Any, start: float, panels: int | None)
         return operator, _First(row[0], right[0], grid.row(start))
 
 
-class _Grid(NamedTuple):
-    """Gauss–Legendre nodes in panels of (a, b); no panel contains one of the jumps."""
-
-    edges: np.ndarray
-    jumps: np.ndarray
-    order: int
-
-    @property
-    def nodes(self) -> np.ndarray:
-        half, middle = np.diff(self.edges) / 2, (self.edges[1:] + self.edges[:-1]) / 2
-        return (middle[:, None] + half[:, None] * np.polynomial.legendre.leggauss(self.order)[0]).ravel()
-
-    def panel(self, points: np.ndarray) -> np.ndarray:
-        """Number of the panel of each point."""
-        return np.clip(np.searchsorted(self.edges, points, side="right") - 1, 0, len(self.edges) - 2)
-
-    def basis(self, points: np.ndarray, panel: np.ndarray) -> np.ndarray:
-        """Lagrange polynomials of the panel's nodes at the points, (points, order): ℓⱼ = wⱼ Σ (m + ½) Pₘ(xⱼ) Pₘ."""
-        unit, weights = np.polynomial.legendre.leggauss(self.order)
-        degrees = np.arange(self.order)
-        legendre = np.polynomial.legendre.legvander
-        transform = (legendre(unit, self.order - 1) * (degrees + 0.5) * weights[:, None]).T
-        low, high = self.edges[panel], self.edges[panel + 1]
-        return legendre((2 * points - low - high) / (high - low), self.order - 1) @ transform
-
-    def row(self, point: float) -> np.ndarray:
-        """Weights of all nodes that interpolate at one point."""
-        panel, weights = self.panel(np.array([point])), np.zeros(len(self.nodes))
-        weights[panel[0] * self.order + np.arange(self.order)] = self.basis(np.array([point]), panel)[0]
-        return weights
-
-
-def _grid(process: Process, low: float, high: float, panels: int | None, pairs: bool) -> _Grid:
-    points, order = np.linspace(low, high, 65), _NODES[pairs]
-    swing = _positions(process, points, points, 1.0) - _positions(process, points, points, -1.0)
+def _panels(process: Process, low: float, high: float, pairs: bool) -> int:
+    """How many panels resolve what happens within the standard deviation of a step."""
+    with jax.enable_x64(True):
+        points, process = np.linspace(low, high, 65), drivers.prepared(process, jnp.float64)
+        swing = _positions(process, points, points, 1.0) - _positions(process, points, points, -1.0)
     deviation = max(float(np.median(np.abs(swing))) / 2, 1e-12)
-    number = panels or int(np.clip(np.ceil((high - low) / (_PANEL * deviation)), 4, _MOST[pairs] // order))
+    return int(np.clip(np.ceil((high - low) / (_PANEL * deviation)), 4, _MOST[pairs] // _NODES[pairs]))
+
+
+def _grid(process: Process, low: float, high: float, panels: int | None, pairs: bool) -> Panels:
+    order, number = _NODES[pairs], panels or _panels(process, low, high, pairs)
     jumps = _critical(process, low, high)
     ends = np.array([low, *jumps, high])
     cuts = [max(1, round(number * side / (high - low))) for side in np.diff(ends)]
     pieces = [np.linspace(a, b, n + 1)[:-1] for a, b, n in zip(ends[:-1], ends[1:], cuts, strict=True)]
-    return _Grid(np.array([*np.concatenate(pieces), high]), jumps, order)
+    return Panels(np.array([*np.concatenate(pieces), high]), jumps, order)
 
 
-def _rows(process: Process, grid: _Grid, before: np.ndarray, now: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _rows(process: Process, grid: Panels, before: np.ndarray, now: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Weights of the nodes reached from the pairs (before, now), (rows, nodes), and the probability to pass above."""
     parts = [_block(process, grid, before[i : i + _ROWS], now[i : i + _ROWS]) for i in range(0, len(now), _ROWS)]
     return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
@@ -313,7 +304,9 @@ def _cuts(process, grid, before, now, extra, kinks) -> np.ndarray:
         if len(row):
             bracket = z[row, stretch, cell], z[row, stretch, cell + 1]
             index_of = (row.astype(float), np.full(len(row), target))
-            root = elementwise.find_root(lambda z, row, at: position(z, row.astype(int)) - at, bracket, args=index_of).x
+            root = scipy.optimize.elementwise.find_root(
+                lambda z, row, at: position(z, row.astype(int)) - at, bracket, args=index_of
+            ).x
             found.append(_ragged(row, root, len(now)))
     return np.sort(np.concatenate(found, axis=1), axis=1)
 
@@ -379,7 +372,7 @@ def _critical(process: Process, low: float, high: float) -> np.ndarray:
     exact, cell = points[gradient == 0], np.flatnonzero(gradient[1:] * gradient[:-1] < 0)
     if not len(cell):
         return exact
-    root = elementwise.find_root(
+    root = scipy.optimize.elementwise.find_root(
         lambda x: np.asarray(process.landscape.grad(x[:, None]))[:, 0], (points[cell], points[cell + 1])
     ).x
     return np.sort(np.concatenate([exact, root]))

@@ -431,6 +431,13 @@ def test_a_hostile_pickle_is_refused_and_not_run(cifar, tmp_path, monkeypatch):
     assert not marker.exists()
 
 
+def test_a_missing_batch_is_named(cifar):
+    binary, _ = cifar
+    (binary / "test_batch.bin").unlink()
+    with pytest.raises(DataMissing, match=r"batches-bin: lacks test_batch\.bin\n"):
+        nets.cifar10(folder=binary)
+
+
 def test_wrong_cifar_batches_are_refused(cifar, monkeypatch):
     binary, python = cifar
     good = (binary / "test_batch.bin").read_bytes()

@@ -151,3 +151,49 @@ def test_only_plane_maps_are_drawn(ax):
     line = fd.map_basins(fd.Iteration(fd.landscapes.double_well(1), fd.GD(0.01)), [(-1, 2)], 11)
     with pytest.raises(ValueError, match="over two axes"):
         fd.plotting.draw_basins(ax, line)
+
+
+# --- curvature ------------------------------------------------------------------------------------------------
+
+
+def test_a_line_shows_the_loss_or_the_layers_that_are_asked_for(ax):
+    parabola = fd.Landscape.from_function(
+        lambda p: p["w"].sum() ** 2 + 3 * p["b"] ** 2, like={"b": np.zeros(()), "w": np.zeros(2)}
+    )
+    line = fd.curvature.interpolate(
+        parabola, {"b": np.ones(()), "w": np.ones(2)}, {"b": np.zeros(()), "w": np.zeros(2)}, 5, by_layer=True
+    )
+    (whole,) = plotting.draw_line(ax, line, label="all")
+    assert_allclose(whole.get_ydata(), 7 * (1 - line.alpha) ** 2, atol=1e-12)
+    (alone,) = plotting.draw_line(ax, line, layers=["w"])
+    assert alone.get_label() == "['w']"
+    assert_allclose(alone.get_ydata(), 4 * (1 - line.alpha) ** 2, atol=1e-12)
+    with pytest.raises(ValueError, match=r"got \['norm'\]; there are \['b'\], \['w'\]"):
+        plotting.draw_line(ax, line, layers=["norm"])
+    with pytest.raises(ValueError, match="interpolate with by_layer=True"):
+        plotting.draw_line(ax, fd.curvature.slice1d(L, [0.0, 0.0], [1.0, 1.0], 3), layers="w")
+
+
+def test_a_plane_bears_contours_and_the_points_it_was_laid_through(ax):
+    plane = fd.curvature.slice2d(L, [0.0, 0.0], through=([2.0, 0.0], [1.0, 1.0]), points=11)
+    contours = plotting.draw_plane(ax, plane, names=["a", "b", "c"], levels=[50.0, 100.0])
+    assert_array_equal(contours.levels, [50, 100])
+    assert_allclose(ax.lines[0].get_xydata(), [[0, 0], [2, 0], [1, 1]], atol=1e-12)
+    assert [text.get_text() for text in ax.texts] == ["a", "b", "c"]
+    with pytest.raises(ValueError, match=r"the plane has marks, 3, got \['a'\]"):
+        plotting.draw_plane(ax, plane, names=["a"])
+
+
+def test_a_density_has_its_eigenvalues_under_its_peaks(ax):
+    """Random signs see a diagonal matrix without error: two eigenvalues, a quarter of them at 4."""
+    found = fd.curvature.density(lambda x: 2 * x[0] ** 2 + (x[1:] ** 2).sum() / 2, np.zeros(4), jax.random.key(0))
+    line = plotting.draw_density(ax, found, width=0.1)
+    x, y = line.get_data()
+    assert_allclose(np.sum(y * np.gradient(x)), 1, rtol=2e-3)  # 4 standard deviations on either side, and a grid
+    assert_allclose(np.sum((y * np.gradient(x))[x > 2.5]), 0.25, rtol=2e-3)
+    assert abs(x[np.argmax(y)] - 1) <= x[1] - x[0]
+    assert ax.get_yscale() == "log"
+    drawn = plotting.draw_density(ax, found, box=(0, 2), points=11)
+    assert_allclose(drawn.get_xdata(), np.linspace(0, 2, 11))
+    with pytest.raises(ValueError, match="width"):
+        plotting.draw_density(ax, found, width=0)

@@ -121,6 +121,19 @@ def test_expectation_of_one_sam_step():
     assert_allclose(found, [exact], atol=1e-12)
 
 
+@pytest.mark.parametrize("method", [fd.GD(0.0125), fd.SAM(0.0125, 0.2)], ids=["GD", "SAM"])
+def test_panels_are_as_many_as_it_takes(method):
+    well = fd.Landscape.from_expression("w**4/4 - w**2/2", "w")
+    process, interval = fd.Iteration(well, method, fd.noise.Gaussian(0.5)), (-1.8, 1.8)
+    functions, most = [lambda w: w, np.square], transfer._panels(process, *interval, pairs=False)
+    assert most == 150  # as many as there may be, for steps this short; smooth functions need a fifth of them
+    finest = transfer.expectation(process, functions, 0.5, 80, interval, panels=most)
+    assert_allclose(transfer.expectation(process, functions, 0.5, 80, interval), finest, atol=1e-12)
+    # What jumps where the law is needs them all, and gets them.
+    jump = transfer.expectation(process, [lambda w: w > 0.505], 0.5, 2, interval)
+    assert jump == transfer.expectation(process, [lambda w: w > 0.505], 0.5, 2, interval, panels=most)
+
+
 def test_what_practically_never_leaves_has_an_infinite_mean():
     # The drift λ(1 + ρλ) vanishes at ρ = 1, and so does shared noise: nothing moves.
     found = law(LINE, fd.USAM(0.1, 1.0), 0.25)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import mpmath
 import numpy as np
-import scipy.special
+import scipy
 
 from flatdyn import checks
 from flatdyn.landscapes import Landscape

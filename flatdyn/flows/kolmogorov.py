@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import scipy.linalg
-from scipy.interpolate import BarycentricInterpolator
+import scipy
 
 from flatdyn import checks
 from flatdyn.flows.diffusions import Diffusion
@@ -72,7 +71,7 @@ def _expected(process, functions, start, time, low, high, nodes) -> np.ndarray:
     values = np.stack([np.asarray(function(points), float) for function in functions], axis=1)
     with np.errstate(over="ignore", invalid="ignore"):
         values = scipy.linalg.expm(time * generator) @ values
-    return BarycentricInterpolator(points, values, rng=0)(start)
+    return scipy.interpolate.BarycentricInterpolator(points, values, rng=0)(start)
 
 
 def _chebyshev(nodes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.special import gammaln
+import scipy
 
 from flatdyn import cubature
 from flatdyn.algebra import Vector, norm
@@ -154,7 +154,7 @@ def _all_batches(process: Iteration) -> tuple[jax.Array, jax.Array]:
     weights = np.ones(len(batches))
     if noise.replace and not _ordered(noise):
         counts = (batches[:, :, None] == np.arange(n)).sum(axis=1)
-        weights = np.exp(gammaln(B + 1) - gammaln(counts + 1).sum(axis=1))  # multinomial
+        weights = np.exp(scipy.special.gammaln(B + 1) - scipy.special.gammaln(counts + 1).sum(axis=1))  # multinomial
     return jnp.asarray(batches), jnp.asarray(weights / weights.sum())
 
 

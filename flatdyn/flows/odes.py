@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -15,8 +14,6 @@ from flatdyn.algebra import Vector, norm
 from flatdyn.landscapes import Landscape
 from flatdyn.methods.base import FirstOrder, Sample
 from flatdyn.processes import Iteration, OnLandscape
-
-_SOLVER = diffrax.Tsit5()
 
 
 class FlowState(eqx.Module):
@@ -150,10 +147,12 @@ class Flow(OnLandscape):
         return G, jax.jvp(self.gradient, (theta,), (G,))[1]
 
     def _advance(self, state: Any) -> Any:
-        term = diffrax.ODETerm(lambda t, y, args: self.field(y))
+        import diffrax  # a second of loading, for flows alone
+
+        term, solver = diffrax.ODETerm(lambda t, y, args: self.field(y)), diffrax.Tsit5()
         dt = jnp.asarray(self.dt, jax.tree.leaves(state)[0].dtype)
-        memory = _SOLVER.init(term, 0 * dt, dt, state, None)
-        return _SOLVER.step(term, 0 * dt, dt, state, None, memory, made_jump=False)[0]
+        memory = solver.init(term, 0 * dt, dt, state, None)
+        return solver.step(term, 0 * dt, dt, state, None, memory, made_jump=False)[0]
 
     def _arrival(self, theta: Vector) -> tuple[jax.Array, Vector]:
         """Whether ∇L turns round within one step straight ahead, and where on the way it is smallest."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -80,6 +79,8 @@ def solve(
 
 @eqx.filter_jit
 def _solved(flow: Flow, starts: jax.Array, times: jax.Array, end: jax.Array, rtol, atol, max_steps: int):
+    import diffrax  # a second of loading, for flows alone
+
     def close(t, y, args, **kwargs):
         theta = y[0] if flow.inertia else y
         return norm(flow.landscape.field(theta)) < _CLOSE * norm(flow.gradient(theta))
@@ -103,17 +104,17 @@ def _solved(flow: Flow, starts: jax.Array, times: jax.Array, end: jax.Array, rto
             max_steps=max_steps,
             throw=False,
         )
-        return _outcome(flow, state, start, times, solution)
+        arrived = solution.result == diffrax.RESULTS.event_occurred
+        failed = ~arrived & (solution.result != diffrax.RESULTS.successful)
+        return _outcome(flow, state, start, times, solution, jnp.asarray(arrived), jnp.asarray(failed))
 
     return jax.vmap(one)(starts)
 
 
-def _outcome(flow: Flow, state: Any, start: jax.Array, times: jax.Array, solution: diffrax.Solution):
+def _outcome(flow: Flow, state: Any, start: jax.Array, times: jax.Array, solution: Any, arrived, failed):
     path, end = ((y[0] if flow.inertia else y) for y in solution.ys)
     path, last = jax.vmap(flow.landscape.array)(path), solution.ts[1][0]  # path is infinite at times not reached
     end = jax.tree.map(lambda leaf: leaf[0], end)
-    arrived = jnp.asarray(solution.result == diffrax.RESULTS.event_occurred)
-    failed = ~arrived & (solution.result != diffrax.RESULTS.successful)
     arrival, resting = jnp.asarray(jnp.inf, last.dtype), start
     if flow.jumping:
         left, resting = _last_stretch(flow, end)

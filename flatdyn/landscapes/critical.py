@@ -23,8 +23,7 @@ from functools import lru_cache
 
 import mpmath
 import numpy as np
-import scipy.optimize
-import scipy.stats
+import scipy
 import sympy
 from mpmath import iv, mp
 

@@ -1,7 +1,14 @@
 """A network and its data as a landscape, so that every question can be asked of it."""
 
+from flatdyn.networks import scale as scale
 from flatdyn.networks.attention import CharTransformer as CharTransformer
 from flatdyn.networks.attention import ViT as ViT
+from flatdyn.networks.comparison import Comparison as Comparison
+from flatdyn.networks.comparison import Tally as Tally
+from flatdyn.networks.comparison import compare as compare
+from flatdyn.networks.comparison import decayed as decayed
+from flatdyn.networks.comparison import paired as paired
+from flatdyn.networks.comparison import tally as tally
 from flatdyn.networks.convolutions import CNN1d as CNN1d
 from flatdyn.networks.convolutions import CNN2d as CNN2d
 from flatdyn.networks.convolutions import Conv as Conv
@@ -51,5 +58,6 @@ from flatdyn.networks.tasks import classifier as classifier
 from flatdyn.networks.tasks import regressor as regressor
 from flatdyn.networks.training import Training as Training
 from flatdyn.networks.training import train as train
+from flatdyn.networks.transverse import displacement as displacement
 from flatdyn.networks.transverse import transverse_escape as transverse_escape
 from flatdyn.networks.transverse import transverse_exponent as transverse_exponent

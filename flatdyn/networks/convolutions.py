@@ -24,9 +24,9 @@ class Conv(eqx.Module):
 
     Two ways to compute it, with the same result up to rounding. "product" puts shifted slices side by side and takes
     one matrix product, which for many networks at once (vmap over the weights) is a batched product. "lax" is
-    `jax.lax.conv_general_dilated`: on a CPU in single precision about twice as fast for one network, no faster for many
-    and up to several times slower where images are small; on a GPU it is the one to take for one network, whereas for
-    many it becomes a grouped convolution.
+    `jax.lax.conv_general_dilated`: on a CPU in single precision about twice as fast for one network on images from
+    14 × 14, no faster for many, and up to several times slower for many on images of 8 × 8. On a GPU, not measured
+    here, it is the one to expect more of for one network; for many it becomes a grouped convolution.
 
     Args:
         inputs, outputs: number of channels

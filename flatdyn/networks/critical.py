@@ -63,7 +63,7 @@ def critical_rho(
         batches: minibatches that the rule averages over
         steps, chains, base: as for :func:`transverse_exponent`
         most: largest ρ looked at; twice the rule's if not given
-        points: values of ρ, twice: over the whole range, and around the root
+        points: values of ρ, twice: over the whole range, and around the root; 0 for the rule alone
     Returns:
         Critical
     Raises:
@@ -75,27 +75,23 @@ def critical_rho(
     lowest = float(saddle.eigenvalues[0])
     if lowest >= 0:
         raise ValueError(f"{saddle!r} has no direction down: its smallest transverse eigenvalue is {lowest:.3g}")
-    noise, points = FiniteSum(batch_size), checks.count("points", points, at_least=3)
+    noise, points = FiniteSum(batch_size), checks.count("points", points)
     keys = jax.random.split(key, checks.count("batches", batches, at_least=2))
     squares, lengths = _samples(saddle.landscape, noise, jnp.asarray(saddle.theta), jnp.asarray(saddle.direction), keys)
     each = np.asarray(squares / (lengths + method.eps) if type(method) is SAM else squares)
-    rule, spread = -lowest / each.mean(), each.std(ddof=1) / np.sqrt(len(each)) / each.mean()
-    rhos = np.linspace(0, 2 * rule if most is None else checks.number("most", most, above=0), points)
-    root, stderr, exponents = np.nan, np.nan, np.zeros(points)
-    for _ in range(2):
+    rule, spread = float(-lowest / each.mean()), float(each.std(ddof=1) / np.sqrt(len(each)) / each.mean())
+    most = 2 * rule if most is None else checks.number("most", most, above=0)
+    rhos, found = np.linspace(0, most, points), Critical(rule, rule * spread, np.nan, np.nan, np.zeros(0), np.zeros(0))
+    for _ in range(2 if points else 0):
         varied = eqx.tree_at(lambda m: m.rho, method, rhos)
-        found = transverse_exponent(saddle, varied, noise, steps, chains, key, base=base)
-        exponents = found.value
-        after = int(np.argmax(exponents < 0))
-        if exponents[0] <= 0 or not exponents[after] < 0:
-            root, stderr = np.nan, np.nan
+        growth = transverse_exponent(saddle, varied, noise, steps, chains, key, base=base)
+        found, after = found._replace(rhos=rhos, exponents=growth.value), int(np.argmax(growth.value < 0))
+        if growth.value[0] <= 0 or growth.value[after] >= 0:
             break
-        root, stderr = _crossing(rhos[after - 1 : after + 1], found.chains[after - 1 : after + 1])
-        width = rhos[1] - rhos[0]
-        last = rhos, exponents
+        root, stderr = _crossing(rhos[after - 1 : after + 1], growth.chains[after - 1 : after + 1])
+        found, width = found._replace(root=root, root_stderr=stderr), rhos[1] - rhos[0]
         rhos = np.linspace(max(root - width, 0), root + width, points)
-    rhos, exponents = last if np.isfinite(root) else (rhos, exponents)
-    return Critical(float(rule), float(rule * spread), root, stderr, rhos, exponents)
+    return found
 
 
 def _crossing(rhos: np.ndarray, chains: np.ndarray) -> tuple[float, float]:
@@ -118,4 +114,4 @@ def _samples(landscape, noise, theta, direction, keys):
         gradient, product = jax.jvp(field, (theta,), (direction,))
         return product @ product, jnp.linalg.norm(gradient)
 
-    return jax.lax.map(one, keys, batch_size=256)
+    return jax.lax.map(one, keys)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import scipy.optimize
+import scipy
 
 from flatdyn.landscapes import Landscape
 
@@ -27,10 +25,17 @@ def minimum(landscape: Landscape, inside: Any, start: Any, tol: float = 1e-11) -
     Raises:
         ValueError: if what is found is not a minimum there; its gradient and smallest eigenvalue are told
     """
-    inside = jnp.asarray(inside)
-    value = jax.jit(lambda z: landscape.loss(z @ inside))
-    gradient = jax.jit(lambda z: inside @ landscape.grad(z @ inside))
-    hessian = jax.jit(lambda z: inside @ landscape.hessian(z @ inside) @ inside.T)
+    inside = np.asarray(inside)
+
+    def value(z):
+        return float(landscape.loss(z @ inside))
+
+    def gradient(z):
+        return inside @ np.asarray(landscape.grad(z @ inside))
+
+    def hessian(z):
+        return inside @ np.asarray(landscape.hessian(z @ inside)) @ inside.T
+
     near = scipy.optimize.minimize(value, start, jac=gradient, method="L-BFGS-B", options={"maxiter": 5000})
     exact = {"jac": gradient, "hess": hessian, "method": "trust-exact", "options": {"gtol": 1e-8, "maxiter": 1000}}
     near = scipy.optimize.minimize(value, near.x, **exact)

@@ -21,7 +21,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
+import scipy
 
 from flatdyn import checks
 from flatdyn.curvature import extreme_eigenvalues
@@ -102,7 +102,7 @@ class Saddle:
 
     @property
     def eigenvalues(self) -> np.ndarray:
-        """Predicted transverse eigenvalues, smallest first, shape (k,)."""
+        """Predicted transverse eigenvalues, smallest first, shape (k,); those of the block, see :func:`split_unit`."""
         return np.linalg.eigvalsh(self.block)
 
     @property
@@ -215,9 +215,10 @@ def split_unit(network: MLP, data: Split, share: float = 0.5, unit: int = 0) -> 
 
         Hessian in ((1 − s) d, −s d)/√(s² + (1 − s)²) = s (1 − s)/(s² + (1 − s)²) · M
 
-    Every s gives the same function, so these critical points form a line. Where M has eigenvalues of both signs all of
-    them are saddles; else those with s inside or outside (0, 1) are. Minibatches keep the two units together at
-    s = ½ alone: elsewhere they pull at them unequally.
+    Every s gives the same function, so these critical points form a line. Downhill where s (1 − s) M has a negative
+    eigenvalue. At s = ½ its eigenvalues are some of the whole Hessian's; elsewhere the directions are not a part of the
+    Hessian by themselves, and only the signs are: the smallest of the whole lies below. Minibatches keep the two units
+    together at s = ½ alone: elsewhere they pull at them unequally.
 
     Args:
         network: the small network, one hidden layer and one output; its weights are where the minimum is looked for

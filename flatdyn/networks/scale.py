@@ -40,9 +40,10 @@ class Scale(Record):
         precision: of the numbers
         networks: how many at once
         parameters: of each
-        rate: per second, of what `unit` says
+        rate: per second of what `unit` says; on a CPU per second of one core
         unit: of the rate
-        seconds, low, high: of one timed call: median, fastest, slowest
+        seconds, low, high: of one timed call: median, fastest, slowest; on a CPU of the processor, else of the clock
+        clock: median seconds of the clock
         compiling: seconds before the first call
         of_product: share of the ceiling for matrix products in that precision, by XLA's count of operations
         of_copy: share of the ceiling for copying, if θ were read and written once a step and nothing else
@@ -61,6 +62,7 @@ class Scale(Record):
     seconds: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    clock: np.ndarray
     compiling: np.ndarray
     of_product: np.ndarray
     of_copy: np.ndarray
@@ -113,9 +115,12 @@ def chosen() -> str:
 def measure(
     size: str | Size | None = None, parts: Sequence[str] | None = None, *, repeat: int = 7, progress: bool | None = None
 ) -> Scale:
-    """Measure rates, in single precision (training: in that of the session), with the ceilings of the device beside them.
+    """Measure rates in single precision (training: in the session's), with the ceilings of the device beside them.
 
         rate = work / median seconds;   share = operations per second / those of one large matrix product
+
+    On a CPU seconds are those of the processor, which other work on the machine prolongs less than those of the clock:
+    all rates are per core there.
 
     Parts, after the "ceilings", which are always measured:
 
@@ -144,6 +149,7 @@ def measure(
             raise ValueError(f"parts must be among {', '.join(PARTS)}, got {part!r}")
     checks.count("repeat", repeat, at_least=5)
     of = SIZES[size] if isinstance(size, str) else size
+    load = f"{os.getloadavg()[0]:.0f} on {os.cpu_count()} cores" if hasattr(os, "getloadavg") else "unknown"
     rows: list[dict] = []
     missing: list[str] = []
     ceilings = Ceilings()
@@ -159,7 +165,12 @@ def measure(
                     if parts is not None:
                         raise
                     missing.append(part)
-    config = {"size": size if isinstance(size, str) else "own", "device": device_name(), "repeat": str(repeat)}
+    config = {
+        "size": size if isinstance(size, str) else "own",
+        "device": device_name(),
+        "load": load,
+        "repeat": str(repeat),
+    }
     config |= {"products": str(jax.config.jax_default_matmul_precision or "default"), "numbers": repr(of)}
     config |= {"without data": ", ".join(missing)} if missing else {}
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}

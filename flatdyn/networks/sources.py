@@ -68,11 +68,12 @@ def find(source: Source, folder: str | Path | None = None) -> dict[str, File]:
     looked = []
     for place in _places(source, folder):
         for content in _contents(place, source.archives):
-            for names in source.files:
-                missing = [name for name in names if name not in content]
-                if not missing:
-                    return {name: _whole(source, content, name) for name in names}
-            looked.append(f"{content}: " + ("has none of them" if len(missing) == len(names) else _lacks(missing)))
+            missing = {names: [name for name in names if name not in content] for names in source.files}
+            nearest = min(missing, key=lambda names: len(missing[names]))
+            if not missing[nearest]:
+                return {name: _whole(source, content, name) for name in nearest}
+            nothing = len(missing[nearest]) == len(nearest)
+            looked.append(f"{content}: " + ("has none of them" if nothing else "lacks " + ", ".join(missing[nearest])))
     forms = ", or ".join(", ".join(names) for names in source.files)
     raise DataMissing(
         f"{source.title} is not here. Wanted: {forms}"
@@ -163,10 +164,6 @@ def _contents(place: Path, archives: Sequence[str]) -> Iterator[_Folder | _Archi
     yield _Folder(place)
     for pattern in archives:
         yield from map(_Archive, sorted(place.glob(pattern)))
-
-
-def _lacks(missing: list[str]) -> str:
-    return "lacks " + ", ".join(missing)
 
 
 def _whole(source: Source, content: _Folder | _Archive, name: str) -> File:

@@ -1,4 +1,8 @@
-"""How long a compiled program takes: compiling outside the clock, fresh inputs, medians; and what device it ran on."""
+"""How long a compiled program takes: compiling outside the clock, fresh inputs, medians; and what device it ran on.
+
+On a CPU seconds are those of the processor, all cores together, which other work on the machine prolongs far less than
+those of the clock; a rate is then one per core. On other devices they are those of the clock.
+"""
 
 from __future__ import annotations
 
@@ -19,15 +23,17 @@ class Timing(NamedTuple):
     """Seconds of one call.
 
     Attributes:
-        seconds: median
-        low, high: fastest and slowest
-        compiling: seconds that compiling took, once
+        seconds: median; on a CPU of the processor, else of the clock
+        low, high: fastest and slowest, likewise
+        clock: median of the clock
+        compiling: seconds of the clock that compiling took, once
         memory: bytes of arguments, results and temporary arrays; NaN where the compiler does not say
     """
 
     seconds: float
     low: float
     high: float
+    clock: float
     compiling: float
     memory: float
 
@@ -49,7 +55,7 @@ def timed(function: Callable, make: Callable[[jax.Array], tuple], repeat: int = 
     program = jax.jit(lambda arrays: function(*eqx.combine(arrays, static))).lower(first).compile()
     compiling = time.perf_counter() - begun
 
-    def call(number: int) -> float:
+    def call(number: int) -> tuple[float, float]:
         arrays = jax.block_until_ready(eqx.filter(make(jax.random.fold_in(jax.random.key(1), number)), eqx.is_array))
         return seconds(lambda: program(arrays))
 
@@ -65,16 +71,16 @@ def repeated(function: Callable[[int], Any], repeat: int = 5) -> Timing:
         repeat: calls after the first, at least 5
     """
     checks.count("repeat", repeat, at_least=5)
-    first = seconds(lambda: function(0))
-    taken = [seconds(lambda number=number: function(number)) for number in range(1, repeat + 1)]
-    return _summary(taken, first - float(np.median(taken)), np.nan)
+    first = seconds(lambda: function(0))[0]
+    found = _summary([seconds(lambda number=number: function(number)) for number in range(1, repeat + 1)], 0.0, np.nan)
+    return found._replace(compiling=first - found.clock)
 
 
-def seconds(function: Callable[[], Any]) -> float:
-    """How long a call takes until its result is there."""
-    begun = time.perf_counter()
+def seconds(function: Callable[[], Any]) -> tuple[float, float]:
+    """How long a call takes until its result is there: on the clock, and of the processor."""
+    begun, spent = time.perf_counter(), time.process_time()
     jax.block_until_ready(function())
-    return time.perf_counter() - begun
+    return time.perf_counter() - begun, time.process_time() - spent
 
 
 def flops(function: Callable, *args: Any) -> float:
@@ -98,8 +104,11 @@ def device_name() -> str:
     return f"cpu: {names[0] if names else platform.processor() or platform.machine()}"
 
 
-def _summary(taken: list[float], compiling: float, memory: float) -> Timing:
-    return Timing(float(np.median(taken)), min(taken), max(taken), compiling, memory)
+def _summary(taken: list[tuple[float, float]], compiling: float, memory: float) -> Timing:
+    clock, processor = map(np.array, zip(*taken, strict=True))
+    steady = processor if jax.default_backend() == "cpu" else clock
+    ends = float(np.median(steady)), float(steady.min()), float(steady.max())
+    return Timing(*ends, float(np.median(clock)), compiling, memory)
 
 
 def _memory(program: Any) -> float:

@@ -130,9 +130,13 @@ def displacement(
 
 def _sampled(saddle: Saddle, process: Iteration) -> bool:
     """Whether the ascent's gradient at the saddle is other than zero."""
-    theta = process.landscape.vector(jnp.asarray(saddle.theta))
-    field = process.sample(process.draw(jax.random.key(0) if process.random else None, theta)).ascent
-    return float(jnp.linalg.norm(process.landscape.array(field(theta)))) > 1e-9
+    return float(_ascent(process, jnp.asarray(saddle.theta), jax.random.key(0) if process.random else None)) > 1e-9
+
+
+@eqx.filter_jit
+def _ascent(process: Iteration, theta: jax.Array, key: jax.Array | None) -> jax.Array:
+    point = process.landscape.vector(theta)
+    return jnp.linalg.norm(process.landscape.array(process.sample(process.draw(key, point)).ascent(point)))
 
 
 class Exponent(NamedTuple):

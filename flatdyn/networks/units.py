@@ -1,4 +1,4 @@
-"""The hidden units of a network with one hidden layer: their coordinates, and the Hessian between them in closed form."""
+"""Hidden units of a network with one hidden layer: their coordinates, and the Hessian between them in closed form."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def widths(network: MLP, more: int = 0) -> tuple[int, int, int]:
 
 def resized(network: MLP, widths: tuple[int, int, int], weights: tuple | None = None) -> MLP:
     """A network of other widths with given weights, or those of the given one and zeros in the units added."""
-    wide = MLP(widths, jax.random.key(0), network.activation)
+    wide = eqx.filter_eval_shape(MLP, widths, jax.random.key(0), network.activation)
     if weights is None:
-        (w, b), (v, c) = ((layer.weight, layer.bias) for layer in network.layers)
+        (w, b), (v, c) = ((np.asarray(layer.weight), np.asarray(layer.bias)) for layer in network.layers)
         more = widths[1] - len(b)
-        weights = jnp.pad(w, ((0, more), (0, 0))), jnp.pad(b, (0, more)), jnp.pad(v, ((0, 0), (0, more))), c
+        weights = np.pad(w, ((0, more), (0, 0))), np.pad(b, (0, more)), np.pad(v, ((0, 0), (0, more))), c
     where = lambda n: [part for layer in n.layers for part in (layer.weight, layer.bias)]  # noqa: E731
     return eqx.tree_at(where, wide, list(map(jnp.asarray, weights)))
 
@@ -82,7 +82,7 @@ def hessian_block(
     into, out = layout.unit(number)
     into, out, last = jnp.asarray(into), jnp.asarray(out), jnp.asarray(layout.last)
     found = _block(task.landscape, activation, jnp.asarray(theta), weight_decay, into, out, last, bend)
-    return np.asarray(found)
+    return np.array(found)
 
 
 @eqx.filter_jit

@@ -1,0 +1,186 @@
+"""Where runs end: basins, their shares, maps of labels, and branches of fixed points over a parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import BoundaryNorm, ListedColormap, to_rgb
+from matplotlib.patches import Patch
+
+from flatdyn import checks
+from flatdyn.continuation import Branch
+from flatdyn.fractions import FractionCurve
+from flatdyn.labels import Basins, Labels
+from flatdyn.plotting.style import DIVERGED_COLOR, KIND_MARKERS, UNDECIDED_COLOR
+
+# Light enough for black lines on top (Tol's light scheme); what holds runs at a saddle stands out.
+_BASIN_PALETTES = {
+    "minimum": ["#77AADD", "#44BB99", "#99DDFF", "#BBCC33"],
+    "saddle": ["#EE8866", "#FFAABB", "#D9694A", "#E3A6C4"],
+    "maximum": ["#AA4499"],
+    "region": ["#C9B79C", "#BDD5E7", "#8FA89B"],
+    "other": ["#88AAEE", "#66C2A5", "#B3A2C8", "#EEDD88"],
+}
+
+_BIFURCATION_MARKERS = {"fold": "o", "transcritical": "X", "pitchfork": "P", "flip": "^", "neimark-sacker": "s"}
+
+
+def draw_labels(
+    ax: Axes, box: Any, labels: np.ndarray, names: Sequence[str], colors: Sequence[Any], *, legend: bool = True
+):
+    """A map of whole-number labels over a box in the plane: `labels[j, i]` at the i-th x and j-th y.
+
+    Args:
+        ax: where to draw
+        box: ((x lower, x upper), (y lower, y upper)): centres of the outermost cells
+        labels: whole numbers 0 … len(names) − 1, shape (ny, nx)
+        names, colors: one per label
+        legend: name the labels that occur
+    """
+    extent = _extent(checks.box(box, 2), labels.shape)
+    norm = BoundaryNorm(np.arange(len(names) + 1) - 0.5, len(names))
+    image = ax.imshow(labels, extent=extent, cmap=ListedColormap(list(colors)), norm=norm, aspect="auto")
+    if legend:
+        present = [i for i in range(len(names)) if (labels == i).any()]
+        ax.legend(handles=[Patch(color=colors[i], label=names[i]) for i in present], loc="upper right", frameon=True)
+    return image
+
+
+def basin_colors(*results: Labels | FractionCurve) -> dict[str, Any]:
+    """A colour for every name in some results: cool for minima and other attractors, warm for saddles and maxima.
+
+    Pass it to several `draw_basins` and `draw_fractions` so that a colour means the same in all of them.
+    """
+    kinds: dict[str, str] = {}
+    for result in results:
+        if isinstance(result, Labels):
+            kinds |= dict.fromkeys(map(str, result.names), "region")
+            kinds |= {attractor.name: attractor.kind for attractor in result.attractors}
+        else:
+            last = [next((k for k in column[::-1] if k), "region") for column in result.kinds.T]
+            kinds |= dict(zip(map(str, result.names), map(str, last), strict=True))
+    colors = {"diverged": DIVERGED_COLOR, "undecided": UNDECIDED_COLOR}
+    palettes = {kind: iter(palette * 9) for kind, palette in _BASIN_PALETTES.items()}
+    for name, kind in kinds.items():
+        colors.setdefault(name, None if name in colors else next(palettes[kind if kind in palettes else "other"]))
+    return colors
+
+
+def draw_basins(
+    ax: Axes,
+    basins: Basins,
+    *,
+    colors: dict[str, Any] | None = None,
+    shade: bool = True,
+    attractors: bool = True,
+    legend: bool = True,
+):
+    """Basins on a plane grid: a colour per attractor, darker where it takes more steps to get there.
+
+    Args:
+        ax: where to draw
+        basins: labels on a grid of two axes
+        colors: name -> colour, as :func:`basin_colors` gives, which is used if not given
+        shade: darken by the logarithm of the steps
+        attractors: mark their positions, as far as they lie in the plane that is drawn
+        legend: name what occurs, undecided and diverged points with their number
+    Raises:
+        ValueError: if the grid has another number of axes than two
+    """
+    if basins.labels.ndim != 2:
+        raise ValueError(f"only a grid over two axes can be drawn, this has {basins.labels.ndim}")
+    colors = basin_colors(basins) if colors is None else colors
+    order = [*map(str, basins.names), "diverged", "undecided"]  # labels −2 and −1 count from the end
+    table = np.array([to_rgb(colors[name]) for name in order])
+    pixels = table[basins.labels]
+    arrived = (basins.labels >= 0) & (basins.labels < len(basins.kinds))  # what ends in a region arrives nowhere
+    if shade and arrived.any():
+        time = np.log1p(basins.steps)
+        low, high = np.percentile(time[arrived], [1, 99])
+        share = np.clip((time - low) / max(high - low, 1e-9), 0, 1)
+        pixels = np.where(arrived[..., None], pixels * (1 - 0.45 * share[..., None]), pixels)
+    extent = _extent(basins.box, basins.labels.shape)
+    image = ax.imshow(pixels, extent=extent, aspect="auto", interpolation="nearest")
+    if attractors:
+        for attractor in basins.attractors:
+            if (basins.labels == order.index(attractor.name)).any() and len(attractor.theta) == 2:
+                marker = KIND_MARKERS.get(attractor.kind, "o")
+                ax.plot(*attractor.theta, marker, color="white", mec="black", mew=0.7, ms=5, zorder=4)
+    ax.set(xlim=extent[:2], ylim=extent[2:])
+    if legend:
+        counts = {name: count for name, count in basins.counts().items() if count}
+        label = {
+            name: f"{count} {name}" if name in ("diverged", "undecided") else name for name, count in counts.items()
+        }
+        ax.legend(handles=[Patch(color=colors[name], label=label[name]) for name in counts], frameon=True)
+    return image
+
+
+def draw_fractions(ax: Axes, curve: FractionCurve, *, colors: dict[str, Any] | None = None, legend: bool = True):
+    """Basin fractions against a parameter as areas that add up to one; names with no share are left out.
+
+    Args:
+        ax: where to draw
+        curve: from `fractions_in`
+        colors: name -> colour, as :func:`basin_colors` gives, which is used if not given
+        legend: name the areas
+    """
+    colors = basin_colors(curve) if colors is None else colors
+    shown = [(str(name), column) for name, column in zip(curve.names, curve.fractions.T, strict=True) if column.any()]
+    areas = ax.stackplot(
+        curve.parameter,
+        [column for _, column in shown],
+        labels=[name for name, _ in shown],
+        colors=[colors[name] for name, _ in shown],
+        lw=0.3,
+        ec="white",
+    )
+    ax.set(xlim=(curve.parameter.min(), curve.parameter.max()), ylim=(0, 1))
+    ax.set(xlabel=curve.config["parameter"], ylabel="share of the box")
+    if legend:
+        ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return areas
+
+
+def draw_branch(
+    ax: Axes, branch: Branch, coordinate: int | None = 0, *, color: Any = "black", label: str | None = None
+):
+    """A branch of fixed points over its parameter: solid where it attracts, dashed where not, bifurcations marked.
+
+    Args:
+        ax: where to draw
+        branch: from `fixedpoints.continue_in`
+        coordinate: which coordinate of θ is drawn; None for ‖θ‖
+        color, label: of the lines
+    Returns:
+        the lines
+    """
+    height = np.linalg.norm(branch.theta, axis=1) if coordinate is None else branch.theta[:, coordinate]
+    changes = np.flatnonzero(branch.stable[1:] != branch.stable[:-1]) + 1
+    lines = []
+    for i, piece in enumerate(np.split(np.arange(len(height)), changes)):
+        reach = np.append(piece, piece[-1] + 1)[: len(height) - piece[0]]  # up to the first point of the next piece
+        stable = branch.stable[piece[0]]
+        lines += ax.plot(
+            branch.parameter[reach],
+            height[reach],
+            ls="-" if stable else "--",
+            lw=1.4 if stable else 0.9,
+            color=color,
+            label=label if i == 0 else None,
+        )
+    for b in branch.bifurcations:
+        place = np.linalg.norm(b.theta) if coordinate is None else b.theta[coordinate]
+        ax.plot(b.parameter, place, _BIFURCATION_MARKERS[b.kind], color=color, mfc="white", ms=5, zorder=4)
+    ax.set(xlabel=branch.config["parameter"])
+    return lines
+
+
+def _extent(box: Any, shape: tuple[int, ...]) -> tuple[float, float, float, float]:
+    """Edges of an image whose outermost pixels have their centres on the box."""
+    (left, right), (low, high) = box
+    x, y = (right - left) / (shape[1] - 1) / 2, (high - low) / (shape[0] - 1) / 2
+    return left - x, right + x, low - y, high + y

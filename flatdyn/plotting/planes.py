@@ -1,0 +1,185 @@
+"""What lies in a plane of two parameters: a loss, trajectories on it, a field of steps, critical points, a manifold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from flatdyn import checks
+from flatdyn.landscapes import CriticalPoint, Landscape
+from flatdyn.manifolds import Manifold
+from flatdyn.plotting.style import DIVERGED_COLOR, KIND_MARKERS
+from flatdyn.processes import Process
+from flatdyn.records import Ensemble, Status
+
+
+def draw_landscape(
+    ax: Axes,
+    landscape: Landscape,
+    box: Any = None,
+    *,
+    levels: int | Sequence[float] = 14,
+    spacing: str = "log",
+    resolution: int = 201,
+):
+    """Contour lines of L over a box in the plane.
+
+    Args:
+        ax: where to draw
+        landscape: a loss in two dimensions
+        box: ((x lower, x upper), (y lower, y upper)); the landscape's own if not given
+        levels: their number, or the levels themselves
+        spacing: "log": equal ratios of L − min L, for losses that span decades; "linear": equal differences
+        resolution: grid points per side
+    Returns:
+        the contour set
+    Raises:
+        ValueError: if the landscape is not in the plane, there is no box, or `spacing` is another word
+    """
+    x, y, loss = _on_grid(landscape, box, resolution)
+    if np.ndim(levels) == 0:
+        levels = spaced_levels(loss, checks.count("levels", levels, at_least=1), spacing)
+    contours = ax.contour(x, y, loss, levels=levels, colors="0.72", linewidths=0.5, negative_linestyles="solid")
+    ax.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
+    _name_axes(ax, landscape)
+    return contours
+
+
+def draw_paths(
+    ax: Axes, ensemble: Ensemble, *, color: Any = None, label: str | None = None, ends: bool = True, **line: Any
+) -> list[Line2D]:
+    """Trajectories in the plane: a dot where each starts, a square where it ends, a grey cross where it diverged."""
+    theta = ensemble.theta if ensemble.theta.ndim == 3 else ensemble.theta[None]
+    diverged = np.atleast_1d(ensemble.status) == Status.DIVERGED
+    lines = []
+    for i, path in enumerate(theta):
+        (drawn,) = ax.plot(*path.T, color=color, label=label if i == 0 else None, **line)
+        lines.append(drawn)
+        if ends:
+            marker = {"color": drawn.get_color(), "mec": "white", "mew": 0.5, "zorder": 3}
+            ax.plot(*path[0], "o", **marker)
+            ended = {"marker": "x", "color": DIVERGED_COLOR, "mec": None} if diverged[i] else {"marker": "s"}
+            ax.plot(*path[-1:].T, ls="none", gid=line.get("gid"), **(marker | ended))
+    return lines
+
+
+def draw_field(
+    ax: Axes, process: Process, box: Any = None, *, resolution: int = 17, color: Any = "0.45", **quiver: Any
+):
+    """Arrows along one noiseless step from rest, all of the same length: where a process goes, not how fast.
+
+    Args:
+        ax: where to draw
+        process: in two dimensions
+        box: ((x lower, x upper), (y lower, y upper)); the process's own if not given
+        resolution: arrows per side
+        color, quiver: passed to matplotlib's `quiver`
+    Raises:
+        ValueError: if the process is not in the plane, or there is no box
+    """
+    _, _, points = _grid(process, box, resolution)
+    step = jax.vmap(lambda theta: process.position(process.step(process.init(theta))))(points)
+    u, v = (np.asarray(step) - points).T
+    length = np.hypot(u, v)
+    length[length == 0] = 1
+    style = {"scale": 1.3 * resolution, "width": 0.004, "pivot": "mid", "color": color} | quiver
+    return ax.quiver(points[:, 0], points[:, 1], u / length, v / length, **style)
+
+
+def draw_critical_points(ax: Axes, points: Iterable[CriticalPoint], *, color: Any = "black", legend: bool = False):
+    """Critical points in the plane: circle minimum, cross saddle, triangle maximum, diamond degenerate."""
+    drawn = {}
+    for point in points:
+        marker = KIND_MARKERS[point.kind]
+        drawn[point.kind] = ax.plot(
+            *point.theta, marker, color=color, mfc="white" if marker in "o^D" else color, ms=5, zorder=4
+        )[0]
+    if legend:
+        ax.legend(drawn.values(), drawn.keys())
+    return drawn
+
+
+def draw_manifold(ax: Axes, manifold: Manifold, *, color: Any = "black", **line: Any):
+    """A stable or unstable manifold in the plane, and its saddle as a cross."""
+    drawn = ax.plot(*manifold.theta.T, color=color, **({"lw": 0.9} | line))
+    ax.plot(*manifold.saddle, "X", color=color, mec="white", mew=0.5, ms=5, zorder=4)
+    return drawn
+
+
+def draw_surface(
+    ax: Axes,
+    landscape: Landscape,
+    box: Any = None,
+    *,
+    paths: Iterable[tuple[Ensemble, str, Any]] = (),
+    resolution: int = 61,
+    zlim: tuple[float, float] | None = None,
+):
+    """The graph of L in three dimensions, with trajectories lying on it.
+
+    Args:
+        ax: a 3-D axis (`subplot_kw={"projection": "3d"}`)
+        landscape: a loss in two dimensions
+        box: ((x lower, x upper), (y lower, y upper)); the landscape's own if not given
+        paths: (ensemble of one run, label, colour); the part outside the box is left out
+        resolution: grid points per side
+        zlim: range of L shown
+    Raises:
+        ValueError: if the landscape is not in the plane, or there is no box
+    """
+    x, y, loss = _on_grid(landscape, box, resolution)
+    surface = ax.plot_surface(
+        *np.meshgrid(x, y), loss, cmap="Greys", alpha=0.45, rcount=resolution, ccount=resolution, linewidth=0
+    )
+    ax.computed_zorder = False  # paths lie on the surface; let them be drawn over it
+    for ensemble, label, color in paths:
+        path = ensemble.theta
+        inside = (path[:, 0] >= x[0]) & (path[:, 0] <= x[-1]) & (path[:, 1] >= y[0]) & (path[:, 1] <= y[-1])
+        path = path[: len(path) if inside.all() else np.argmin(inside)]
+        heights = np.asarray(landscape.loss(path))
+        ax.plot(path[:, 0], path[:, 1], heights, color=color, label=label, zorder=5)
+        ax.plot(*path[-1:].T, heights[-1:], "s", color=color, mec="white", mew=0.5, zorder=6)
+    names = _axis_names(landscape)
+    ax.set(xlabel=names[0], ylabel=names[1], zlabel="$L$", zlim=zlim)
+    return surface
+
+
+def spaced_levels(loss: np.ndarray, number: int, spacing: str) -> np.ndarray:
+    lowest, highest = np.nanmin(loss), np.nanmax(loss)
+    if spacing == "linear":
+        return np.linspace(lowest, highest, number + 2)[1:-1]
+    if spacing == "log":
+        span = highest - lowest
+        return lowest + np.geomspace(1e-4 * span, span, number + 1)[:-1]
+    raise ValueError(f"spacing must be 'log' or 'linear', got {spacing!r}")
+
+
+def _grid(thing: Landscape | Process, box: Any, resolution: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    if thing.dim != 2:
+        raise ValueError(f"only what has two coordinates can be drawn in the plane, this has {thing.dim}")
+    box = thing.box if box is None else box
+    if box is None:
+        raise ValueError("no box to draw in: pass box=((x lower, x upper), (y lower, y upper))")
+    sides = checks.box(box, 2)
+    resolution = checks.count("resolution", resolution, at_least=2)
+    x, y = (np.linspace(*side, resolution) for side in sides)
+    return x, y, np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+
+
+def _on_grid(landscape: Landscape, box: Any, resolution: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    x, y, points = _grid(landscape, box, resolution)
+    return x, y, np.asarray(landscape.loss(points)).reshape(len(y), len(x))
+
+
+def _axis_names(landscape: Landscape) -> list[str]:
+    names = [symbol.name for symbol in getattr(landscape, "symbols", ())] if hasattr(landscape, "template") else []
+    return [f"${name}$" for name in names] or [r"$\theta_1$", r"$\theta_2$"]
+
+
+def _name_axes(ax: Axes, landscape: Landscape) -> None:
+    ax.set(**dict(zip(("xlabel", "ylabel"), _axis_names(landscape), strict=True)))
