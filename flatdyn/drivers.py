@@ -29,6 +29,7 @@ from flatdyn.processes import Process
 
 _SEGMENT_SECONDS = 0.5  # how long a compiled segment should take: often enough for Ctrl-C and the progress bar
 _CHUNK_BYTES = 2**19  # of state per chunk on a CPU: what stays in its cache
+SMALL_RUN = 1 << 8  # bytes of a position up to which a few idle runs cost less than they spoil
 _WORTH_A_THREAD = 2**13  # runs
 
 
@@ -56,7 +57,7 @@ def chunks(runs: int, chunk: int | None, bytes_per_run: int) -> list[Chunk]:
     chunk = checks.count("chunk", chunk, at_least=1)
     number = max(-(-runs // chunk), min(len(places()) if len(devices) == 1 else 1, runs // _WORTH_A_THREAD))
     size = -(-runs // number)
-    size += -size % (len(devices) * (64 if runs > 1 and bytes_per_run <= 1024 else 1))
+    size += -size % (len(devices) * (64 if runs > 1 and bytes_per_run <= SMALL_RUN else 1))
     return [Chunk(start, min(size, runs - start), size) for start in range(0, runs, size)]
 
 

@@ -25,7 +25,6 @@ from flatdyn.processes import Process
 _LANES = 1 << 15  # on a CPU: enough to drown the bookkeeping between rounds, few enough for the cache
 _LANE_BYTES = 1 << 19  # of positions, on a CPU: networks have few lanes
 _FEWEST_LANES = 1 << 8
-_SMALL_RUN = 1 << 10  # bytes of a position up to which idle lanes cost less than a program of another size
 _SHRINKING = 8  # lanes become fewer by this factor at the end: often would compile a program each time
 _MOST_TURNS = 1 << 20
 _ROUND_SECONDS = 0.5  # the longest a round should take: often enough for Ctrl-C and the progress bar
@@ -226,7 +225,7 @@ def _lanes(runs: int, workers: int, chunk: int | None, platform: str, bytes_per_
 
 def _fewest(bytes_per_run: int) -> int:
     """The fewest lanes there are: below this number a round's bookkeeping costs more than idle lanes."""
-    return _FEWEST_LANES if bytes_per_run <= _SMALL_RUN else 1
+    return _FEWEST_LANES if bytes_per_run <= drivers.SMALL_RUN else 1
 
 
 def _worker(work: _Work, process, seed, task: Task, size: int, fewest: int, device) -> None:

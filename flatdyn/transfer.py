@@ -23,7 +23,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy
+from scipy.optimize import elementwise
 
 from flatdyn import checks, drivers
 from flatdyn.cubature import Panels
@@ -304,9 +304,7 @@ def _cuts(process, grid, before, now, extra, kinks) -> np.ndarray:
         if len(row):
             bracket = z[row, stretch, cell], z[row, stretch, cell + 1]
             index_of = (row.astype(float), np.full(len(row), target))
-            root = scipy.optimize.elementwise.find_root(
-                lambda z, row, at: position(z, row.astype(int)) - at, bracket, args=index_of
-            ).x
+            root = elementwise.find_root(lambda z, row, at: position(z, row.astype(int)) - at, bracket, args=index_of).x
             found.append(_ragged(row, root, len(now)))
     return np.sort(np.concatenate(found, axis=1), axis=1)
 
@@ -372,7 +370,7 @@ def _critical(process: Process, low: float, high: float) -> np.ndarray:
     exact, cell = points[gradient == 0], np.flatnonzero(gradient[1:] * gradient[:-1] < 0)
     if not len(cell):
         return exact
-    root = scipy.optimize.elementwise.find_root(
+    root = elementwise.find_root(
         lambda x: np.asarray(process.landscape.grad(x[:, None]))[:, 0], (points[cell], points[cell + 1])
     ).x
     return np.sort(np.concatenate([exact, root]))

@@ -179,7 +179,7 @@ def test_a_plane_bears_contours_and_the_points_it_was_laid_through(ax):
     contours = plotting.draw_plane(ax, plane, names=["a", "b", "c"], levels=[50.0, 100.0])
     assert_array_equal(contours.levels, [50, 100])
     assert_allclose(ax.lines[0].get_xydata(), [[0, 0], [2, 0], [1, 1]], atol=1e-12)
-    assert [text.get_text() for text in ax.texts] == ["a", "b", "c"]
+    assert [text.get_text() for text in ax.texts] == ["50", "100", "a", "b", "c"]
     with pytest.raises(ValueError, match=r"the plane has marks, 3, got \['a'\]"):
         plotting.draw_plane(ax, plane, names=["a"])
 

@@ -74,7 +74,7 @@ def draw_plane(
         levels = spaced_levels(plane.loss, checks.count("levels", levels, at_least=1), spacing)
     shades = plt.get_cmap("viridis")(np.linspace(0, 0.95, len(levels)))  # by rank: levels may span decades
     contours = ax.contour(plane.x, plane.y, plane.loss, levels=levels, colors=shades, linewidths=0.7)
-    ax.clabel(contours, fmt="%.2g", fontsize=5)
+    ax.clabel(contours, fmt="%.3g", fontsize=5)
     if marks:
         ax.plot(*plane.marks.T, "o", color="black", mec="white", mew=0.5, zorder=4)
     for name, place in zip(names, plane.marks, strict=False):
