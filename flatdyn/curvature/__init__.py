@@ -17,3 +17,4 @@ from flatdyn.curvature.spectra import Density as Density
 from flatdyn.curvature.spectra import Spectrum as Spectrum
 from flatdyn.curvature.spectra import density as density
 from flatdyn.curvature.spectra import extreme_eigenvalues as extreme_eigenvalues
+from flatdyn.curvature.spectra import hessian_product as hessian_product

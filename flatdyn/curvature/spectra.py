@@ -204,16 +204,28 @@ def density(loss: Loss, theta: Any, key: jax.Array, k: int = 40, probes: int = 2
     return Density(config, records.provenance(), nodes=nodes, weights=weights, dim=np.asarray(landscape.dim))
 
 
+def hessian_product(landscape: Landscape, theta: jax.Array, vector: jax.Array) -> jax.Array:
+    """The Hessian times a vector, without the Hessian: for compiled code.
+
+        ∇²L(θ) v = d/dt ∇L(θ + t v) at t = 0,   forward over reverse
+
+    Args:
+        landscape: L
+        theta: θ, shape (dim,)
+        vector: v, shape (dim,)
+    Returns:
+        array (dim,); the cost is about that of two gradients
+    References:
+        Pearlmutter, Neural Computation 6, 147 (1994).
+    """
+    return jax.jvp(landscape.grad, (theta,), (vector,))[1]
+
+
 # --- the parts ------------------------------------------------------------------------------------------------
 
 
 def _tolerance(dtype: Any) -> float:
     return 1e-6 if dtype == jnp.float64 else 1e-3
-
-
-def _product(landscape: Landscape, theta: jax.Array, vector: jax.Array) -> jax.Array:
-    """∇²L(θ) v, forward over reverse."""
-    return jax.jvp(landscape.grad, (theta,), (vector,))[1]
 
 
 def _dense_ends(landscape: Landscape, theta: jax.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -240,7 +252,7 @@ def _lanczos_ends(landscape: Landscape, theta: jax.Array, start: jax.Array, k: i
 def _lanczos(landscape: Landscape, theta: jax.Array, start: jax.Array, k: int) -> tuple[jax.Array, ...]:
     """Basis (k, dim), diagonal (k,) and off-diagonal (k − 1,) of the Hessian's tridiagonal form."""
     decompose = decomp.tridiag_sym(k, reortho="full", materialize=False, custom_vjp=False)
-    basis, (diagonal, beside), *_ = decompose(lambda v: _product(landscape, theta, v), start)
+    basis, (diagonal, beside), *_ = decompose(lambda v: hessian_product(landscape, theta, v), start)
     return basis, diagonal, beside
 
 
@@ -256,7 +268,7 @@ def _along(landscape: Landscape, theta: jax.Array, basis: jax.Array, combined: j
     # A basis that ended early goes on as NaN, with coefficient 0
     vectors = combined @ jnp.where(jnp.isfinite(basis), basis, 0)
     vectors = vectors / jnp.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors, jax.lax.map(lambda v: _product(landscape, theta, v), vectors)
+    return vectors, jax.lax.map(lambda v: hessian_product(landscape, theta, v), vectors)
 
 
 def _ritz(diagonal: np.ndarray, beside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

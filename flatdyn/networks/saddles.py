@@ -24,7 +24,7 @@ import numpy as np
 import scipy
 
 from flatdyn import checks
-from flatdyn.curvature import extreme_eigenvalues
+from flatdyn.curvature import extreme_eigenvalues, hessian_product
 from flatdyn.escape.regions import Region
 from flatdyn.networks.data import Split
 from flatdyn.networks.minima import minimum
@@ -144,7 +144,7 @@ class Saddle:
 
 @eqx.filter_jit
 def _products(landscape: Any, theta: jax.Array, directions: jax.Array) -> jax.Array:
-    return jax.lax.map(lambda v: jax.jvp(landscape.grad, (theta,), (v,))[1], directions)
+    return jax.lax.map(lambda v: hessian_product(landscape, theta, v), directions)
 
 
 def zero_unit(network: MLP, data: Split, weight_decay: float = 0.0) -> Saddle:

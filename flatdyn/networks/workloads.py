@@ -14,8 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatdyn import drivers
-from flatdyn.curvature import extreme_eigenvalues
-from flatdyn.curvature.spectra import _product as hessian_product
+from flatdyn.curvature import extreme_eigenvalues, hessian_product
 from flatdyn.methods import GD, SAM
 from flatdyn.networks import data, files, splits
 from flatdyn.networks.attention import ViT
