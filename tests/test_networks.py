@@ -166,11 +166,11 @@ class _EachToken(eqx.Module):
 def test_micro_batches_make_the_step_of_the_large_batch(ascent_size):
     task = fd.networks.classifier(fd.networks.MLP((2, 8, 2), jax.random.key(0)), DATA, weight_decay=1e-3)
     ends = []
-    for size in (None, 5, 1):
+    for size in (None, 5):
         noise = fd.noise.FiniteSum(40, ascent_size=ascent_size, micro_size=size)
         process = fd.Iteration(task.landscape, fd.SAM(0.1, 0.2, momentum=0.9), noise)
         ends.append(fd.simulate(process, task.start, 20, jax.random.key(1), every=20).final)
-    assert_allclose(ends[1:], [ends[0]] * 2, atol=1e-14)  # sums in another order, 20 steps
+    assert_allclose(ends[1], ends[0], atol=1e-14)  # sums in another order, 20 steps
     assert np.abs(ends[0] - task.start).max() > 0.1
 
 
