@@ -295,7 +295,7 @@ class _Search:
 
     def config(self, points: list[Attractor], regions: list[Region]) -> dict[str, str]:
         rules = {name: f"{value:g}" for name, value in self.rules._asdict().items()}
-        return {"process": repr(self.process), "radius": f"{self.near(points):g}"} | rules
+        return {"process": records.described(self.process), "radius": f"{self.near(points):g}"} | rules
 
     def discover(self, runs: np.ndarray, known: list[Attractor]) -> list[Attractor]:
         """Attractors of some of the runs that are not near a known one, under names of their own."""

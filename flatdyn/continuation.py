@@ -156,7 +156,7 @@ def continue_in(
         else:
             z = _first(problem, orbit, start)
             points = list(follow(problem.equations, z, np.eye(len(z))[-1], [-1], inside, most))
-        return _record(problem, orbit, points, {"parameter": parameter, "process": repr(example)})
+        return _record(problem, orbit, points, {"parameter": parameter, "process": records.described(example)})
 
 
 def curve_in(

@@ -78,7 +78,7 @@ def simulate(
     tol = float(jnp.finfo(starts.dtype).eps) if tol is None else checks.number("tol", tol, at_least=0)
     if not bound > 0:
         raise ValueError(f"bound must be > 0, got {bound}")
-    config = {"process": repr(process), "steps": str(steps), "bound": f"{bound:g}", "tol": f"{tol:g}"}
+    config = {"process": records.described(process), "steps": str(steps), "bound": f"{bound:g}", "tol": f"{tol:g}"}
     process, seed = drivers.prepared(process, starts.dtype), drivers.seed_of(process, key)
     bound, tol = jnp.asarray(bound, starts.dtype), jnp.asarray(tol, starts.dtype)
 

@@ -144,7 +144,8 @@ def _digest(process: Process, starts: np.ndarray, key: jax.Array, attractors: An
     told = attractors is None, [attractor.name for attractor in points], sorted(rules.items())
     positions = [attractor.points for attractor in points]
     regions = region_digests(regions, process.dim)
-    return records.digest(fingerprint(process), repr(told), starts, seed_words(key), *positions, *regions)[:32]
+    words = fingerprint(process), records.described(told)
+    return records.digest(*words, starts, seed_words(key), *positions, *regions)[:32]
 
 
 def _joined(samples: list[Labels], reach: float) -> dict[str, np.ndarray]:

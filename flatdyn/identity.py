@@ -61,7 +61,7 @@ def _of(value: Any, where: str, above: tuple[int, ...]) -> str:
     if isinstance(value, Enum):
         return records.digest(kind, value.name, _of(value.value, where, above))
     if isinstance(value, _PLAIN):
-        return records.digest(kind, repr(value))
+        return records.digest(kind, records.described(value))
     if isinstance(value, (np.ndarray, np.generic, jax.Array)):
         return _of_array(value, where)
     if isinstance(value, Mapping):

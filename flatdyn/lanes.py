@@ -200,12 +200,7 @@ class _Work:
 
     def _resume(self) -> None:
         arrays, header = records.load_arrays(self.store)
-        if header != self.config:
-            different = [name for name, value in self.config.items() if header.get(name) != value]
-            raise ValueError(
-                f"{self.store} holds another call's runs (different: {', '.join(different) or 'the kind of record'}): "
-                "give another file, or delete this one"
-            )
+        records.check_same(self.store, header, self.config, "another call's runs")
         self.finished = arrays["finished"]
         for name, values in self.results._asdict().items():
             values[self.finished] = arrays[name]

@@ -97,7 +97,7 @@ def manifold(
         gap = spacing or np.diff(np.array(box), axis=1).max() / 400
         sides = [_side(moving, theta, s * offset * direction, growth, box, gap, max_steps) for s in (-1, 1)]
     return Manifold(
-        config={"process": repr(process), "kind": kind},
+        config={"process": records.described(process), "kind": kind},
         provenance=records.provenance(),
         theta=np.concatenate([sides[0][0][::-1], theta[None], sides[1][0]]),
         saddle=theta,

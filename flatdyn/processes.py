@@ -12,7 +12,6 @@ what happens to runs that diverge are the business of :mod:`flatdyn.ensembles`.
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -258,7 +257,7 @@ def fingerprint(process: Process) -> str:
 def digest_of(function: Callable, *args: Any) -> str:
     """A digest of a function's computation, with the constants it holds; `args` are arrays or their shapes."""
     traced = eqx.filter_make_jaxpr(function)(*args)[0]
-    return records.digest(re.sub(r" at 0x[0-9a-f]+", "", str(traced.jaxpr)), *traced.consts)
+    return records.digest(records.described(traced.jaxpr), *traced.consts)
 
 
 class Probe(NamedTuple):

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import platform
+import re
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -114,6 +115,11 @@ class Ensemble(Record):
         return f"Ensemble({np.size(self.status)} runs x {self.times[-1]} steps: {counted})"
 
 
+def described(thing: Any) -> str:
+    """What a thing calls itself, without the addresses in memory that functions add: the same text tomorrow."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(thing))
+
+
 def digest(*parts: Any) -> str:
     """One word for some texts and arrays, the same tomorrow: it tells one call's unfinished work from another's.
 
@@ -152,6 +158,16 @@ def load_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]
     except Exception as error:  # a damaged file can break the reader anywhere: zip, zlib, array header, JSON
         raise ValueError(f"{path} is not a complete record ({error}): delete it and compute it again") from None
     return arrays, header
+
+
+def check_same(path: str | Path, header: dict[str, Any], config: dict[str, Any], what: str) -> None:
+    """Raise ValueError if a file of unfinished work, `what`, was written under another configuration."""
+    if header != config:
+        different = [name for name, value in config.items() if header.get(name) != value]
+        raise ValueError(
+            f"{path} holds {what} (different: {', '.join(different) or 'the kind of record'}): "
+            "give another file, or delete this one"
+        )
 
 
 def write_whole(path: str | Path, content: bytes) -> None:

@@ -119,7 +119,7 @@ def sweep(
     first, ascents = "", set()
     for cell in grid.cells:  # a bad value is found now, not after hours
         process = _built(make_process, cell, key)
-        first = first or repr(process)
+        first = first or records.described(process)
         ascents.add(_ascent_unit(getattr(process, "method", None)))
     known = KNOWN | {"rho": ("ascent radius ρ", ascents.pop() if len(ascents) == 1 else "")}
     config = {"process": first, "ask": getattr(ask, "__name__", repr(type(ask)))}

@@ -90,7 +90,7 @@ def weak_errors(
             others = {key: value for key, value in options.items() if key != "method"}
             diffusion = flows.Diffusion(landscape, options.get("method", method)(lr), noise, **others)
             sdes[name].append(flows.expectation(diffusion, functions, start, time, interval))
-    config = {"process": repr(iteration), "start": f"{start:g}", "time": f"{time:g}"}
+    config = {"process": records.described(iteration), "start": f"{start:g}", "time": f"{time:g}"}
     return {
         name: WeakError(config, records.provenance(), np.array(lrs, float), np.array(methods), np.array(found))
         for name, found in sdes.items()

@@ -39,6 +39,8 @@ def test_escape_times_are_those_of_each_process():
         process = fd.Iteration(well, fd.USAM(0.1, value), fd.noise.Gaussian(0.1))
         apart = fd.escape_times(process, jnp.zeros((400, 2)), ball, key=jax.random.key(0))
         assert_array_equal(found.steps[rho == value], apart.steps[200 * i : 200 * (i + 1)])
+    apart = fd.escape_times(many, many.starts([0.0, 0.0], rho=0.1), lambda z: z[1] < 1, 2, 5, jax.random.key(0))
+    assert "0x" not in apart.config["inside"]  # another Python has other addresses, and must find its file
     assert many.inside(ball).score(jnp.array([2.0, 0.0, 0.4])) == ball.score(jnp.array([2.0, 0.0]))
 
 

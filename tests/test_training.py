@@ -45,6 +45,7 @@ def test_training_is_simulation_and_says_what_networks_are_worth(whole):
     best = whole.of("other").argmax(axis=1)
     assert_array_equal(whole.stopped("other", "train"), whole.of("train")[np.arange(5), best])
     assert whole.seconds > 0
+    assert "0x" not in whole.config["process"]  # another Python has other addresses, and must find its file
     assert whole.provenance["device"]
     with pytest.raises(ValueError, match="'test' was not watched, only train, other"):
         whole.of("test")

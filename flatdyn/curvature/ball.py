@@ -81,7 +81,7 @@ def sharpness(
         raise ValueError(f"the loss of {landscape.name} is not finite at theta, but {here}")
     best = int(np.argmax(np.where(np.isfinite(found), found, -np.inf)))
     return Sharpness(
-        config={"loss": repr(landscape), "steps": str(steps), "starts": str(starts)},
+        config={"loss": records.described(landscape), "steps": str(steps), "starts": str(starts)},
         provenance=records.provenance(),
         rho=np.asarray(rho),
         one_step=begun[0],

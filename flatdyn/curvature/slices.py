@@ -76,7 +76,7 @@ def slice1d(loss: Loss, a: Any, b: Any, points: int = 51, beyond: float = 0.0) -
     checks.number("beyond", beyond, at_least=0)
     alpha = np.linspace(-beyond, 1 + beyond, points)
     return Line(
-        config={"loss": repr(landscape), "beyond": f"{beyond:g}"},
+        config={"loss": records.described(landscape), "beyond": f"{beyond:g}"},
         provenance=records.provenance(),
         alpha=alpha,
         loss=np.asarray(_on_line(landscape, a, b, jnp.asarray(alpha, a.dtype))),
@@ -191,7 +191,7 @@ def slice2d(
     x, y = (np.linspace(low, high, points) for low, high in ends)
     grid = jnp.asarray(np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2), centre.dtype)
     values = np.asarray(_on_plane(landscape, centre, pair, grid)).reshape(points, points)
-    config = {"loss": repr(landscape), "filterwise": str(filterwise)}
+    config = {"loss": records.described(landscape), "filterwise": str(filterwise)}
     return Plane(config, records.provenance(), x, y, values, np.asarray(pair), marks)
 
 

@@ -93,7 +93,7 @@ def extreme_eigenvalues(
     landscape, theta = placed(loss, theta)
     method = method or ("dense" if landscape.dim <= DENSE else "lanczos")
     tol = _tolerance(theta.dtype) if tol is None else checks.number("tol", tol, above=0)
-    config = {"loss": repr(landscape), "method": method, "tol": f"{tol:g}"}
+    config = {"loss": records.described(landscape), "method": method, "tol": f"{tol:g}"}
     if method == "dense":
         vectors, values, residuals = (part[None] for part in _dense_ends(landscape, theta))
         k = landscape.dim
@@ -200,7 +200,7 @@ def density(loss: Loss, theta: Any, key: jax.Array, k: int = 40, probes: int = 2
     ):
         x, vectors = _ritz(diagonal, beside)
         nodes[probe, : len(x)], weights[probe, : len(x)] = x, vectors[0] ** 2
-    config = {"loss": repr(landscape), "k": str(k), "probes": str(probes)}
+    config = {"loss": records.described(landscape), "k": str(k), "probes": str(probes)}
     return Density(config, records.provenance(), nodes=nodes, weights=weights, dim=np.asarray(landscape.dim))
 
 

@@ -130,7 +130,8 @@ def split(
     rate, error = rates.mean(), rates.std(ddof=1) / np.sqrt(replicates)
     if rate * gaps.mean() > _RARE:
         raise ValueError(f"runs leave after about {1 / rate:.3g} steps, which is not rare: ask escape_times")
-    config = {"process": repr(process), "inside": repr(inside), "walkers": str(walkers), "replicates": str(replicates)}
+    config = {"process": records.described(process), "inside": records.described(inside)}
+    config |= {"walkers": str(walkers), "replicates": str(replicates)}
     return Splitting(
         config=config,
         provenance=records.provenance(),

@@ -116,7 +116,8 @@ def escape_times(
     if max_steps >= 2**31:
         raise ValueError(f"max_steps must be below 2**31, got {max_steps}: ask flatdyn.escape.split for rare escapes")
     inside = check_inside(inside, starts)
-    config = {"process": repr(process), "inside": repr(inside), "max_steps": str(max_steps), "runs": str(len(starts))}
+    config = {"process": records.described(process), "inside": records.described(inside)}
+    config |= {"max_steps": str(max_steps), "runs": str(len(starts))}
     identity = {"fingerprint": _identity(process, inside, starts, key)} if store is not None else {}
     task = _Leaving(drivers.prepared(inside, starts.dtype), jnp.int32(max_steps))
     options = {"key": key, "chunk": chunk, "progress": progress, "store": store}

@@ -65,7 +65,7 @@ def solve(
         raise ValueError(f"times must be increasing numbers >= 0, got {times}")
     rtol, atol = checks.number("rtol", rtol, above=0), checks.number("atol", atol, above=0)
     max_steps = checks.count("max_steps", max_steps, at_least=1)
-    config = {"flow": repr(flow), "rtol": f"{rtol:g}", "atol": f"{atol:g}", "max_steps": str(max_steps)}
+    config = {"flow": records.described(flow), "rtol": f"{rtol:g}", "atol": f"{atol:g}", "max_steps": str(max_steps)}
     starts = jnp.atleast_2d(theta0)
     # The solver starts and ends on a time of its own, so that a first or last time of 0 is none that is special.
     end = jnp.asarray(times[-1] or 1.0, starts.dtype)

@@ -115,7 +115,7 @@ def train(
     every = max(1, steps // 20) if every is None else checks.count("every", every, at_least=1)
     watch = dict(watch or {})
     process.check(starts)
-    config = {"process": repr(process), "steps": str(steps), "every": str(every), "measure": task.measure}
+    config = {"process": records.described(process), "steps": str(steps), "every": str(every), "measure": task.measure}
     splits = tuple(jax.tree.map(jnp.asarray, split) for split in watch.values())
 
     def attempt(chunk: int | None) -> Training:
@@ -246,12 +246,7 @@ class _Work:
 
     def _resume(self) -> None:
         arrays, header = records.load_arrays(self.store)
-        if header != self.config:
-            different = [name for name, value in self.config.items() if header.get(name) != value]
-            raise ValueError(
-                f"{self.store} holds another training (different: {', '.join(different) or 'the kind of record'}): "
-                "give another file, or delete this one"
-            )
+        records.check_same(self.store, header, self.config, "another training")
         self.loss, self.marks, self.seconds = arrays["loss"], arrays["marks"], float(arrays["seconds"])
         self.parts = [Chunk(start, length, _padded(size)) for start, length, size, _ in arrays["parts"].tolist()]
         for part, done in zip(self.parts, arrays["parts"][:, 3].tolist(), strict=True):
