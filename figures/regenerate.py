@@ -1,6 +1,6 @@
 """Run the notebooks: `python figures/regenerate.py` writes every figure, the numbers behind it, and the ledger.
 
-The README's ledger table is renewed too.
+The ledger's table in the README and in the stored output of notebook 00 is renewed too.
 
     --list           name the notebooks and the files each one owns
     --only NAME      only notebooks whose name starts with NAME; may be given several times
@@ -110,8 +110,8 @@ async def run_all(paths: list[Path], jobs: int, store: bool) -> list[str]:
     return failures
 
 
-def renew_readme() -> None:
-    """Put the ledger's table between the marks in the README."""
+def renew_ledger() -> list[str]:
+    """Put the ledger's table between the marks in the README and into the stored output of notebook 00."""
     os.environ["FLATDYN_FIGURES"] = str(FIGURES)
     from flatdyn import ledger, records
 
@@ -121,6 +121,14 @@ def renew_readme() -> None:
     renewed = re.sub("<!-- ledger -->.*?<!-- /ledger -->", lambda _: table, text, flags=re.DOTALL)
     if renewed != text:
         records.write_whole(readme, renewed.encode())
+    stale = [path for path in NOTEBOOKS.glob("00*.ipynb") if ledger.markdown(missing=True) not in shown(path)]
+    return asyncio.run(run_all(stale, 1, store=True))
+
+
+def shown(path: Path) -> set[str]:
+    """The tables and other texts with markup that a notebook's stored output holds."""
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    return {output.get("data", {}).get("text/markdown") for cell in cells for output in cell.outputs}
 
 
 def main() -> int:
@@ -141,11 +149,12 @@ def main() -> int:
     for part in FIGURES.rglob(".*.part"):  # what a run that was killed had begun to write
         part.unlink()
     failures = asyncio.run(run_all(paths, chosen.jobs, chosen.store))
+    done = len(paths) - len(failures)
     if not chosen.store:
-        renew_readme()
+        failures += renew_ledger()
     for report in failures:
         print(f"\n{report}", file=sys.stderr)
-    print(f"{len(paths) - len(failures)} of {len(paths)} notebooks done" + (", see above" if failures else ""))
+    print(f"{done} of {len(paths)} notebooks done" + (", see above" if failures else ""))
     return 1 if failures else 0
 
 

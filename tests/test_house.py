@@ -232,10 +232,14 @@ def test_the_readmes_code_runs_and_prints_what_it_says():
     assert [text.splitlines() for text in done.stdout.split("\f")[1:]] == expected
 
 
-def test_the_readmes_ledger_is_made_from_the_entries():
+def test_the_ledgers_tables_are_made_from_the_entries():
     readme = (ROOT / "README.md").read_text()
     table = re.search(r"<!-- ledger -->\n(.*?)\n<!-- /ledger -->", readme, re.S)[1]
     assert table == fd.ledger.markdown(), "run python figures/regenerate.py"
+    overview = next(ROOT.glob("notebooks/00*.ipynb"))
+    outputs = [output for cell in json.loads(overview.read_text())["cells"] for output in cell.get("outputs", [])]
+    tables = ["".join(output.get("data", {}).get("text/markdown", "")) for output in outputs]
+    assert fd.ledger.markdown(missing=True) in tables, "run python figures/regenerate.py"
 
 
 def test_the_readmes_links_lead_somewhere():

@@ -87,6 +87,18 @@ def test_store_renews_output_without_volatile_metadata_and_again_changes_nothing
     assert path.read_text() == first
 
 
+def test_a_full_run_renews_the_ledgers_tables(house):
+    overview = house / "notebooks" / "00_ledger.ipynb"
+    table = "from IPython.display import Markdown\nfrom flatdyn import ledger\nMarkdown(ledger.markdown(missing=True))"
+    settle = "import flatdyn as fd\nfd.ledger.settle('S2', 'holds', condition=%r, measured={'y': (1, 0)}, notebook_name='02')"
+    overview.write_text(notebook(table))
+    for condition in ("at first", "in the end"):
+        (house / "notebooks" / "02_new.ipynb").write_text(notebook(settle % condition))
+        assert run(house, "--only", "02").returncode == 0
+        assert condition in overview.read_text()
+        assert condition in (house / "README.md").read_text()
+
+
 def test_list_only_and_unknown_names(house):
     (house / "notebooks" / "02_bad.ipynb").write_text(notebook("1 / 0"))
     assert run(house, "--list").stdout.split() == ["01_good", "02_bad"]
