@@ -29,7 +29,8 @@ from flatdyn.processes import Process
 
 _SEGMENT_SECONDS = 0.5  # how long a compiled segment should take: often enough for Ctrl-C and the progress bar
 _CHUNK_BYTES = 2**19  # of state per chunk on a CPU: what stays in its cache
-SMALL_RUN = 1 << 8  # bytes of a position up to which a few idle runs cost less than they spoil
+_SMALL_RUN = 1 << 8  # bytes of a position up to which a vector of the processor may hold several runs
+CHECKPOINT_SECONDS = 20.0
 _WORTH_A_THREAD = 2**13  # runs
 
 
@@ -45,19 +46,29 @@ class Chunk(NamedTuple):
         return slice(self.start, self.start + self.length)
 
 
-def chunks(runs: int, chunk: int | None, bytes_per_run: int) -> list[Chunk]:
-    """Cut `runs` into equal chunks: what fits the cache on a CPU, much more on a GPU.
+def neighbours(process: Process, starts: jax.Array) -> bool:
+    """Whether runs lie side by side in the vectors of the processor: coordinates kept one by one, or few of them.
 
-    Sizes are multiples of the devices, and of 64 runs on each if runs are small: the compiler rounds the odd end of
-    a loop differently from its vectorised body, and a run's last bit would depend on its neighbours.
+    The compiler rounds the odd end of a loop differently from its vectorised body. So there must then be many runs at
+    once, idle ones if need be, or the last bit of one would depend on how many others there are.
     """
-    devices = jax.local_devices()
+    state = jax.eval_shape(process.init, jax.ShapeDtypeStruct(starts.shape[1:], starts.dtype))
+    single = [leaf for leaf in jax.tree.leaves(state) if leaf.shape == () and jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return starts.nbytes // len(starts) <= _SMALL_RUN or 2 * len(single) >= process.dim
+
+
+def chunks(process: Process, starts: jax.Array, chunk: int | None) -> list[Chunk]:
+    """Cut runs into equal chunks: what fits the cache on a CPU, much more on a GPU.
+
+    Sizes are multiples of the devices, and of 64 runs on each where they are :func:`neighbours`.
+    """
+    devices, runs, bytes_per_run = jax.local_devices(), len(starts), starts.nbytes // len(starts)
     if chunk is None:
         chunk = max(_CHUNK_BYTES * (1 if devices[0].platform == "cpu" else 256) // bytes_per_run, 1) * len(devices)
     chunk = checks.count("chunk", chunk, at_least=1)
     number = max(-(-runs // chunk), min(len(places()) if len(devices) == 1 else 1, runs // _WORTH_A_THREAD))
     size = -(-runs // number)
-    size += -size % (len(devices) * (64 if runs > 1 and bytes_per_run <= SMALL_RUN else 1))
+    size += -size % (len(devices) * (64 if runs > 1 and neighbours(process, starts) else 1))
     return [Chunk(start, min(size, runs - start), size) for start in range(0, runs, size)]
 
 

@@ -124,7 +124,7 @@ def _recorded(
         steps=np.empty(runs, np.int64),
         observed=np.empty((runs, kept, *extra.shape), extra.dtype),
     )
-    parts = drivers.chunks(runs, chunk, dim * kind.itemsize)
+    parts = drivers.chunks(program.process, starts, chunk)
     width = dim + int(np.prod(extra.shape))
     capacity = max(1, _BUFFER_BYTES // (parts[0].size * width * kind.itemsize))
     capacity = min(capacity, 1 << (kept - 1).bit_length())  # a power of 2: similar lengths share a program

@@ -24,11 +24,10 @@ from flatdyn.processes import Process
 
 _LANES = 1 << 15  # on a CPU: enough to drown the bookkeeping between rounds, few enough for the cache
 _LANE_BYTES = 1 << 19  # of positions, on a CPU: networks have few lanes
-_FEWEST_LANES = 1 << 8
+_FEWEST_LANES = 1 << 8  # of runs that are neighbours in the processor's vectors
 _SHRINKING = 8  # lanes become fewer by this factor at the end: often would compile a program each time
 _MOST_TURNS = 1 << 20
 _ROUND_SECONDS = 0.5  # the longest a round should take: often enough for Ctrl-C and the progress bar
-_CHECKPOINT_SECONDS = 20.0
 
 
 class Task(eqx.Module):
@@ -103,9 +102,8 @@ def run(
     process = drivers.prepared(process, starts.dtype)
     seed = drivers.seed_of(process, key)
     places = drivers.places()
-    bytes_per_run = starts[0].nbytes
-    size = _lanes(len(work.todo), len(places), chunk, places[0].platform, bytes_per_run)
-    fewest = _fewest(bytes_per_run)
+    fewest = _FEWEST_LANES if drivers.neighbours(process, starts) else 1
+    size = max(fewest, _lanes(len(work.todo), len(places), chunk, places[0].platform, starts.nbytes // len(starts)))
     with drivers.progress_bar(len(starts), unit, progress) as bar:
         bar.update(len(starts) - len(work.todo))
 
@@ -140,7 +138,7 @@ def _oversee(work: _Work, workers: list, bar: Any) -> None:
         count = int(work.finished.sum())
         bar.update(count - shown)
         shown = count
-        if time.monotonic() - saved > _CHECKPOINT_SECONDS:
+        if time.monotonic() - saved > drivers.CHECKPOINT_SECONDS:
             work.save()
             saved = time.monotonic()
         if any(worker.done() and worker.exception() for worker in workers):
@@ -215,12 +213,7 @@ def _lanes(runs: int, workers: int, chunk: int | None, platform: str, bytes_per_
     fitting = min(_LANES << min(scale, 5), max((_LANE_BYTES << scale) // bytes_per_run, 1))
     wanted = fitting if chunk is None else chunk
     enough = -(-runs // workers)
-    return max(_fewest(bytes_per_run), 1 << (max(min(wanted, enough), 1) - 1).bit_length())
-
-
-def _fewest(bytes_per_run: int) -> int:
-    """The fewest lanes there are: below this number a round's bookkeeping costs more than idle lanes."""
-    return _FEWEST_LANES if bytes_per_run <= drivers.SMALL_RUN else 1
+    return 1 << (max(min(wanted, enough), 1) - 1).bit_length()
 
 
 def _worker(work: _Work, process, seed, task: Task, size: int, fewest: int, device) -> None:

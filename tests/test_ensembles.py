@@ -328,3 +328,15 @@ def test_lanes_that_do_not_fit_are_cut(monkeypatch):
     monkeypatch.setattr(lanes, "_advance", small)
     with pytest.warns(UserWarning, match="going on with chunk=256"):
         assert_array_equal(ask().steps, whole.steps)
+
+
+def test_chunks_of_many_coordinates_do_not_change_a_bit_either():
+    # 40 coordinates: kept one by one (an expression), and as one array (a function)
+    wide = fd.landscapes.saddle(np.linspace(-1.0, 2.0, 40))
+    curved = fd.Landscape.from_function(lambda t: jnp.sum(jnp.sin(t) * jnp.exp(-t) + t**4 / 4), dim=40)
+    starts = np.random.default_rng(0).normal(size=(37, 40))
+    for landscape in (wide, curved):
+        process = fd.Iteration(landscape, fd.SAM(0.01, 0.1, momentum=0.5), fd.noise.Gaussian(0.3))
+        ends = [fd.simulate(process, starts, 60, jax.random.key(0), 60, chunk=chunk).final for chunk in (37, 13, 1)]
+        assert_array_equal(ends[1], ends[0])
+        assert_array_equal(ends[2], ends[0])

@@ -13,7 +13,7 @@ import numpy as np
 from flatdyn import checks, records
 from flatdyn.landscapes.base import FunctionLandscape
 from flatdyn.networks.data import Split
-from flatdyn.networks.tasks import Task
+from flatdyn.networks.tasks import Task, decay
 from flatdyn.networks.training import Training, train
 from flatdyn.processes import Process
 from flatdyn.records import Record
@@ -204,8 +204,7 @@ class _Decayed(eqx.Module):
     weight_decay: Any
 
     def __call__(self, tree, *examples):
-        squares = sum((leaf**2).sum() for leaf in jax.tree.leaves(tree))
-        return self.loss(tree, *examples) + self.weight_decay / 2 * squares
+        return self.loss(tree, *examples) + decay(tree, self.weight_decay)
 
 
 def _best(valid: np.ndarray, owner: np.ndarray, measure: str) -> np.ndarray:

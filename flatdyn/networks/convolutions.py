@@ -15,6 +15,7 @@ from flatdyn.networks.models import Network, affine, inputs_of, shape_of
 from flatdyn.networks.norms import normalization
 
 ENGINES = ("product", "lax")
+NORMS = ("batch", "layer", "group", None)
 
 
 class Conv(eqx.Module):
@@ -129,7 +130,7 @@ class _Stack(Network):
             Conv(a, b, one, len(shape) - 1, side, stride=1 if i == 0 else 2, bias=norm is None, engine=engine)
             for i, (a, b, one) in enumerate(zip(widths[:-1], widths[1:], keys, strict=True))
         ]
-        self.norms = [normalization(norm, width, ("batch", "layer", "group", None)) for width in widths[1:]]
+        self.norms = [normalization(norm, width, NORMS) for width in widths[1:]]
         self.head = eqx.nn.Linear(widths[-1], checks.count("classes", classes, at_least=1), key=last)
         self.activation = activation
 
@@ -241,7 +242,7 @@ class ResNet(Network):
 
         def normalized(a: int, b: int, **options: Any) -> tuple[Conv, Any]:
             convolution = Conv(a, b, next(keys), bias=norm is None, engine=engine, **options)
-            return convolution, normalization(norm, b, ("batch", "layer", "group", None))
+            return convolution, normalization(norm, b, NORMS)
 
         before = checks.count("width", width, at_least=1)
         self.stem, self.norm = normalized(self.shape[-1], before)

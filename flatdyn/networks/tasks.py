@@ -193,11 +193,16 @@ def _described(network: eqx.Module, data: Split, error: Callable, weight_decay: 
 
     def loss(tree, batch):
         x, y = batch
-        return error(forward(tree, x)[0], y) + weight_decay / 2 * sum((leaf**2).sum() for leaf in jax.tree.leaves(tree))
+        return error(forward(tree, x)[0], y) + decay(tree, weight_decay)
 
     fit(jax.eval_shape(forward, parameters, x)[0])
     landscape = Landscape.from_examples(loss, (x, data.y), like=parameters, batched=True, name=type(network).__name__)
     return landscape, forward, landscape.flatten(parameters)
+
+
+def decay(tree: Any, weight_decay: Any) -> jax.Array:
+    """The penalty ½ λ ‖θ‖² of parameters as a tree."""
+    return weight_decay / 2 * sum((leaf**2).sum() for leaf in jax.tree.leaves(tree))
 
 
 def _column(leaf: Any) -> jax.Array:

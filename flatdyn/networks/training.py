@@ -21,8 +21,6 @@ from flatdyn.networks.tasks import Task
 from flatdyn.processes import Process, fingerprint
 from flatdyn.records import Record, Status
 
-_CHECKPOINT_SECONDS = 20.0
-
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Training(Record):
@@ -134,7 +132,7 @@ class _Work:
         self.config, self.store = config, None if store is None else Path(store)
         self.process = drivers.prepared(process, starts.dtype)
         self.seed = drivers.seed_of(process, key)
-        self.parts = drivers.chunks(len(starts), chunk, starts[0].nbytes)
+        self.parts = drivers.chunks(self.process, starts, chunk)
         self.starts, runs = starts, len(starts)
         self.loss = np.full((runs, len(self.times)), np.nan)
         self.marks = np.full((runs, len(self.times), len(names)), np.nan)
@@ -185,7 +183,7 @@ class _Work:
             with self._lock:
                 self.done[part.start], self.carries[part.start] = done, carry
                 self.seconds = clock()
-                if time.monotonic() - self._saved > _CHECKPOINT_SECONDS:
+                if time.monotonic() - self._saved > drivers.CHECKPOINT_SECONDS:
                     self._save()
 
     def _begin(self, part: Chunk) -> tuple[jax.Array, Carry]:
