@@ -90,7 +90,10 @@ def test_store_renews_output_without_volatile_metadata_and_again_changes_nothing
 def test_a_full_run_renews_the_ledgers_tables(house):
     overview = house / "notebooks" / "00_ledger.ipynb"
     table = "from IPython.display import Markdown\nfrom flatdyn import ledger\nMarkdown(ledger.markdown(missing=True))"
-    settle = "import flatdyn as fd\nfd.ledger.settle('S2', 'holds', condition=%r, measured={'y': (1, 0)}, notebook_name='02')"
+    settle = (
+        "from flatdyn import ledger\n"
+        "ledger.settle('S2', 'holds', condition=%r, measured={'y': (1, 0)}, notebook_name='02_new')"
+    )
     overview.write_text(notebook(table))
     for condition in ("at first", "in the end"):
         (house / "notebooks" / "02_new.ipynb").write_text(notebook(settle % condition))
