@@ -204,7 +204,8 @@ class _Decayed(eqx.Module):
     weight_decay: Any
 
     def __call__(self, tree, *examples):
-        return self.loss(tree, *examples) + decay(tree, self.weight_decay)
+        penalty = decay(tree, self.weight_decay)
+        return self.loss(tree, *examples) + penalty
 
 
 def _best(valid: np.ndarray, owner: np.ndarray, measure: str) -> np.ndarray:
