@@ -101,21 +101,17 @@ def test_a_full_run_renews_the_ledgers_tables(house):
     assert "in the end" in (house / "README.md").read_text()
 
 
-def test_list_only_and_unknown_names(house):
+def test_list_only_unknown_names_and_what_a_killed_run_left(house):
+    part = house / "figures" / ".01_good.pdf.abc.part"
+    part.write_bytes(b"%PDF half")
     (house / "notebooks" / "02_bad.ipynb").write_text(notebook("1 / 0"))
     assert run(house, "--list").stdout.split() == ["01_good", "02_bad"]
     assert run(house, "--only", "01").returncode == 0
+    assert not part.exists()
     unknown = run(house, "--only", "07")
     assert unknown.returncode == 1
     assert "no notebook starts with 07; there are 01_good, 02_bad" in unknown.stderr
     assert run(house, "--jobs", "0").returncode == 2
-
-
-def test_what_a_killed_run_left_behind_is_cleared(house):
-    part = house / "figures" / ".01_good.pdf.abc.part"
-    part.write_bytes(b"%PDF half")
-    assert run(house, "--only", "01").returncode == 0
-    assert not part.exists()
 
 
 def test_interrupting_leaves_finished_figures_whole(house):
