@@ -52,9 +52,11 @@ def neighbours(process: Process, starts: jax.Array) -> bool:
     The compiler rounds the odd end of a loop differently from its vectorised body. So there must then be many runs at
     once, idle ones if need be, or the last bit of one would depend on how many others there are.
     """
+    if starts.nbytes // len(starts) <= _SMALL_RUN:
+        return True
     state = jax.eval_shape(process.init, jax.ShapeDtypeStruct(starts.shape[1:], starts.dtype))
     single = [leaf for leaf in jax.tree.leaves(state) if leaf.shape == () and jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    return starts.nbytes // len(starts) <= _SMALL_RUN or 2 * len(single) >= process.dim
+    return 2 * len(single) >= process.dim
 
 
 def chunks(process: Process, starts: jax.Array, chunk: int | None) -> list[Chunk]:
