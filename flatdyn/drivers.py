@@ -22,12 +22,15 @@ import jax.numpy as jnp
 import numpy as np
 import sympy
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from tqdm.auto import tqdm
 
 from flatdyn import checks, randomness
+from flatdyn.memory import check_memory as check_memory
 from flatdyn.processes import Process
+from flatdyn.segments import mapped as mapped
+from flatdyn.segments import next_length as next_length
+from flatdyn.segments import progress_bar as progress_bar
+from flatdyn.segments import segments as segments
 
-_SEGMENT_SECONDS = 0.5  # how long a compiled segment should take: often enough for Ctrl-C and the progress bar
 _CHUNK_BYTES = 2**19  # of state per chunk on a CPU: what stays in its cache
 _SMALL_RUN = 1 << 8  # bytes of a position up to which a vector of the processor may hold several runs
 CHECKPOINT_SECONDS = 20.0
@@ -114,6 +117,7 @@ def side_by_side(run: Callable, parts: list) -> None:
                 job.result()
         finally:
             stopped.set()
+            threads.shutdown(wait=False, cancel_futures=True)  # parts that have not begun never do
 
 
 class TooMany(RuntimeError):
@@ -146,6 +150,18 @@ def fitting(attempt: Callable[[int | None], Any], chunk: int | None) -> Any:
                 raise error.__cause__ from None
             failed, chunk = error.size, error.size // 2
             warnings.warn(f"{error}: going on with chunk={chunk}", stacklevel=3)
+
+
+def check_steps(name: str, value: Any, at_least: int = 0) -> int:
+    """Return `value` if it is a number of steps: a whole number below 2³¹, which is as far as the runs count.
+
+    Raises:
+        ValueError: if it is none
+    """
+    steps = checks.count(name, value, at_least)
+    if steps >= 2**31:
+        raise ValueError(f"{name} must be below 2**31, got {steps}: steps are counted in 32 bits")
+    return steps
 
 
 class Carry(NamedTuple):
@@ -181,20 +197,6 @@ def advanced(process: Process, carry: Carry, seed: jax.Array | None, runs: jax.A
         return guarded(process, carry, seed, runs, carry.taken, bound)
 
     return jax.lax.fori_loop(0, steps, step, carry)
-
-
-def next_length(steps: int, seconds: float) -> int:
-    """How many steps the next compiled segment should take, after `steps` took `seconds` (compiling included)."""
-    return max(1, int(steps * min(8.0, max(0.25, _SEGMENT_SECONDS / max(seconds, 1e-6)))))
-
-
-def progress_bar(total: int, unit: str, shown: bool | None) -> tqdm:
-    """A bar that appears after two seconds (`shown=None`), at once (True), or never (False).
-
-    Set FLATDYN_PROGRESS=0 to have none by default, as recorded notebooks do.
-    """
-    hidden = shown is False or (shown is None and os.environ.get("FLATDYN_PROGRESS") == "0")
-    return tqdm(total=total, unit=f" {unit}", unit_scale=True, disable=hidden, delay=0 if shown else 2, leave=False)
 
 
 def place(array: jax.Array) -> jax.Array:

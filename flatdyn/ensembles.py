@@ -6,7 +6,6 @@ depend on how the work is cut: chunk size, number of devices, length of a compil
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ import numpy as np
 
 from flatdyn import checks, drivers, records
 from flatdyn.drivers import Carry, Chunk
+from flatdyn.memory import array_bytes
 from flatdyn.processes import Process
 from flatdyn.records import Ensemble, Status
 
@@ -72,8 +72,12 @@ def simulate(
         raise ValueError(f"theta0 must hold at least one point, got shape {theta0.shape}")
     kept = 1 + steps // every
     extra = _shape_of(observe, process, starts)
-    width = dim + int(np.prod(extra.shape))
-    _check_memory(runs * kept * width * starts.dtype.itemsize)
+    remedy = "keep fewer positions with a larger `every` (every=steps keeps the first and the last)"
+    if kept <= 2:
+        remedy = "start fewer runs at once, in `theta0`"
+    row = array_bytes(dim, itemsize=starts.dtype.itemsize) + array_bytes(*extra.shape, itemsize=extra.dtype.itemsize)
+    drivers.check_memory(runs * (kept + 1) * row, "the trajectories", remedy)
+    drivers.check_steps("steps", steps)
     process.check(starts)
     tol = float(jnp.finfo(starts.dtype).eps) if tol is None else checks.number("tol", tol, at_least=0)
     if not bound > 0:
@@ -146,7 +150,7 @@ def _record(
     numbers, carry = drivers.start(program.process, starts, part)
     found.theta[part.rows, 0] = np.asarray(starts)[part.rows]
     found.observed[part.rows, 0] = np.asarray(_observed(program.observe, carry.state))[: part.length]
-    done, length = 0, 64
+    done, length = 0, 1
     while done < steps and not stopped.is_set():
         periods, period = _cut(done, steps, every, length, capacity)
         begun = time.perf_counter()
@@ -163,14 +167,6 @@ def _record(
     outcome = _outcome(program, carry, numbers)
     for target, values in zip((found.final, found.status, found.steps), outcome, strict=True):
         target[part.rows] = np.asarray(values)[: part.length]
-
-
-def _check_memory(wanted: int) -> None:
-    if hasattr(os, "sysconf") and wanted > 0.8 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
-        raise ValueError(
-            f"the trajectories would take {wanted / 2**30:.1f} GiB, more than this machine has: keep fewer positions "
-            "with a larger `every` (every=steps keeps the first and the last)"
-        )
 
 
 def _cut(done: int, steps: int, every: int, length: int, capacity: int) -> tuple[int, int]:

@@ -27,7 +27,6 @@ _LANE_BYTES = 1 << 19  # of positions, on a CPU: networks have few lanes
 _FEWEST_LANES = 1 << 8  # of runs that are neighbours in the processor's vectors
 _SHRINKING = 8  # lanes become fewer by this factor at the end: often would compile a program each time
 _MOST_TURNS = 1 << 20
-_ROUND_SECONDS = 0.5  # the longest a round should take: often enough for Ctrl-C and the progress bar
 
 
 class Task(eqx.Module):
@@ -94,6 +93,8 @@ def run(
     Raises:
         ValueError: if `store` holds another call's runs, or is damaged; if the process cannot start from `starts`
     """
+    if len(starts) > 2**32:
+        raise ValueError(f"runs are numbered in 32 bits: start at most 2**32 at once, got {len(starts)}")
     process.check(jnp.asarray(starts))
     numbers = np.arange(len(starts)) if numbers is None else numbers
     work = _Work(starts, numbers, task.blank(starts), store, config or {})
@@ -219,7 +220,7 @@ def _lanes(runs: int, workers: int, chunk: int | None, platform: str, bytes_per_
 def _worker(work: _Work, process, seed, task: Task, size: int, fewest: int, device) -> None:
     """Advance lanes in rounds until no start waits and no lane is under way."""
     process, seed, task = (_on(device, tree) for tree in (process, seed, task))
-    runs, lanes, turns = np.zeros(0, np.int64), None, 4
+    runs, lanes, turns = np.zeros(0, np.int64), None, 1
     while not work.stop.is_set():
         fresh = work.take(size - len(runs))
         if len(runs) + len(fresh) == 0:
@@ -243,11 +244,12 @@ def _round(process, lanes: Any, seed, numbers, size, task: Task, turns: int):
     padded = np.resize(numbers, size).astype(np.uint32)
     lanes, final, ended = jax.block_until_ready(_advance(process, lanes, seed, padded, task, jnp.int32(turns)))
     ended = np.asarray(ended)[: len(numbers)]
-    if ended.mean() > 0.5 or time.perf_counter() - begun > _ROUND_SECONDS:
+    heard = drivers.next_length(turns, time.perf_counter() - begun)  # more would be deaf to Ctrl-C for too long
+    if ended.mean() > 0.5:
         turns = max(1, turns // 2)
     elif ended.mean() < 0.2:
         turns = min(2 * turns, task.most_turns)
-    return lanes, final, ended, turns
+    return lanes, final, ended, min(turns, heard)
 
 
 def _filled(process: Process, lanes: Any, starts: np.ndarray, size: int, task: Task) -> Any:

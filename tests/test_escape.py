@@ -14,7 +14,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import flatdyn as fd
-from flatdyn import lanes
+from flatdyn import lanes, segments
 from flatdyn.escape import Ball, Box, HalfSpace, Sublevel
 
 SETS = json.loads((Path(__file__).parent / "data" / "reference.json").read_text())["5_escape"]["discrete_exit"]["sets"]
@@ -95,7 +95,7 @@ def test_results_do_not_depend_on_how_the_work_is_cut(monkeypatch):
     process = noisy(fd.SAM(0.1, 0.2))
     whole = escapes(process, 2_000, 3)
     few = escapes(process, 2_000, 3, chunk=300)
-    monkeypatch.setattr(lanes, "_ROUND_SECONDS", 0.0)
+    monkeypatch.setattr(segments, "_SEGMENT_SECONDS", 0.0)
     short = escapes(process, 2_000, 3)
     for other in (few, short):
         assert_array_equal(whole.steps, other.steps)

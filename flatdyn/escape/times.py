@@ -15,8 +15,11 @@ import numpy as np
 from flatdyn import checks, drivers, lanes, randomness, records, survival
 from flatdyn.drivers import Carry
 from flatdyn.escape.regions import check_inside
+from flatdyn.memory import array_bytes
 from flatdyn.processes import Process, digest_of, fingerprint
 from flatdyn.records import Record
+
+_RUN_BYTES = 48  # of a run's number, steps and outcome, while it waits and when it is done
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -186,7 +189,10 @@ def _starts(process: Process, theta0: Any, runs: int | None) -> np.ndarray:
     if theta0.ndim == 1:
         if runs is None:
             raise ValueError("runs must be given with a single start: how many times is it left?")
-        return np.tile(np.asarray(theta0), (checks.count("runs", runs, at_least=1), 1))
+        runs = checks.count("runs", runs, at_least=1)
+        needed = runs * (array_bytes(2, process.dim, itemsize=theta0.dtype.itemsize) + _RUN_BYTES)
+        drivers.check_memory(needed, "the runs", "ask for fewer `runs`, with several keys one after the other")
+        return np.tile(np.asarray(theta0), (runs, 1))
     if runs not in (None, len(theta0)) or not len(theta0):
         raise ValueError(f"theta0 holds {len(theta0)} starts, but runs={runs}: give one start, or as many as runs")
     return np.asarray(theta0)
