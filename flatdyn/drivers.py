@@ -24,6 +24,7 @@ import sympy
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from flatdyn import checks, randomness
+from flatdyn.memory import array_bytes as array_bytes
 from flatdyn.memory import check_memory as check_memory
 from flatdyn.processes import Process
 from flatdyn.segments import mapped as mapped
@@ -150,6 +151,12 @@ def fitting(attempt: Callable[[int | None], Any], chunk: int | None) -> Any:
                 raise error.__cause__ from None
             failed, chunk = error.size, error.size // 2
             warnings.warn(f"{error}: going on with chunk={chunk}", stacklevel=3)
+
+
+def state_bytes(process: Process, dtype: Any) -> int:
+    """Bytes of one run's full state."""
+    state = jax.eval_shape(process.init, jax.ShapeDtypeStruct((process.dim,), dtype))
+    return sum(array_bytes(*leaf.shape, itemsize=leaf.dtype.itemsize) for leaf in jax.tree.leaves(state))
 
 
 def check_steps(name: str, value: Any, at_least: int = 0) -> int:

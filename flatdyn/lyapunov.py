@@ -10,9 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from flatdyn import checks, randomness
+from flatdyn import checks, drivers, randomness
 from flatdyn.processes import Process
 from flatdyn.statistics import batch_mean
+
+_ROWS = 1 << 12  # steps that are looked at in one segment
 
 
 class Exponents(NamedTuple):
@@ -30,6 +32,7 @@ def lyapunov_exponents(
     *,
     transient: int = 1000,
     number: int | None = None,
+    progress: bool | None = None,
 ) -> Exponents:
     """Average growth rates of small displacements along an orbit, by QR factorisation at every step.
 
@@ -45,13 +48,15 @@ def lyapunov_exponents(
         key: a JAX key; needed if the process is random
         transient: steps left out at the start
         number: how many exponents; all if not given
+        progress: show a bar; if not given, after two seconds
     Returns:
         Exponents(values, stderr)
     Raises:
         ValueError: if the orbit leaves the finite numbers or meets a point without derivative, or arguments do not fit
     """
-    steps = checks.count("steps", steps, at_least=20)
-    transient = checks.count("transient", transient)
+    steps = drivers.check_steps("steps", steps, at_least=20)
+    transient = drivers.check_steps("transient", transient)
+    total = drivers.check_steps("transient + steps", transient + steps)
     seed = None
     if process.random:
         if key is None:
@@ -67,6 +72,10 @@ def lyapunov_exponents(
         number = size if number is None else checks.count("number", number, at_least=1)
         if number > size:
             raise ValueError(f"number must be at most the size of the state, {size}, got {number}")
+        needed = drivers.array_bytes(3 * size + steps, number)
+        drivers.check_memory(
+            needed, "the exponents' growth at each step", "ask for fewer `steps`, or a smaller `number`"
+        )
 
         def step(flat, i):
             random_key = randomness.run_key(seed, jnp.uint32(0), i) if process.random else None
@@ -81,13 +90,23 @@ def lyapunov_exponents(
             frame, triangle = jnp.linalg.qr(stretched)
             return (moved, frame), jnp.log(jnp.abs(jnp.diagonal(triangle)))
 
-        @jax.jit
-        def run(flat):
-            frame = jnp.eye(size)[:, :number]
-            carry, _ = jax.lax.scan(both, (flat, frame), jnp.arange(transient))
-            return jax.lax.scan(both, carry, jnp.arange(transient, transient + steps))[1]
+        capacity = min(_ROWS, total)
 
-        logs = np.asarray(run(flat))
+        @jax.jit
+        def some(carry, first, steps):
+            def one(i, kept):
+                carry, logs = kept
+                carry, log = both(carry, first + i)
+                return carry, jax.lax.dynamic_update_index_in_dim(logs, log, i, 0)
+
+            return jax.lax.fori_loop(0, steps, one, (carry, jnp.zeros((capacity, number))))
+
+        carry, kept = (flat, jnp.eye(size)[:, :number]), []
+        with drivers.progress_bar(total, "steps", progress) as bar:
+            for done, now in drivers.segments(total, bar=bar, most=capacity):
+                carry, logs = some(carry, jnp.asarray(done), jnp.asarray(now))
+                kept.append(np.asarray(logs)[max(transient - done, 0) : now])
+        logs = np.concatenate(kept)
     if not np.isfinite(logs).all():
         lost = int(np.argmax(~np.isfinite(logs).all(axis=1)))
         raise ValueError(f"the orbit has no derivative, or leaves the finite numbers, at step {transient + lost}")

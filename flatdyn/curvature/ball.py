@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn import checks, records
+from flatdyn import checks, drivers, records
 from flatdyn.algebra import norm
 from flatdyn.curvature.places import Loss, placed
 from flatdyn.landscapes import Landscape
@@ -43,7 +43,14 @@ class Sharpness(Record):
 
 
 def sharpness(
-    loss: Loss, theta: Any, rho: float, *, steps: int = 50, starts: int = 4, key: jax.Array | None = None
+    loss: Loss,
+    theta: Any,
+    rho: float,
+    *,
+    steps: int = 50,
+    starts: int = 4,
+    key: jax.Array | None = None,
+    progress: bool | None = None,
 ) -> Sharpness:
     """The rise of the loss within distance ρ, by one ascent step and by projected gradient ascent.
 
@@ -63,6 +70,7 @@ def sharpness(
         steps: of the ascent, one gradient each
         starts: of the ascent, at least 1
         key: of the random starts; `jax.random.key(0)` if not given
+        progress: show a bar; if not given, after two seconds
     Returns:
         Sharpness
     Raises:
@@ -72,11 +80,13 @@ def sharpness(
     """
     landscape, theta = placed(loss, theta)
     checks.number("rho", rho, at_least=0)
-    steps, starts = checks.count("steps", steps), checks.count("starts", starts, at_least=1)
+    steps, starts = drivers.check_steps("steps", steps), checks.count("starts", starts, at_least=1)
+    needed = drivers.array_bytes(2, starts, landscape.dim, itemsize=theta.dtype.itemsize)
+    drivers.check_memory(needed, "the starts of the ascent", "take fewer `starts`")
     key = jax.random.key(0) if key is None else key
     begin = jax.random.normal(key, (starts, landscape.dim), theta.dtype)
     rho = jnp.asarray(rho, theta.dtype)
-    here, begun, found, displacements = map(np.asarray, _ascents(landscape, theta, rho, begin, jnp.asarray(steps)))
+    here, begun, found, displacements = _ascents(landscape, theta, rho, begin, steps, progress)
     if not np.isfinite(here):
         raise ValueError(f"the loss of {landscape.name} is not finite at theta, but {here}")
     best = int(np.argmax(np.where(np.isfinite(found), found, -np.inf)))
@@ -92,18 +102,39 @@ def sharpness(
     )
 
 
-@eqx.filter_jit
-def _ascents(landscape: Landscape, theta: jax.Array, rho: jax.Array, begin: jax.Array, steps: Any):
+def _ascents(landscape: Landscape, theta: jax.Array, rho: jax.Array, begin: jax.Array, steps: int, progress: Any):
     """L(θ), and from SAM's point and the others in `begin`: the rise there, that of the ascent, its displacement."""
-    at = jax.value_and_grad(lambda displacement: landscape.loss(theta + displacement))
+    here, climbs = _begun(landscape, theta, rho, begin)
+    ends = []
+    with drivers.progress_bar(len(begin) * steps, "steps", progress) as bar:
+        for i in range(len(begin)):
+            climb = jax.tree.map(lambda leaf, i=i: leaf[i], climbs), rho
+            for _, now in drivers.segments(steps, bar=bar):
+                climb = jax.block_until_ready(_ascended(landscape, theta, rho, climb, jnp.int32(now)))
+            ends.append(climb[0][:2])
+    displacements, values = (np.stack(part) for part in zip(*ends, strict=True))
+    here = np.asarray(here)
+    return here, np.asarray(climbs[1]) - here, values - here, displacements
+
+
+@eqx.filter_jit
+def _begun(landscape: Landscape, theta: jax.Array, rho: jax.Array, begin: jax.Array) -> tuple:
+    """L(θ), and where the ascents start: displacements, losses and gradients, with the starts in front."""
+    at = _around(landscape, theta)
     here, g = at(jnp.zeros_like(theta))
     starts = jax.vmap(lambda v: rho * v / norm(v))(begin.at[0].set(g))
-    begun, values, displacements = jax.lax.map(lambda start: _ascent(at, rho, start, steps), starts)
-    return here, begun - here, values - here, displacements
+    return here, jax.lax.map(lambda start: (start, *at(start)), starts)
 
 
-def _ascent(at: Callable, rho: jax.Array, start: jax.Array, steps: Any):
-    """The loss at `start`, the highest that a monotone projected gradient ascent reaches from there, and where."""
+def _around(landscape: Landscape, theta: jax.Array) -> Callable:
+    """Loss and gradient of a displacement."""
+    return jax.value_and_grad(lambda displacement: landscape.loss(theta + displacement))
+
+
+@eqx.filter_jit
+def _ascended(landscape: Landscape, theta: jax.Array, rho: jax.Array, climb: tuple, steps: jax.Array) -> tuple:
+    """One of them, and the length of its steps, after so many more steps of a monotone projected gradient ascent."""
+    at = _around(landscape, theta)
 
     def step(_, carry):
         (displacement, value, g), length = carry
@@ -114,6 +145,4 @@ def _ascent(at: Callable, rho: jax.Array, start: jax.Array, steps: Any):
         kept = jax.tree.map(lambda new, old: jnp.where(better, new, old), there, (displacement, value, g))
         return kept, length * jnp.where(better, 2.0, 0.5)
 
-    value, g = at(start)
-    (displacement, highest, _), _ = jax.lax.fori_loop(0, steps, step, ((start, value, g), rho))
-    return value, highest, displacement
+    return jax.lax.fori_loop(0, steps, step, climb)

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn import checks, records
+from flatdyn import checks, drivers, records
 from flatdyn.algebra import norm
 from flatdyn.curvature.places import Loss, coordinates, placed
 from flatdyn.landscapes import Landscape
@@ -55,7 +54,7 @@ class Line(Record):
         return f"Line({len(self.alpha)} points, {len(self.names)} layers: {ends})"
 
 
-def slice1d(loss: Loss, a: Any, b: Any, points: int = 51, beyond: float = 0.0) -> Line:
+def slice1d(loss: Loss, a: Any, b: Any, points: int = 51, beyond: float = 0.0, *, progress: bool | None = None) -> Line:
     """The loss on the line through two points.
 
         L(θ(α)),   θ(α) = (1 − α) a + α b,   α from −beyond to 1 + beyond
@@ -65,6 +64,7 @@ def slice1d(loss: Loss, a: Any, b: Any, points: int = 51, beyond: float = 0.0) -
         a, b: the points, shape (dim,), or trees
         points: number of α, equally spaced
         beyond: how far to go on past both points, in units of α
+        progress: show a bar; if not given, after two seconds
     Returns:
         Line
     Raises:
@@ -73,18 +73,21 @@ def slice1d(loss: Loss, a: Any, b: Any, points: int = 51, beyond: float = 0.0) -
     landscape, a = placed(loss, a, "a")
     b = coordinates(landscape, b, "b")
     points = checks.count("points", points, at_least=2)
+    drivers.check_memory(points * 64, "the line", "ask for fewer `points`")
     checks.number("beyond", beyond, at_least=0)
     alpha = np.linspace(-beyond, 1 + beyond, points)
     return Line(
         config={"loss": records.described(landscape), "beyond": f"{beyond:g}"},
         provenance=records.provenance(),
         alpha=alpha,
-        loss=np.asarray(_on_line(landscape, a, b, jnp.asarray(alpha, a.dtype))),
+        loss=_along(landscape, [a], b, alpha, progress)[0],
         length=np.linalg.norm(np.asarray(b - a, dtype=float)),
     )
 
 
-def interpolate(loss: Loss, theta_a: Any, theta_b: Any, points: int = 51, by_layer: bool = False) -> Line:
+def interpolate(
+    loss: Loss, theta_a: Any, theta_b: Any, points: int = 51, by_layer: bool = False, *, progress: bool | None = None
+) -> Line:
     """The loss on the straight way from one point to another: all parameters together, or also layer by layer.
 
         L(θ(α)),                  θ(α) = (1 − α) θ_a + α θ_b,   0 ≤ α ≤ 1
@@ -97,6 +100,7 @@ def interpolate(loss: Loss, theta_a: Any, theta_b: Any, points: int = 51, by_lay
         theta_a, theta_b: where from, where to; shape (dim,), or trees
         points: number of α, equally spaced, both ends included
         by_layer: whether each leaf of the tree is also moved alone
+        progress: show a bar; if not given, after two seconds
     Returns:
         Line, with names and layer_loss if by_layer
     Raises:
@@ -107,12 +111,12 @@ def interpolate(loss: Loss, theta_a: Any, theta_b: Any, points: int = 51, by_lay
     """
     landscape, a = placed(loss, theta_a, "theta_a")
     b = coordinates(landscape, theta_b, "theta_b")
-    line = slice1d(landscape, a, b, points)
+    line = slice1d(landscape, a, b, points, progress=progress)
     config = line.config | {"by_layer": str(by_layer)}
     if not by_layer:
         return Line(config, line.provenance, line.alpha, line.loss, line.length)
     names, masks = _layers(landscape)
-    ways = [_on_line(landscape, jnp.where(mask, a, b), b, jnp.asarray(line.alpha, a.dtype)) for mask in masks]
+    ways = _along(landscape, [jnp.where(mask, a, b) for mask in masks], b, line.alpha, progress)
     return Line(config, line.provenance, line.alpha, line.loss, line.length, np.array(names), np.stack(ways))
 
 
@@ -144,6 +148,7 @@ def slice2d(
     reach: float = 1.0,
     key: jax.Array | None = None,
     filterwise: bool = False,
+    progress: bool | None = None,
 ) -> Plane:
     """The loss on a plane: along two directions, random ones, or through three points.
 
@@ -160,6 +165,7 @@ def slice2d(
         reach: x and y go from −reach to reach; with `through`, past the three points by reach times their extent
         key: a JAX key for random directions
         filterwise: scale directions by :func:`filter_normalised`; only for parameters in a tree, not with `through`
+        progress: show a bar; if not given, after two seconds
     Returns:
         Plane
     Raises:
@@ -167,6 +173,7 @@ def slice2d(
     """
     landscape, centre = placed(loss, centre, "centre")
     points = checks.count("points", points, at_least=2)
+    drivers.check_memory(points**2 * 64, "the plane", "ask for fewer `points`")
     checks.number("reach", reach, at_least=0)
     if through is not None and (directions is not None or filterwise):
         raise ValueError("through lays the plane through three points: give neither directions nor filterwise")
@@ -190,7 +197,8 @@ def slice2d(
         ends = [(low - reach * (high - low), high + reach * (high - low)) for low, high in _extents(marks)]
     x, y = (np.linspace(low, high, points) for low, high in ends)
     grid = jnp.asarray(np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2), centre.dtype)
-    values = np.asarray(_on_plane(landscape, centre, pair, grid)).reshape(points, points)
+    with drivers.progress_bar(points**2, "points", progress) as bar:
+        values = drivers.mapped(_on_plane, grid, landscape, centre, pair, bar=bar).reshape(points, points)
     config = {"loss": records.described(landscape), "filterwise": str(filterwise)}
     return Plane(config, records.provenance(), x, y, values, np.asarray(pair), marks)
 
@@ -229,14 +237,19 @@ def filter_normalised(landscape: Landscape, theta: Any, direction: Any) -> jax.A
 # --- the parts ------------------------------------------------------------------------------------------------
 
 
-@eqx.filter_jit
-def _on_line(landscape: Landscape, a: jax.Array, b: jax.Array, alpha: jax.Array) -> jax.Array:
-    return jax.lax.map(lambda s: landscape.loss((1 - s) * a + s * b), alpha)
+def _along(landscape: Landscape, starts: list, b: jax.Array, alpha: np.ndarray, progress: bool | None) -> list:
+    """The loss on the way from each start to b, one array (points,) for each."""
+    alpha = jnp.asarray(alpha, b.dtype)
+    with drivers.progress_bar(len(starts) * len(alpha), "points", progress) as bar:
+        return [drivers.mapped(_on_line, alpha, landscape, a, b, bar=bar) for a in starts]
 
 
-@eqx.filter_jit
-def _on_plane(landscape: Landscape, centre: jax.Array, pair: jax.Array, grid: jax.Array) -> jax.Array:
-    return jax.lax.map(lambda xy: landscape.loss(centre + xy @ pair), grid)
+def _on_line(s: jax.Array, landscape: Landscape, a: jax.Array, b: jax.Array) -> jax.Array:
+    return landscape.loss((1 - s) * a + s * b)
+
+
+def _on_plane(xy: jax.Array, landscape: Landscape, centre: jax.Array, pair: jax.Array) -> jax.Array:
+    return landscape.loss(centre + xy @ pair)
 
 
 def _largest_rise(loss: np.ndarray) -> np.ndarray:

@@ -33,6 +33,7 @@ _SHARE = 0.25  # of the runs that should reach the next level
 _CORE, _FIRST = 0.5, 0.9  # quantiles of the score: the core, and the first level
 _SETTLING, _COUNTED = 4, 8  # departures of each walker before and while they are counted
 _MOST_LEVELS = 200
+_WALKER_BYTES, _COPIES = 32, 4  # of what is counted of a walker; of its state: before, after, at the start, drawn
 _RARE = 0.1  # escapes per departure from the core: with more, no quasi-stationary state is reached before
 
 
@@ -105,13 +106,17 @@ def split(
     """
     walkers = checks.count("walkers", walkers, at_least=10)
     replicates = checks.count("replicates", replicates, at_least=2)
+    relax = drivers.check_steps("relax", relax, at_least=1)
+    max_steps = drivers.check_steps("max_steps", max_steps, at_least=1)
     theta0 = np.asarray(checks.points("theta0", theta0, process.dim))
     check_inside(inside, np.atleast_2d(theta0))
     score = _score(score, inside, process)
     total = walkers * replicates
-    climbers = _Climbers(process, score, key, np.tile(theta0, (total, 1)), int(max_steps))
+    needed = total * (drivers.state_bytes(process, theta0.dtype) + _WALKER_BYTES) * _COPIES
+    drivers.check_memory(needed, "the walkers", "take fewer `walkers` or `replicates`", device=needed)
+    climbers = _Climbers(process, score, key, np.tile(theta0, (total, 1)), max_steps)
     with drivers.progress_bar(0, "levels", progress) as bar:
-        states = climbers.relaxed(checks.count("relax", relax, at_least=1))
+        states = climbers.relaxed(relax)
         scores = climbers.scores(states)
         if levels is None:
             levels = climbers.pilot(states, scores, bar)
@@ -172,7 +177,12 @@ class _Climbers:
         """States after `steps` steps from θ₀; a run that leaves begins again."""
         seed = randomness.seed_words(self._fresh())
         self.steps += steps * len(self.starts)
-        return _relaxed(self.process, self.score, self.starts, seed, self.numbers, jnp.int32(steps))
+        states = fresh = _fresh(self.process, self.starts)
+        for done, now in drivers.segments(steps):
+            where = jnp.array([done, done + now], jnp.int32)
+            states = _relaxed(self.process, self.score, fresh, states, seed, self.numbers, where)
+            jax.block_until_ready(states)
+        return states
 
     def scores(self, states: Any) -> np.ndarray:
         """How far out they are."""
@@ -198,12 +208,16 @@ class _Climbers:
 
     def departures(self, states: Any, low: float, high: float) -> tuple[np.ndarray, Any]:
         """Mean steps of each walker between departures from the core, and its state at the last one."""
-        number = len(self.starts)
+        number, fresh = len(self.starts), _fresh(self.process, self.starts)
         zeros = jnp.zeros(number, jnp.int32)
         walk = _Walk(states, jnp.zeros(number, bool), zeros, zeros, zeros)
         bounds = jnp.asarray([low, high], self.starts.dtype)
         seed = randomness.seed_words(self._fresh())
-        walk = _departures(self.process, self.score, self.starts, walk, seed, self.numbers, bounds, self.max_steps)
+        for done, now in drivers.segments(self.max_steps):
+            until = jnp.int32(done + now)
+            walk, going = _departures(self.process, self.score, fresh, walk, seed, self.numbers, bounds, until)
+            if not going:
+                break
         self._check(np.asarray(walk.departures) == _SETTLING + _COUNTED, "depart from the core often enough")
         self.steps += int(np.asarray(walk.taken).sum())
         return np.asarray(walk.counted) / _COUNTED, walk.state
@@ -220,9 +234,13 @@ class _Climbers:
     def _run(self, states: Any, low: float, high: float):
         bounds = jnp.asarray([low, high], self.starts.dtype)
         seed = randomness.seed_words(self._fresh())
-        end, score, top, taken, going = _climbed(
-            self.process, self.score, states, seed, self.numbers, bounds, self.max_steps
-        )
+        climb = _standing(self.process, self.score, states)
+        for done, now in drivers.segments(self.max_steps):
+            until = jnp.int32(done + now)
+            climb, going = _climbed(self.process, self.score, climb, seed, self.numbers, bounds, until)
+            if not going.any():
+                break
+        end, score, top, taken = climb
         self._check(~np.asarray(going), f"finish a climb to {high:g}")
         self.steps += int(np.asarray(taken).sum())
         return end, np.asarray(score), np.asarray(top)
@@ -264,9 +282,12 @@ def _advance(process, state, seed, number, step):
 
 
 @eqx.filter_jit
-def _relaxed(process, score, starts, seed, numbers, steps):
-    fresh = jax.vmap(process.init)(starts)
+def _fresh(process, starts):
+    return jax.vmap(process.init)(starts)
 
+
+@eqx.filter_jit
+def _relaxed(process, score, fresh, states, seed, numbers, where):
     def step(i, states):
         def one(state, first, number):
             new = _advance(process, state, seed, number, i)
@@ -274,13 +295,13 @@ def _relaxed(process, score, starts, seed, numbers, steps):
 
         return jax.vmap(one)(states, fresh, numbers)
 
-    return jax.lax.fori_loop(0, steps, step, fresh)
+    return jax.lax.fori_loop(where[0], where[1], step, states)
 
 
 @eqx.filter_jit
-def _departures(process, score, starts, walk: _Walk, seed, numbers, bounds, max_steps):
+def _departures(process, score, fresh, walk: _Walk, seed, numbers, bounds, until):
+    """Walkers after `until` steps in all, or when the last one is finished; and whether one is not."""
     low, high = bounds
-    fresh = jax.vmap(process.init)(starts)
 
     def one(walk: _Walk, first, number):
         going = walk.departures < _SETTLING + _COUNTED
@@ -299,16 +320,27 @@ def _departures(process, score, starts, walk: _Walk, seed, numbers, bounds, max_
         )
         return _choose(going, after, walk)
 
-    def unfinished(walk):
-        return (walk.departures < _SETTLING + _COUNTED).any() & (walk.taken.max() < max_steps)
+    def going(walk):
+        return (walk.departures < _SETTLING + _COUNTED).any()
 
-    return jax.lax.while_loop(unfinished, lambda walk: jax.vmap(one)(walk, fresh, numbers), walk)
+    def body(walk):
+        return jax.vmap(one)(walk, fresh, numbers)
+
+    walk = jax.lax.while_loop(lambda walk: going(walk) & (walk.taken.max() < until), body, walk)
+    return walk, going(walk)
 
 
 @eqx.filter_jit
-def _climbed(process, score, states, seed, numbers, bounds, max_steps):
-    low, high = bounds
+def _standing(process, score, states):
+    """What a climb carries at its start: states, scores, the highest so far, steps taken."""
     begun = jax.vmap(lambda state: score(process.position(state)))(states)
+    return states, begun, begun, jnp.zeros(len(begun), jnp.int32)
+
+
+@eqx.filter_jit
+def _climbed(process, score, climb, seed, numbers, bounds, until):
+    """The climb after `until` steps in all, or when the last walker is done; and which are not."""
+    low, high = bounds
 
     def done(at):
         # NaN is outside; the end of the region itself belongs to it
@@ -325,11 +357,10 @@ def _climbed(process, score, states, seed, numbers, bounds, max_steps):
         return jax.vmap(one)(*carry, numbers)
 
     def unfinished(carry):
-        return (~done(carry[1])).any() & (carry[3].max() < max_steps)
+        return (~done(carry[1])).any() & (carry[3].max() < until)
 
-    carry = (states, begun, begun, jnp.zeros(len(numbers), jnp.int32))
-    state, at, top, taken = jax.lax.while_loop(unfinished, body, carry)
-    return state, at, top, taken, ~done(at)
+    climb = jax.lax.while_loop(unfinished, body, climb)
+    return climb, ~done(climb[1])
 
 
 def _choose(condition, yes, no):

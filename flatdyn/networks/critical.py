@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn import checks
+from flatdyn import checks, drivers
 from flatdyn.methods import SAM, USAM
 from flatdyn.methods.base import Method
 from flatdyn.networks.saddles import Saddle
@@ -46,6 +46,7 @@ def critical_rho(
     most: float | None = None,
     points: int = 9,
     base: str = "frozen",
+    progress: bool | None = None,
 ) -> Critical:
     """The ρ of SAM or USAM beyond which a saddle traps, as minibatches of a given size make it.
 
@@ -64,6 +65,7 @@ def critical_rho(
         steps, chains, base: as for :func:`transverse_exponent`
         most: largest ρ looked at; twice the rule's if not given
         points: values of ρ, twice: over the whole range, and around the root; 0 for the rule alone
+        progress: show a bar for each part; if not given, after two seconds
     Returns:
         Critical
     Raises:
@@ -76,15 +78,19 @@ def critical_rho(
     if lowest >= 0:
         raise ValueError(f"{saddle!r} has no direction down: its smallest transverse eigenvalue is {lowest:.3g}")
     noise, points = FiniteSum(batch_size), checks.count("points", points)
-    keys = jax.random.split(key, checks.count("batches", batches, at_least=2))
-    squares, lengths = _samples(saddle.landscape, noise, jnp.asarray(saddle.theta), jnp.asarray(saddle.direction), keys)
+    batches = checks.count("batches", batches, at_least=2)
+    drivers.check_memory(batches * 64, "the minibatches' results", "average over fewer `batches`")
+    drivers.check_memory(points * len(saddle.basis) * 64, "the exponents", "look at fewer `points`")
+    keys, at = jax.random.split(key, batches), (jnp.asarray(saddle.theta), jnp.asarray(saddle.direction))
+    with drivers.progress_bar(batches, "minibatches", progress) as bar:
+        squares, lengths = drivers.mapped(_sample, keys, saddle.landscape, noise, *at, bar=bar)
     each = np.asarray(squares / (lengths + method.eps) if type(method) is SAM else squares)
     rule, spread = float(-lowest / each.mean()), float(each.std(ddof=1) / np.sqrt(len(each)) / each.mean())
     most = 2 * rule if most is None else checks.number("most", most, above=0)
     rhos, found = np.linspace(0, most, points), Critical(rule, rule * spread, np.nan, np.nan, np.zeros(0), np.zeros(0))
     for _ in range(2 if points else 0):
         varied = eqx.tree_at(lambda m: m.rho, method, rhos)
-        growth = transverse_exponent(saddle, varied, noise, steps, chains, key, base=base)
+        growth = transverse_exponent(saddle, varied, noise, steps, chains, key, base=base, progress=progress)
         found, after = found._replace(rhos=rhos, exponents=growth.value), int(np.argmax(growth.value < 0))
         if growth.value[0] <= 0 or growth.value[after] >= 0:
             break
@@ -103,15 +109,9 @@ def _crossing(rhos: np.ndarray, chains: np.ndarray) -> tuple[float, float]:
     return float(rhos[0] + part * (rhos[1] - rhos[0])), float(error)
 
 
-@eqx.filter_jit
-def _samples(landscape, noise, theta, direction, keys):
-    """‖H_B q‖² and ‖g_B‖ of many minibatches."""
-    point = landscape.vector(theta)
-
-    def one(key):
-        batch = noise.draw(key, landscape, point)
-        field = lambda theta: landscape.array(noise.gradient(landscape, landscape.vector(theta), batch))  # noqa: E731
-        gradient, product = jax.jvp(field, (theta,), (direction,))
-        return product @ product, jnp.linalg.norm(gradient)
-
-    return jax.lax.map(one, keys)
+def _sample(key, landscape, noise, theta, direction):
+    """‖H_B q‖² and ‖g_B‖ of a minibatch."""
+    batch = noise.draw(key, landscape, landscape.vector(theta))
+    field = lambda theta: landscape.array(noise.gradient(landscape, landscape.vector(theta), batch))  # noqa: E731
+    gradient, product = jax.jvp(field, (theta,), (direction,))
+    return product @ product, jnp.linalg.norm(gradient)

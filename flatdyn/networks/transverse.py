@@ -18,9 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn import checks, randomness
+from flatdyn import checks, drivers, randomness
 from flatdyn.algebra import Vector
-from flatdyn.drivers import prepared
 from flatdyn.escape import Ball, Escapes, escape_times
 from flatdyn.methods.base import Method
 from flatdyn.networks.saddles import Saddle
@@ -164,6 +163,7 @@ def transverse_exponent(
     base: str = "frozen",
     ascent: str = "shared",
     transient: int | None = None,
+    progress: bool | None = None,
 ) -> Exponent:
     """Growth rate of the distance from the set that a saddle lies in, by products of random matrices.
 
@@ -180,6 +180,7 @@ def transverse_exponent(
         key: a JAX key, if there is chance
         transient: steps left out at the start; a quarter of `steps` if not given. A moving base needs many, about
             1/(lr · smallest curvature in the set), if the law of its long run is meant
+        progress: show a bar; if not given, after two seconds
     Returns:
         Exponent
     Raises:
@@ -187,15 +188,23 @@ def transverse_exponent(
     """
     steps, chains = checks.count("steps", steps, at_least=1), checks.count("chains", chains, at_least=2)
     transient = steps // 4 if transient is None else checks.count("transient", transient)
+    total = drivers.check_steps("transient + steps", transient + steps)
     process = displacement(saddle, method, noise, base=base, ascent=ascent)
     process = eqx.tree_at(lambda p: p.basis, process, jnp.asarray(saddle.basis[: saddle.acted_on]))
     names, values = _arrays(method)
     if process.random and key is None:
         raise ValueError("this process is random: pass key=jax.random.key(0), or another seed")
     seed = randomness.seed_words(jax.random.key(0) if key is None else key)
+    needed = chains * max(map(len, values), default=1) * drivers.state_bytes(process, jnp.zeros(0).dtype) * 3
+    drivers.check_memory(needed, "the chains", "take fewer `chains`", device=needed)
     begin = jax.random.normal(jax.random.wrap_key_data(seed), (chains, process.dim))
-    length = jnp.array([transient, transient + steps])
-    logs = np.asarray(_growth(prepared(process, begin.dtype), names, values, begin, seed, length)) / steps
+    process = drivers.prepared(process, begin.dtype)
+    carry = _begun(process, names, values, begin)
+    with drivers.progress_bar(total, "steps", progress) as bar:
+        for done, now in drivers.segments(total, bar=bar):
+            where = jnp.array([done, done + now, transient], jnp.int32)
+            carry = jax.block_until_ready(_grown(process, names, values, carry, seed, where))
+    logs = np.asarray(carry[1]) / steps
     if not np.isfinite(logs).all():
         raise ValueError("a displacement has left the finite numbers: take a smaller step, or base='frozen'")
     logs = logs if names else logs[0]
@@ -212,10 +221,21 @@ def _arrays(method: Method) -> tuple[tuple[str, ...], tuple[jax.Array, ...]]:
 
 
 @eqx.filter_jit
-def _growth(process, names, values, begin, seed, length):
-    """Σ ln of the growth of each step from length[0] to length[1], shape (m, chains); m = 1 without arrays."""
+def _begun(process, names, values, begin):
+    """What is carried at step 0: base, displacement, Σ ln of its growth; (m, chains) in front, m = 1 without arrays."""
 
-    def one(values, z, chain):
+    def one(values, z):
+        return _with(process, names, values).init(z / jnp.linalg.norm(z)), jnp.zeros(())
+
+    over = jax.vmap(one, (None, 0))
+    return jax.vmap(over, (0, None))(values, begin) if names else jax.tree.map(lambda x: x[None], over(values, begin))
+
+
+@eqx.filter_jit
+def _grown(process, names, values, carry, seed, where):
+    """The same after the steps from where[0] to where[1]; growth counts from where[2] on."""
+
+    def one(values, carry, chain):
         own = _with(process, names, values)
 
         def turn(i, carry):
@@ -223,13 +243,16 @@ def _growth(process, names, values, begin, seed, length):
             state = own.step(state, randomness.run_key(seed, chain, i) if own.random else None)
             size = jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(state.shift)))
             shift = jax.tree.map(lambda leaf: leaf / size, state.shift)
-            return _Pair(state.base, shift), total + jnp.where(i >= length[0], jnp.log(size), 0)
+            return _Pair(state.base, shift), total + jnp.where(i >= where[2], jnp.log(size), 0)
 
-        return jax.lax.fori_loop(0, length[1], turn, (own.init(z / jnp.linalg.norm(z)), jnp.zeros(())))[1]
+        return jax.lax.fori_loop(where[0], where[1], turn, carry)
 
     over = jax.vmap(one, (None, 0, 0))
-    chains = jnp.arange(len(begin), dtype=jnp.uint32)
-    return jax.vmap(over, (0, None, None))(values, begin, chains) if names else over(values, begin, chains)[None]
+    chains = jnp.arange(carry[1].shape[1], dtype=jnp.uint32)
+    if names:
+        return jax.vmap(over, (0, 0, None))(values, carry, chains)
+    alone = jax.tree.map(lambda leaf: leaf[0], carry)
+    return jax.tree.map(lambda leaf: leaf[None], over(values, alone, chains))
 
 
 def _with(process: Displacement, names: tuple, values: tuple) -> Displacement:
@@ -250,6 +273,7 @@ def transverse_escape(
     *,
     base: str = "moving",
     ascent: str = "shared",
+    progress: bool | None = None,
 ) -> Escapes:
     """When the linear product has carried a run from its start to a transverse distance: a prediction of the escape.
 
@@ -264,9 +288,11 @@ def transverse_escape(
         radius: r, in units of θ
         max_steps: after which a run is censored
         key: a JAX key, if there is chance
+        progress: show a bar; if not given, after two seconds
     Returns:
         Escapes, with z in place of θ
     """
     process = displacement(saddle, method, noise, base=base, ascent=ascent)
     across = (jnp.atleast_2d(jnp.asarray(starts)) - saddle.theta) @ saddle.basis.T
-    return escape_times(process, across, Ball(np.zeros(process.dim), radius), max_steps=max_steps, key=key)
+    region = Ball(np.zeros(process.dim), radius)
+    return escape_times(process, across, region, max_steps=max_steps, key=key, progress=progress)
