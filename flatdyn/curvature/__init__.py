@@ -7,14 +7,14 @@ products of the Hessian with a vector.
 
 from flatdyn.curvature.ball import Sharpness as Sharpness
 from flatdyn.curvature.ball import sharpness as sharpness
+from flatdyn.curvature.densities import Density as Density
+from flatdyn.curvature.densities import density as density
+from flatdyn.curvature.krylov import hessian_product as hessian_product
 from flatdyn.curvature.slices import Line as Line
 from flatdyn.curvature.slices import Plane as Plane
 from flatdyn.curvature.slices import filter_normalised as filter_normalised
 from flatdyn.curvature.slices import interpolate as interpolate
 from flatdyn.curvature.slices import slice1d as slice1d
 from flatdyn.curvature.slices import slice2d as slice2d
-from flatdyn.curvature.spectra import Density as Density
 from flatdyn.curvature.spectra import Spectrum as Spectrum
-from flatdyn.curvature.spectra import density as density
 from flatdyn.curvature.spectra import extreme_eigenvalues as extreme_eigenvalues
-from flatdyn.curvature.spectra import hessian_product as hessian_product

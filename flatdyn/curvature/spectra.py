@@ -1,4 +1,4 @@
-"""Eigenvalues of the Hessian: the largest and the smallest, each with its residual, and the density of all."""
+"""The largest and the smallest eigenvalue of the Hessian, each with its residual."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy
-from matfree import decomp
 
 from flatdyn import checks, records
+from flatdyn.curvature.krylov import hessian_product, lanczos, not_finite, ritz
 from flatdyn.curvature.places import Loss, placed
 from flatdyn.landscapes import Landscape
 from flatdyn.records import Record, Status
@@ -26,7 +25,8 @@ class Spectrum(Record):
 
     Attributes:
         largest, smallest: λmax, λmin, shape ()
-        residuals: ‖Hv − λv‖ of the pair, v of length 1, shape (2,): an eigenvalue lies within that of λ
+        residuals: ‖Hv − λv‖ of the pair, v of length 1, but at least the rounding of H, shape (2,): an eigenvalue lies
+            within that of λ
         status: CONVERGED, or UNDECIDED where the residual is too large or the starts disagree, shape (2,)
         directions: v of the pair, shape (2, dim)
         starts: the pair as each random start found it, shape (starts, 2); one row from the dense Hessian
@@ -110,115 +110,18 @@ def extreme_eigenvalues(
             k = larger
     status = np.where(_settled(values, residuals, tol), Status.CONVERGED, Status.UNDECIDED).astype(np.int8)
     best = np.array([values[:, 0].argmax(), values[:, 1].argmin()])
+    rounding = float(jnp.finfo(theta.dtype).eps) * np.abs(values).max()
     return Spectrum(
         config=config,
         provenance=records.provenance(),
         largest=values[best[0], 0],
         smallest=values[best[1], 1],
-        residuals=residuals[best, [0, 1]],
+        residuals=np.maximum(residuals[best, [0, 1]], rounding),
         status=status,
         directions=vectors[best, [0, 1]],
         starts=values,
         k=np.asarray(k),
     )
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Density(Record):
-    """Where the Hessian's eigenvalues are; see :func:`density`.
-
-    Attributes:
-        nodes: quadrature nodes of each probe, shape (probes, k)
-        weights: their weights, which sum to 1 over a probe, shape (probes, k)
-        dim: number of eigenvalues, shape ()
-    """
-
-    nodes: np.ndarray
-    weights: np.ndarray
-    dim: np.ndarray
-
-    def mean(self, function: Any) -> tuple[np.ndarray, np.ndarray]:
-        """(1/dim) Σᵢ f(λᵢ) with its standard error over the probes; f maps (n,) to (n,) or (..., n)."""
-        each = np.stack([np.sum(function(x) * w, axis=-1) for x, w in zip(self.nodes, self.weights, strict=True)])
-        return each.mean(axis=0), each.std(axis=0, ddof=1) / np.sqrt(len(each))
-
-    @property
-    def trace(self) -> tuple[float, float]:
-        """tr H with its standard error."""
-        return self.moment(1)
-
-    def moment(self, power: int) -> tuple[float, float]:
-        """tr Hᵖ with its standard error over the probes."""
-        value, error = self.mean(lambda x: x**power)
-        return float(self.dim * value), float(self.dim * error)
-
-    def smoothed(self, grid: Any, width: float) -> tuple[np.ndarray, np.ndarray]:
-        """Density of eigenvalues at the points `grid`, seen through a Gaussian of standard deviation `width`.
-
-            φ(x) = (1/dim) Σᵢ N(x; λᵢ, width²)
-
-        Returns:
-            φ and its standard error over the probes, shapes of grid; in inverse units of λ
-        """
-        checks.number("width", width, above=0)
-        grid = np.asarray(grid, dtype=float)
-        scale = np.sqrt(2 * np.pi) * width
-        return self.mean(lambda x: np.exp(-(((grid[..., None] - x) / width) ** 2) / 2) / scale)
-
-    def __repr__(self) -> str:
-        return f"Density({len(self.nodes)} probes, trace {self.trace[0]:.4g} ± {self.trace[1]:.1g})"
-
-
-def density(loss: Loss, theta: Any, key: jax.Array, k: int = 40, probes: int = 20) -> Density:
-    """Density of the eigenvalues of ∇²L(θ) by stochastic Lanczos quadrature.
-
-        (1/dim) Σᵢ f(λᵢ) = E[zᵀ f(H) z]/dim ≈ mean over probes z of Σⱼ wⱼ f(xⱼ),   z random signs
-
-    Nodes xⱼ and weights wⱼ are those of Gauss quadrature after k Lanczos steps from z: exact for polynomials f up to
-    degree 2k − 1, so the trace is in error by its probes alone. With 20 probes errors of 10 % are usual.
-
-    Args:
-        loss: a landscape, or a JAX function of an array (dim,) or a tree
-        theta: the point, shape (dim,), or a tree
-        key: a JAX key
-        k: products Hz per probe, at most dim
-        probes: number of probes, at least 2 for an error
-    Returns:
-        Density, with moments and their errors
-    Raises:
-        ValueError: if an argument does not fit, or the Hessian is not finite at θ
-    References:
-        Ubaru, Chen, Saad, SIAM J. Matrix Anal. Appl. 38, 1075 (2017); Ghorbani, Krishnan, Xiao, arXiv 1901.10159.
-    """
-    probes = checks.count("probes", probes, at_least=2)
-    landscape, theta = placed(loss, theta)
-    k = min(checks.count("k", k, at_least=1), landscape.dim)
-    signs = jax.random.rademacher(key, (probes, landscape.dim), theta.dtype)
-    nodes, weights = np.zeros((2, probes, k))
-    for probe, (diagonal, beside) in enumerate(
-        zip(*map(np.asarray, _tridiagonals(landscape, theta, signs, k)), strict=True)
-    ):
-        x, vectors = _ritz(diagonal, beside)
-        nodes[probe, : len(x)], weights[probe, : len(x)] = x, vectors[0] ** 2
-    config = {"loss": records.described(landscape), "k": str(k), "probes": str(probes)}
-    return Density(config, records.provenance(), nodes=nodes, weights=weights, dim=np.asarray(landscape.dim))
-
-
-def hessian_product(landscape: Landscape, theta: jax.Array, vector: jax.Array) -> jax.Array:
-    """The Hessian times a vector, without the Hessian: for compiled code.
-
-        ∇²L(θ) v = d/dt ∇L(θ + t v) at t = 0,   forward over reverse
-
-    Args:
-        landscape: L
-        theta: θ, shape (dim,)
-        vector: v, shape (dim,)
-    Returns:
-        array (dim,); the cost is about that of two gradients
-    References:
-        Pearlmutter, Neural Computation 6, 147 (1994).
-    """
-    return jax.jvp(landscape.grad, (theta,), (vector,))[1]
 
 
 # --- the parts ------------------------------------------------------------------------------------------------
@@ -231,7 +134,7 @@ def _tolerance(dtype: Any) -> float:
 def _dense_ends(landscape: Landscape, theta: jax.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     hessian = np.asarray(landscape.hessian(theta), dtype=float)
     if not np.isfinite(hessian).all():
-        raise _not_finite(landscape)
+        raise not_finite(landscape)
     values, vectors = np.linalg.eigh((hessian + hessian.T) / 2)
     values, vectors = values[[-1, 0]], vectors[:, [-1, 0]]
     return vectors.T, values, np.linalg.norm(hessian @ vectors - vectors * values, axis=0)
@@ -239,59 +142,27 @@ def _dense_ends(landscape: Landscape, theta: jax.Array) -> tuple[np.ndarray, np.
 
 def _lanczos_ends(landscape: Landscape, theta: jax.Array, start: jax.Array, k: int) -> tuple[np.ndarray, ...]:
     """(directions, values, residuals) of the largest and the smallest eigenvalue seen from one start."""
-    basis, diagonal, beside = _lanczos(landscape, theta, start, k)
-    values, small = _ritz(np.asarray(diagonal), np.asarray(beside))
+    basis, diagonal, beside, steps = lanczos(landscape, theta, start, k)
+    if not np.isfinite(np.asarray(diagonal)).all():
+        raise not_finite(landscape)
+    values, small = ritz(diagonal, beside, int(steps))
     combined = np.zeros((2, k))
     combined[:, : len(values)] = small[:, [-1, 0]].T
     vectors, products = _along(landscape, theta, basis, jnp.asarray(combined, theta.dtype))
     vectors, products, values = np.asarray(vectors), np.asarray(products), values[[-1, 0]]
-    return vectors, values, np.linalg.norm(products - values[:, None] * vectors, axis=1)
-
-
-@eqx.filter_jit
-def _lanczos(landscape: Landscape, theta: jax.Array, start: jax.Array, k: int) -> tuple[jax.Array, ...]:
-    """Basis (k, dim), diagonal (k,) and off-diagonal (k − 1,) of the Hessian's tridiagonal form."""
-    decompose = decomp.tridiag_sym(k, reortho="full", materialize=False, custom_vjp=False)
-    basis, (diagonal, beside), *_ = decompose(lambda v: hessian_product(landscape, theta, v), start)
-    return basis, diagonal, beside
-
-
-@eqx.filter_jit
-def _tridiagonals(landscape: Landscape, theta: jax.Array, starts: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
-    """Diagonals (starts, k) and off-diagonals (starts, k − 1), one start after the other to spare memory."""
-    return jax.lax.map(lambda start: _lanczos(landscape, theta, start, k)[1:], starts)
+    scale = np.abs(values).max() or 1.0  # so that squares do not underflow
+    return vectors, values, scale * np.linalg.norm((products - values[:, None] * vectors) / scale, axis=1)
 
 
 @eqx.filter_jit
 def _along(landscape: Landscape, theta: jax.Array, basis: jax.Array, combined: jax.Array) -> tuple[jax.Array, ...]:
     """Vectors of length 1 from their coefficients in the basis, and their products with the Hessian."""
-    # A basis that ended early goes on as NaN, with coefficient 0
-    vectors = combined @ jnp.where(jnp.isfinite(basis), basis, 0)
+    vectors = combined @ basis
     vectors = vectors / jnp.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors, jax.lax.map(lambda v: hessian_product(landscape, theta, v), vectors)
-
-
-def _ritz(diagonal: np.ndarray, beside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues and vectors (columns) of the tridiagonal matrix, as far as the Lanczos basis went.
-
-    Where H maps the basis so far to itself the next vector is made of rounding, or is 0/0: what came before is exact.
-    """
-    sizes = np.abs(diagonal)
-    sizes[1:] = np.maximum(sizes[1:], np.abs(beside))
-    rounding = 100 * np.finfo(diagonal.dtype).eps * np.maximum.accumulate(sizes)
-    ended = ~np.isfinite(diagonal)
-    ended[1:] |= ~(np.abs(beside) > rounding[:-1])
-    length = np.append(np.flatnonzero(ended), len(diagonal))[0]
-    if length == 0:
-        raise ValueError("the Hessian is not finite at theta")
-    return scipy.linalg.eigh_tridiagonal(diagonal[:length].astype(float), beside[: length - 1].astype(float))
 
 
 def _settled(values: np.ndarray, residuals: np.ndarray, tol: float) -> np.ndarray:
     """Which of the two ends have small residuals from all starts, which agree; arguments (starts, 2)."""
     scale = tol * np.abs(values).max()
     return (residuals <= scale).all(axis=0) & (np.ptp(values, axis=0) <= 2 * scale)
-
-
-def _not_finite(landscape: Landscape) -> ValueError:
-    return ValueError(f"the Hessian of {landscape.name} is not finite at theta")
