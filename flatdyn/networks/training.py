@@ -109,9 +109,13 @@ def train(
     starts = jnp.atleast_2d(checks.points("starts", starts, process.dim))
     if process.dim < task.dim:
         raise ValueError(f"process moves {process.dim} coordinates, the task's networks have {task.dim}")
-    steps = checks.count("steps", steps, at_least=1)
+    steps = drivers.check_steps("steps", steps, at_least=1)
     every = max(1, steps // 20) if every is None else checks.count("every", every, at_least=1)
     watch = dict(watch or {})
+    curves = drivers.array_bytes(len(starts), 1 + steps // every, 1 + len(watch))
+    drivers.check_memory(curves, "the curves", "judge less often, with a larger `every`")
+    states = 3 * len(starts) * drivers.state_bytes(process, starts.dtype)  # a step back, now, and in the record
+    drivers.check_memory(states, "the networks", "train fewer at once, in `starts`", device=states)
     process.check(starts)
     config = {"process": records.described(process), "steps": str(steps), "every": str(every), "measure": task.measure}
     splits = tuple(jax.tree.map(jnp.asarray, split) for split in watch.values())
@@ -168,17 +172,17 @@ class _Work:
 
     def _train(self, part: Chunk, stopped: threading.Event, bar: Any, clock: Any) -> None:
         numbers, carry = self._begin(part)
-        done, length = self.done.get(part.start, 0), 16
+        done, length = self.done.get(part.start, 0), 1
         if done == 0:
-            self._judge(part, carry, 0)
+            self._judge(part, carry, 0, stopped)
         while done < self.steps and not stopped.is_set():
             now = min(length, self.every - done % self.every, self.steps - done)
             begun = time.perf_counter()
             carry = self._advanced((numbers, carry), now)
             length = drivers.next_length(now, time.perf_counter() - begun)
             done += now
-            if done % self.every == 0:
-                self._judge(part, carry, done)
+            if done % self.every == 0 and not self._judge(part, carry, done, stopped):
+                return  # stopped before it was judged: what is kept is from before these steps
             bar.update(now)
             with self._lock:
                 self.done[part.start], self.carries[part.start] = done, carry
@@ -195,17 +199,24 @@ class _Work:
         numbers, carry = numbers_and_carry
         return jax.block_until_ready(_advance(self.process, carry, self.seed, numbers, jnp.int32(steps)))
 
-    def _judged(self, carry: Carry) -> tuple[np.ndarray, np.ndarray]:
-        loss, marks = _judge(self.task, self.process, carry, self.splits)
+    def _judged(self, carry: Carry, stopped: threading.Event | None = None) -> tuple[np.ndarray, np.ndarray]:
+        theta = _positions(self.task, self.process, carry)
+        loss, marks = drivers.mapped(_judge, theta, self.task, self.splits, stopped=stopped)
         sizes = [np.size(split.y) for split in self.splits]
-        return np.asarray(loss), np.stack([np.asarray(m) / n for m, n in zip(marks, sizes, strict=True)] or [[]], -1)
+        return loss, np.stack([m / n for m, n in zip(marks, sizes, strict=True)] or [[]], -1)
 
-    def _judge(self, part: Chunk, carry: Carry, done: int) -> None:
-        loss, marks = self._judged(carry)
+    def _judge(self, part: Chunk, carry: Carry, done: int, stopped: threading.Event) -> bool:
+        """Put down what the runs are worth, and say that it is done: it is not where the work was stopped."""
+        if stopped.is_set():
+            return False
+        loss, marks = self._judged(carry, stopped)
+        if len(loss) < part.size:
+            return False
         going, slot = np.asarray(carry.alive), done // self.every
         self.loss[part.rows, slot] = np.where(going, loss, np.nan)[: part.length]
         if self.names:
             self.marks[part.rows, slot] = np.where(going[:, None], marks, np.nan)[: part.length]
+        return True
 
     def _record(self) -> Training:
         runs, dim = self.starts.shape
@@ -270,10 +281,13 @@ def _advance(process: Process, carry: Carry, seed: Any, numbers: jax.Array, step
 
 
 @eqx.filter_jit
-def _judge(task: Task, process: Process, carry: Carry, splits: tuple) -> tuple:
-    """Training loss of each run, and its marks, not yet divided by their number, on each split."""
-    theta = jax.vmap(process.position)(carry.state)[:, : task.dim]
-    return jax.lax.map(lambda one: (task.loss(one), [task.total(one, split) for split in splits]), theta)
+def _positions(task: Task, process: Process, carry: Carry) -> jax.Array:
+    return jax.vmap(process.position)(carry.state)[:, : task.dim]
+
+
+def _judge(theta: jax.Array, task: Task, splits: tuple) -> tuple:
+    """Training loss of a run, and its marks, not yet divided by their number, on each split."""
+    return task.loss(theta), [task.total(theta, split) for split in splits]
 
 
 @eqx.filter_jit
