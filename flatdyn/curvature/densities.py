@@ -9,8 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from flatdyn import checks, records
-from flatdyn.curvature.krylov import not_finite, ritz, tridiagonals
+from flatdyn import checks, drivers, records
+from flatdyn.curvature.krylov import basis_bytes, lanczos, not_finite, ritz
 from flatdyn.curvature.places import Loss, placed
 from flatdyn.records import Record
 
@@ -90,7 +90,9 @@ class Density(Record):
         return value, np.hypot(error, np.max(changes, axis=0))
 
 
-def density(loss: Loss, theta: Any, key: jax.Array, k: int = 40, probes: int = 20) -> Density:
+def density(
+    loss: Loss, theta: Any, key: jax.Array, k: int = 40, probes: int = 20, *, progress: bool | None = None
+) -> Density:
     """Density of the eigenvalues of ∇²L(θ) by stochastic Lanczos quadrature.
 
         (1/dim) Σᵢ f(λᵢ) = E[zᵀ f(H) z]/dim ≈ mean over probes z of Σⱼ wⱼ f(xⱼ),   z random signs
@@ -104,6 +106,7 @@ def density(loss: Loss, theta: Any, key: jax.Array, k: int = 40, probes: int = 2
         key: a JAX key
         k: products Hz per probe, at most dim
         probes: number of probes, at least 2 for an error
+        progress: show a bar; if not given, after two seconds
     Returns:
         Density, with moments and their errors
     Raises:
@@ -114,8 +117,15 @@ def density(loss: Loss, theta: Any, key: jax.Array, k: int = 40, probes: int = 2
     probes = checks.count("probes", probes, at_least=2)
     landscape, theta = placed(loss, theta)
     k = min(checks.count("k", k, at_least=1), landscape.dim)
+    needed = drivers.array_bytes(2, probes, landscape.dim, itemsize=theta.dtype.itemsize)
+    nodes = drivers.array_bytes(10, probes, k)
+    drivers.check_memory(nodes, "the probes and their nodes", "take fewer `probes`", device=needed)
+    basis = basis_bytes(landscape.dim, k, theta.dtype)
+    drivers.check_memory(0, "the basis of a probe", "ask for fewer products, with a smaller `k`", device=basis)
     signs = _signs(key, probes, landscape.dim, theta.dtype)
-    forms = [np.asarray(part) for part in tridiagonals(landscape, theta, signs, k)]
+    with drivers.progress_bar(probes * k, "products", progress) as bar:
+        each = [tuple(map(np.asarray, lanczos(landscape, theta, start, k, bar)[1:])) for start in signs]
+    forms = [np.stack(part) for part in zip(*each, strict=True)]
     if not np.isfinite(forms[0]).all():
         raise not_finite(landscape)
     nodes, weights = _rule(*forms, k)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy
 
+from flatdyn import drivers
 from flatdyn.landscapes import Landscape
 
 
@@ -30,8 +31,7 @@ def hessian_product(landscape: Landscape, theta: jax.Array, vector: jax.Array) -
     return jax.jvp(landscape.grad, (theta,), (vector,))[1]
 
 
-@eqx.filter_jit
-def lanczos(landscape: Landscape, theta: jax.Array, start: jax.Array, k: int) -> tuple[jax.Array, ...]:
+def lanczos(landscape: Landscape, theta: jax.Array, start: jax.Array, k: int, bar: Any = None) -> tuple[jax.Array, ...]:
     """The Hessian's tridiagonal form after k steps from a start, as far as there are any.
 
         H Q = Q T + (remainder in the last column),   Q orthonormal, T = QᵀHQ tridiagonal
@@ -45,11 +45,30 @@ def lanczos(landscape: Landscape, theta: jax.Array, start: jax.Array, k: int) ->
         theta: θ, shape (dim,)
         start: first vector, not zero, shape (dim,)
         k: steps, at most dim
+        bar: told of the products
     Returns:
         Qᵀ (k, dim), diagonal of T (k,), what is beside it (k,), of which the last leads out of the span, and the
         number of steps that there are, (); zeros after these
     """
-    rounding = 4 * jnp.finfo(start.dtype).eps
+    carry = _begun(start, k)
+    for done, now in drivers.segments(k, bar=bar):
+        where = jnp.array([done, done + now], jnp.int32)
+        carry = jax.block_until_ready(_decomposed(landscape, theta, carry, where))
+    return *carry[:3], carry[5]
+
+
+@eqx.filter_jit
+def _begun(start: jax.Array, k: int) -> tuple[jax.Array, ...]:
+    """What is carried at step 0: basis, T, next vector, largest ‖Hv‖, steps, whether there is a next vector."""
+    zeros = jnp.zeros(k, start.dtype)
+    basis, first = jnp.zeros((k, len(start)), start.dtype), start / _length(start)
+    return basis, zeros, zeros, first, zeros[0], jnp.int32(0), jnp.bool_(True)
+
+
+@eqx.filter_jit
+def _decomposed(landscape: Landscape, theta: jax.Array, carry: tuple, where: jax.Array) -> tuple[jax.Array, ...]:
+    """The same after the steps from where[0] to where[1]."""
+    rounding = 4 * jnp.finfo(theta.dtype).eps
 
     def step(i, carry):
         basis, diagonal, beside, vector, largest, steps, going = carry
@@ -61,23 +80,18 @@ def lanczos(landscape: Landscape, theta: jax.Array, start: jax.Array, k: int) ->
         size, left = _length(once), _length(rest)
         largest = jnp.maximum(largest, _length(product))
         # What the second projection takes away lay in the span: if that is most of it, the first left rounding alone.
-        on = going & (left > rounding * largest) & (left > size / 2) & (i + 1 < len(start))
+        on = going & (left > rounding * largest) & (left > size / 2) & (i + 1 < len(vector))
         diagonal = diagonal.at[i].set(jnp.where(going, onto[i], 0))
         beside = beside.at[i].set(jnp.where(on, left, 0))
         vector = jnp.where(on, rest / jnp.where(on, left, 1), 0)
         return basis, diagonal, beside, vector, largest, steps + going, on
 
-    first = start / _length(start)
-    zeros = jnp.zeros(k, start.dtype)
-    carry = (jnp.zeros((k, len(start)), start.dtype), zeros, zeros, first, zeros[0], jnp.int32(0), jnp.bool_(True))
-    basis, diagonal, beside, *_, steps, _ = jax.lax.fori_loop(0, k, step, carry)
-    return basis, diagonal, beside, steps
+    return jax.lax.fori_loop(where[0], where[1], step, carry)
 
 
-@eqx.filter_jit
-def tridiagonals(landscape: Landscape, theta: jax.Array, starts: jax.Array, k: int) -> tuple[jax.Array, ...]:
-    """Diagonals (starts, k), what is beside them (starts, k) and steps (starts,), one start after the other."""
-    return jax.lax.map(lambda start: lanczos(landscape, theta, start, k)[1:], starts)
+def basis_bytes(dim: int, k: int, dtype: Any) -> int:
+    """Bytes that :func:`lanczos` takes on the device: the basis before a segment and after it."""
+    return drivers.array_bytes(2, k + 4, dim, itemsize=np.dtype(dtype).itemsize)
 
 
 def ritz(diagonal: Any, beside: Any, steps: int) -> tuple[np.ndarray, np.ndarray]:

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn import checks, records
-from flatdyn.curvature.krylov import hessian_product, lanczos, not_finite, ritz
+from flatdyn import checks, drivers, records
+from flatdyn.curvature.krylov import basis_bytes, hessian_product, lanczos, not_finite, ritz
 from flatdyn.curvature.places import Loss, placed
 from flatdyn.landscapes import Landscape
 from flatdyn.records import Record, Status
@@ -62,6 +62,7 @@ def extreme_eigenvalues(
     starts: int = 2,
     tol: float | None = None,
     method: str | None = None,
+    progress: bool | None = None,
 ) -> Spectrum:
     """Largest and smallest eigenvalue of ∇²L(θ), and how far to trust them.
 
@@ -81,6 +82,7 @@ def extreme_eigenvalues(
         starts: number of random starts
         tol: relative residual that counts as converged; 1e-6, or 1e-3 in single precision, if not given
         method: "dense" (the whole Hessian), "lanczos", or by size: dense up to 300 parameters
+        progress: show a bar; if not given, after two seconds
     Returns:
         Spectrum
     Raises:
@@ -95,19 +97,27 @@ def extreme_eigenvalues(
     tol = _tolerance(theta.dtype) if tol is None else checks.number("tol", tol, above=0)
     config = {"loss": records.described(landscape), "method": method, "tol": f"{tol:g}"}
     if method == "dense":
+        needed = drivers.array_bytes(4, landscape.dim, landscape.dim)
+        drivers.check_memory(needed, "the whole Hessian", 'decompose it by products alone, with method="lanczos"')
         vectors, values, residuals = (part[None] for part in _dense_ends(landscape, theta))
         k = landscape.dim
     else:
         key = jax.random.key(0) if key is None else key
+        needed = drivers.array_bytes(5, starts, landscape.dim, itemsize=theta.dtype.itemsize)
+        drivers.check_memory(needed, "the starts and directions", "take fewer `starts`")
         begins = jax.random.normal(key, (starts, landscape.dim), theta.dtype)
         k = min(k, landscape.dim)
-        while True:
-            found = [_lanczos_ends(landscape, theta, begin, k) for begin in begins]
-            vectors, values, residuals = (np.stack(part) for part in zip(*found, strict=True))
-            larger = min(2 * k, landscape.dim)
-            if larger == k or larger > most or _settled(values, residuals, tol).all():
-                break
-            k = larger
+        with drivers.progress_bar(0, "products", progress) as bar:
+            while True:
+                basis = basis_bytes(landscape.dim, k, theta.dtype)
+                remedy = "ask for fewer products, with a smaller `k` and `most`"
+                drivers.check_memory(0, f"the basis of {k} vectors", remedy, device=basis)
+                found = [_lanczos_ends(landscape, theta, begin, k, bar) for begin in begins]
+                vectors, values, residuals = (np.stack(part) for part in zip(*found, strict=True))
+                larger = min(2 * k, landscape.dim)
+                if larger == k or larger > most or _settled(values, residuals, tol).all():
+                    break
+                k = larger
     status = np.where(_settled(values, residuals, tol), Status.CONVERGED, Status.UNDECIDED).astype(np.int8)
     best = np.array([values[:, 0].argmax(), values[:, 1].argmin()])
     rounding = float(jnp.finfo(theta.dtype).eps) * np.abs(values).max()
@@ -140,9 +150,9 @@ def _dense_ends(landscape: Landscape, theta: jax.Array) -> tuple[np.ndarray, np.
     return vectors.T, values, np.linalg.norm(hessian @ vectors - vectors * values, axis=0)
 
 
-def _lanczos_ends(landscape: Landscape, theta: jax.Array, start: jax.Array, k: int) -> tuple[np.ndarray, ...]:
+def _lanczos_ends(landscape: Landscape, theta: jax.Array, start: jax.Array, k: int, bar: Any) -> tuple[np.ndarray, ...]:
     """(directions, values, residuals) of the largest and the smallest eigenvalue seen from one start."""
-    basis, diagonal, beside, steps = lanczos(landscape, theta, start, k)
+    basis, diagonal, beside, steps = lanczos(landscape, theta, start, k, bar)
     if not np.isfinite(np.asarray(diagonal)).all():
         raise not_finite(landscape)
     values, small = ritz(diagonal, beside, int(steps))
