@@ -132,6 +132,13 @@ class _Decision(lanes.Task):
         status = np.where(diverged, Status.DIVERGED, np.where(label >= 0, Status.CONVERGED, Status.UNDECIDED))
         return Arrivals(label, status, np.where(label >= 0, lanes.since, lanes.carry.taken), positions)
 
+    def possible(self, results):
+        label, status, steps = results.label, results.status, results.steps
+        most = self.targets.number + len(self.targets.regions)
+        ranges = (label >= -1) & (label < int(most)) & (steps >= 0) & (steps <= int(self.rules.max_steps))
+        right = np.where(label >= 0, status == Status.CONVERGED, np.isin(status, [Status.UNDECIDED, Status.DIVERGED]))
+        return bool((ranges & right).all() and not np.isnan(results.final).any())
+
 
 def _judged(process: Process, lane: _Lane, before: Carry, after: Carry, targets: Targets, rules: Rules) -> _Lane:
     """One lane after a check: what it is near, since when, and whether it has ended."""

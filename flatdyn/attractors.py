@@ -25,9 +25,10 @@ import jax.numpy as jnp
 import numpy as np
 import scipy
 
-from flatdyn import drivers, ensembles
+from flatdyn import drivers, ensembles, fingerprints
 from flatdyn.arrivals import Targets
-from flatdyn.processes import Process, digest_of
+from flatdyn.identity import of_object
+from flatdyn.processes import Process
 from flatdyn.records import Status
 
 _SAMPLES = 128  # of each quarter of a run
@@ -123,10 +124,13 @@ def unused(name: str, attractors: Iterable[Attractor]) -> str:
     return name
 
 
-def region_digests(regions: Iterable[Region], dim: int) -> list[str]:
-    """A word for each region by what it computes, for files of unfinished work."""
-    theta = jax.ShapeDtypeStruct((dim,), jnp.zeros(0).dtype)
-    return [f"{region.name} {region.absorbing} {digest_of(region.inside, theta)}" for region in regions]
+def digests(
+    attractors: Iterable[Attractor], regions: Iterable[Region], dim: int, dtype: Any, version: Any
+) -> list[str]:
+    """A word for each attractor by all that it is, and for each region by what it computes: for unfinished work."""
+    words = [of_object(attractor, f"attractor {attractor.name!r}") for attractor in attractors]
+    inside = [fingerprints.of_function(region.inside, dim, dtype, version) for region in regions]
+    return words + [f"{r.name} {r.absorbing} {word}" for r, word in zip(regions, inside, strict=True)]
 
 
 def _place(theta: np.ndarray) -> str:

@@ -21,11 +21,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn import arrivals, checks, randomness, records
-from flatdyn.arrivals import Arrivals, Rules
-from flatdyn.attractors import Attractor, Region, discover, gap, given, padded, region_digests, targets, unused
+from flatdyn import arrivals, checks, fingerprints, records, stores
+from flatdyn.arrivals import Arrivals, Rules, Targets
+from flatdyn.attractors import Attractor, Region, digests, discover, gap, given, padded, targets, unused
 from flatdyn.labels import DIVERGED, Basins, Sample
-from flatdyn.processes import Process, fingerprint
+from flatdyn.processes import Process
 from flatdyn.records import Status
 
 _SCOUTS = 1024  # runs from which attractors are discovered
@@ -50,6 +50,7 @@ def map_basins(
     chunk: int | None = None,
     progress: bool | None = None,
     store: str | Path | None = None,
+    version: str | None = None,
 ) -> Basins:
     """Which attractor is reached from each point of a grid, at rest.
 
@@ -86,10 +87,12 @@ def map_basins(
         chunk: runs that advance together on a device; no result depends on it
         progress: show a bar; if not given, after two seconds
         store: a file that keeps finished points; the same call goes on from there after an interruption
+        version: a text that stands for what `store` can't see of the process or of a region, such as a callback
     Returns:
         Basins
     Raises:
         ValueError: if box, resolution, axes, at, an attractor or a rule does not fit, or `store` holds another call
+        OSError: if `store` can't be written, before the first step; later on that is a warning
     """
     axes, at = _slice(process, axes, at)
     box = process.box if box is None and len(axes) == process.dim else box
@@ -103,7 +106,7 @@ def map_basins(
     starts = _grid(box, counts, axes, at)
     shape = tuple(reversed(counts))
     rules = _rules(process, max_steps, check_every, stay, bound, tol)
-    found = _labelled(process, starts, box, attractors, rules, radius, key, chunk, progress, store)
+    found = _labelled(process, starts, box, attractors, rules, radius, key, chunk, progress, (store, version))
     found |= {
         name: found[name].reshape(*shape, *found[name].shape[1:]) for name in ("labels", "steps", "status", "final")
     }
@@ -126,6 +129,7 @@ def basin_fractions(
     chunk: int | None = None,
     progress: bool | None = None,
     store: str | Path | None = None,
+    version: str | None = None,
 ) -> Sample:
     """Which share of random starts reaches each attractor, with its standard error: basins in any dimension.
 
@@ -143,7 +147,9 @@ def basin_fractions(
     starts = draw_starts(process, sampler, runs, key)
     filled = np.stack([starts.min(axis=0), starts.max(axis=0)], axis=1) if callable(sampler) else np.array(sampler)
     rules = _rules(process, max_steps, check_every, stay, bound, tol)
-    found = _labelled(process, starts, filled, attractors, rules, radius, _moving(key), chunk, progress, store)
+    found = _labelled(
+        process, starts, filled, attractors, rules, radius, _moving(key), chunk, progress, (store, version)
+    )
     return Sample(starts=starts, **found)
 
 
@@ -230,29 +236,30 @@ def _rules(process: Process, max_steps: int, check_every: int, stay: int | None,
     return Rules(rounded, check_every, checks.count("stay", stay), float(bound), tol)
 
 
-def _labelled(process, starts, box, attractors, rules: Rules, radius, key, chunk, progress, store) -> dict[str, Any]:
+def _labelled(process, starts, box, attractors, rules: Rules, radius, key, chunk, progress, kept) -> dict[str, Any]:
     """The fields that grids and samples share."""
     diagonal = float(np.linalg.norm(np.diff(np.asarray(box, dtype=float), axis=1)))
     if radius is not None:
         checks.number("radius", radius, above=0)
     if chunk is not None:
         checks.count("chunk", chunk, at_least=1)
-    search = _Search(process, starts, rules, radius, diagonal, key, chunk, progress)
+    search = _Search(process, starts, rules, radius, diagonal, key, chunk, progress, *kept)
+    search.prepare()
     if attractors is not None:
         points, regions = given(attractors, process.dim)
-        result = search.run(points, regions, store)
+        result = search.run(points, regions)
     else:
         everyone = np.arange(len(starts))
         points, regions = search.discover(everyone, []), []
-        result = search.run(points, regions, store)
+        result = search.run(points, regions)
         for stage in range(2, 2 + _SEARCHES):  # what no scout has reached, undecided runs may have
             left = everyone[result.status == Status.UNDECIDED]
             more = search.discover(left, points) if len(left) else []
             if not more:
                 break
             points = points + more
-            for kept, new in zip(result, search.run(points, regions, _stage(store, stage), left), strict=True):
-                kept[left] = new
+            for old, new in zip(result, search.run(points, regions, left, stage), strict=True):
+                old[left] = new
     label = _region_labels(result, regions, len(points))
     status = np.where((label >= 0) & (result.status == Status.UNDECIDED), Status.CONVERGED, result.status)
     labels = np.where(result.status == Status.DIVERGED, DIVERGED, label).astype(np.int16)
@@ -284,6 +291,13 @@ class _Search:
     key: Any
     chunk: int | None
     progress: bool | None
+    store: Any
+    version: str | None
+
+    def prepare(self) -> None:
+        """Raise OSError if the store can't be written: attractors are looked for before the first file is."""
+        if self.store is not None and not stores.path_of(self.store).exists():
+            stores.check_writable(stores.path_of(self.store))
 
     @property
     def grain(self) -> float:
@@ -318,26 +332,30 @@ class _Search:
         return kept
 
     def run(
-        self, points: list[Attractor], regions: list[Region], store: Any, runs: np.ndarray | None = None
+        self, points: list[Attractor], regions: list[Region], runs: np.ndarray | None = None, stage: int = 1
     ) -> Arrivals:
-        """What becomes of the starts, or of some of them."""
+        """What becomes of the starts, or of some of them in a later pass."""
         rules, radius = self.rules, self.near(points)
         limits = {"max_steps": rules.max_steps, "bound": rules.bound, "dtype": self.starts.dtype, "key": self.key}
         aims = targets(self.process, points, regions, radius, **limits)
         runs = np.arange(len(self.starts)) if runs is None else runs
-        contents = [self.starts, runs, aims.points, aims.radius, aims.trap, *region_digests(regions, self.process.dim)]
-        contents += [] if self.key is None else [randomness.seed_words(self.key)]
-        told = {"process": fingerprint(self.process), "contents": records.digest(*contents)}
-        config = self.config(points, regions) | told
+        config, path = self.config(points, regions), self.store
+        if path is not None:
+            config |= {"contents": self._identity(aims, regions, runs)}
+            path = stores.path_of(path)
+            path = path if stage == 1 else path.with_name(f"{path.stem}.{stage}{path.suffix or '.npz'}")
         options = {"key": self.key, "chunk": self.chunk, "progress": self.progress}
         return arrivals.decide(
-            self.process, self.starts[runs], aims, rules, numbers=runs, store=store, config=config, **options
+            self.process, self.starts[runs], aims, rules, numbers=runs, store=path, config=config, **options
         )
 
-
-def _stage(store: Any, number: int) -> Path | None:
-    """The file of a later pass."""
-    return None if store is None else Path(store).with_suffix(f".{number}.npz")
+    def _identity(self, aims: Targets, regions: list[Region], runs: np.ndarray) -> str:
+        """What tells this call's unfinished work from another's."""
+        dtype = self.starts.dtype
+        moves = fingerprints.of_process(self.process, dtype, self.version)
+        inside = digests([], regions, self.process.dim, dtype, self.version)
+        numbers = [np.asarray(x) for x in (aims.points, aims.radius, aims.trap, aims.number, *self.rules)]
+        return records.digest(moves, fingerprints.of_key(self.key), self.starts, runs, *numbers, *inside)
 
 
 def _region_labels(result: Arrivals, regions: list[Region], number: int) -> np.ndarray:

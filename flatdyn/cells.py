@@ -5,23 +5,17 @@ from __future__ import annotations
 import inspect
 import itertools
 import json
-import logging
 import numbers
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from flatdyn import checks, records
-from flatdyn.drivers import prepared
-from flatdyn.processes import Process, digest_of
-
-_LOG = logging.getLogger(__name__)
-_TRACES = 32
+from flatdyn import checks, fingerprints, records, stores
+from flatdyn.identity import of_array
+from flatdyn.processes import Process
 
 Found = dict[tuple[str, str], np.ndarray]  # what an ask found, by name and part: see flatdyn.answers
 
@@ -162,13 +156,11 @@ class Store:
     Args:
         folder: where; made if it is not there
         ask: the word that identifies the question
+        version: a text that stands for what can't be seen of a process
     """
 
-    def __init__(self, folder: str | Path, ask: str):
-        self.folder, self.ask, self._traced = Path(folder), ask, {}
-        if self.folder.exists() and not self.folder.is_dir():
-            raise ValueError(f"store must be a folder, {folder} is a file")
-        self.folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, folder: str | Path, ask: str, version: str | None = None):
+        self.folder, self.ask, self._traces = stores.Folder(folder, "cell"), ask, fingerprints.Traces(version)
 
     def told(self, process: Process, key: jax.Array | None, cell: Mapping[str, Any], seed: int) -> dict[str, Any]:
         """All that the results of a cell depend on, as the header of its file."""
@@ -176,51 +168,38 @@ class Store:
             "record": "cell",
             "cell": {name: word(value) for name, value in sorted(cell.items())},
             "seed": seed,
-            "key": "" if key is None else _plain(key).tobytes().hex(),
-            "process": self._process(process),
+            "key": "" if key is None else of_array(key),
+            "process": self._traces.all_of(process),
             "ask": self.ask,
         }
 
-    def _process(self, process: Process) -> str:
-        """A word for what a process computes and all its numbers; processes that differ in numbers share a trace."""
-        theta = jax.ShapeDtypeStruct((process.dim,), jnp.zeros(0).dtype)
-        leaves, tree = jax.tree.flatten(process)
-        plain = [isinstance(leaf, (bool, int, float, np.ndarray, np.generic, jax.Array)) for leaf in leaves]
-        values = [_plain(leaf) for leaf, kept in zip(leaves, plain, strict=True) if kept]
-        others = tuple(leaf for leaf, kept in zip(leaves, plain, strict=True) if not kept)
-        same = tree, others, tuple((value.shape, str(value.dtype)) for value in values)
-        try:
-            traced = self._traced.get(same)
-        except (TypeError, ValueError):  # something in it has no hash: traced each time
-            return records.digest(_computation(process, theta), *values)
-        if traced is None:
-            if len(self._traced) >= _TRACES:  # landscapes made anew in every cell would pile up
-                self._traced.clear()
-            traced = self._traced[same] = _computation(process, theta)
-        return records.digest(traced, *values)
-
-    def path(self, told: dict[str, Any]) -> Path:
-        return self.folder / f"{records.digest(json.dumps(told, sort_keys=True))[:32]}.npz"
-
     def read(self, told: dict[str, Any]) -> tuple[Found, dict[str, Any]] | None:
-        """What was found and its provenance; None if the cell is not there. A file that is damaged is not either."""
-        path = self.path(told)
-        if not path.exists():
+        """What was found and its provenance; None if the cell is not there, or its file is damaged."""
+        before = self.folder.read(_name(told), told)
+        if before is None:
             return None
-        try:
-            arrays, header = records.load_arrays(path)
-        except ValueError as error:
-            _LOG.warning("%s; this is done now", error)
+        arrays, others = before
+        results = {_split(name): array for name, array in arrays.items()}
+        if problem := _misfit(results, others):
+            self.folder.refuse(_name(told), problem)
             return None
-        provenance = header.pop("provenance", None)
-        if header != told:
-            _LOG.warning("%s holds another cell: it is computed again", path)
-            return None
-        return {_split(name): array for name, array in arrays.items()}, provenance
+        return results, others["provenance"]
+
+    def prepare(self) -> None:
+        """Raise OSError if nothing can be kept; call it before a cell is asked."""
+        self.folder.prepare()
 
     def write(self, told: dict[str, Any], results: Found, provenance: dict[str, Any]) -> None:
         arrays = {f"{part}.{name}": array for (name, part), array in results.items()}
-        records.save_arrays(self.path(told), arrays, told | {"provenance": provenance})
+        self.folder.write(_name(told), arrays, told | {"provenance": provenance})
+
+    def finish(self) -> None:
+        """Say so if not all is in the folder."""
+        self.folder.finish()
+
+
+def _name(told: dict[str, Any]) -> str:
+    return records.digest(json.dumps(told, sort_keys=True))[:32]
 
 
 def _split(entry: str) -> tuple[str, str]:
@@ -228,23 +207,12 @@ def _split(entry: str) -> tuple[str, str]:
     return name, part
 
 
-def _computation(process: Process, theta: jax.ShapeDtypeStruct) -> str:
-    """A digest of a process as JAX sees it, its numbers left open.
-
-    The loss is part of it: two losses can have the same gradient, and so the same steps.
-    """
-    arrays, rest = eqx.partition(prepared(process, theta.dtype), eqx.is_array)
-
-    def seen(arrays, theta, key):
-        process = eqx.combine(arrays, rest)
-        state = process.init(theta)
-        loss = process.landscape.loss(theta) if hasattr(process, "landscape") else None
-        return process.position(state), process.step(state, key), loss
-
-    key = jax.eval_shape(lambda: jax.random.key(0)) if process.random else None
-    return digest_of(seen, arrays, theta, key)
-
-
-def _plain(value: Any) -> np.ndarray:
-    is_key = isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
-    return np.asarray(jax.random.key_data(value) if is_key else value)
+def _misfit(results: Found, others: dict[str, Any]) -> str | None:
+    """What is wrong with what a file says was found, or None."""
+    if not isinstance(others.get("provenance"), dict) or not results:
+        return "its provenance or its results are missing"
+    for (name, part), array in results.items():
+        whole = results.get((name, "value"))
+        if not name or whole is None or array.shape != whole.shape or array.dtype.kind not in "biufc":
+            return f"{part} of {name!r} is {array.dtype} of shape {array.shape}"
+    return None

@@ -11,6 +11,7 @@ gone keeps its name, with a fraction of zero, and gets it back should it return 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +21,13 @@ import jax
 import numpy as np
 import scipy
 
-from flatdyn import checks, records
-from flatdyn.attractors import Attractor, given, region_digests, unused
+from flatdyn import checks, fingerprints, records, stores
+from flatdyn.attractors import Attractor, digests, given, unused
 from flatdyn.basins import basin_fractions, draw_starts
 from flatdyn.drivers import progress_bar
+from flatdyn.identity import of_object
 from flatdyn.labels import Labels, Sample
-from flatdyn.processes import Process, fingerprint
-from flatdyn.randomness import seed_words
+from flatdyn.processes import Process
 from flatdyn.records import Record
 from flatdyn.statistics import binomial_error
 
@@ -81,6 +82,7 @@ def fractions_in(
     reach: float | None = None,
     progress: bool | None = None,
     store: str | Path | None = None,
+    version: str | None = None,
     **rules: Any,
 ) -> FractionCurve:
     """Shares of random starts that reach each attractor, at each value of a parameter.
@@ -97,6 +99,7 @@ def fractions_in(
             the box that the starts fill if not given
         progress: show a bar; if not given, after two seconds
         store: a folder that keeps every finished value; the same call goes on from there
+        version: a text that stands for what `store` can't see of the process or of a region, such as a callback
         rules: as for :func:`flatdyn.map_basins`: `max_steps`, `radius`, …
     Returns:
         FractionCurve
@@ -108,44 +111,51 @@ def fractions_in(
         raise ValueError(f"values of {parameter} must hold at least one number")
     if reach is not None:
         checks.number("reach", reach, above=0)
-    samples = []
+    kept, samples = None if store is None else _Kept(store, version), []
     with progress_bar(len(values), "values", progress) as bar:
         for value in values:
             process = make_process(float(value))
             ends = attractors(float(value)) if callable(attractors) else attractors
-            samples.append(_sample(process, sampler, runs, key, ends, store, rules))
+            call = functools.partial(basin_fractions, process, sampler, runs, key, ends, progress=False, **rules)
+            samples.append(call() if kept is None else kept.get(process, sampler, runs, key, ends, rules, call))
             bar.update()
+    if kept is not None:
+        kept.folder.finish()
     starts = samples[0].starts
     reach = float(np.linalg.norm(np.ptp(starts, axis=0))) / 10 if reach is None else reach
     config = {"parameter": parameter, "runs": str(runs), "reach": f"{reach:g}"} | samples[0].config
     return FractionCurve(config=config, provenance=records.provenance(), parameter=values, **_joined(samples, reach))
 
 
-def _sample(
-    process: Process, sampler: Any, runs: int, key: jax.Array, attractors: Any, store: Any, rules: dict
-) -> Sample:
-    """One value's sample, from its file if it is there."""
-    if store is None:
-        return basin_fractions(process, sampler, runs, key, attractors, progress=False, **rules)
-    path = Path(store) / f"{_digest(process, draw_starts(process, sampler, runs, key), key, attractors, rules)}.npz"
-    if path.exists():
-        try:
-            return Sample.load(path)
-        except ValueError:  # damaged: computed again and replaced
-            pass
-    sample = basin_fractions(process, sampler, runs, key, attractors, progress=False, **rules)
-    sample.save(path)
-    return sample
+class _Kept:
+    """The samples of finished values, each in a file that is named by what it depends on."""
 
+    def __init__(self, store: Any, version: str | None):
+        self.folder, self.version = stores.Folder(store, "sample"), version
 
-def _digest(process: Process, starts: np.ndarray, key: jax.Array, attractors: Any, rules: dict) -> str:
-    """What the sample depends on, in one word: the name of its file."""
-    points, regions = ([], []) if attractors is None else given(attractors, process.dim)
-    told = attractors is None, [attractor.name for attractor in points], sorted(rules.items())
-    positions = [attractor.points for attractor in points]
-    regions = region_digests(regions, process.dim)
-    words = fingerprint(process), records.described(told)
-    return records.digest(*words, starts, seed_words(key), *positions, *regions)[:32]
+    def get(self, process, sampler, runs, key, attractors, rules: dict, draw: Callable[[], Sample]) -> Sample:
+        """One value's sample, from its file if it is there, else drawn and kept."""
+        word = self._word(process, draw_starts(process, sampler, runs, key), sampler, key, attractors, rules)
+        told = {"record": Sample.__name__, "fingerprint": word}
+        before = self.folder.read(word[:32], told)
+        if before is not None:
+            try:
+                return Sample.of(before[0], told | before[1], self.folder.path / word[:32])
+            except ValueError as error:
+                self.folder.refuse(word[:32], error)
+        self.folder.prepare()
+        sample = draw()
+        self.folder.write(word[:32], sample.arrays(), sample.header() | told)
+        return sample
+
+    def _word(self, process: Process, starts: np.ndarray, sampler, key, attractors: Any, rules: dict) -> str:
+        """What the sample depends on."""
+        points, regions = ([], []) if attractors is None else given(attractors, process.dim)
+        box = "drawn" if callable(sampler) else np.asarray(sampler, float)  # the box says what is near
+        ends = digests(points, regions, process.dim, starts.dtype, self.version)
+        told = of_object((attractors is None, sorted(rules.items())), "the rules", self.version)
+        moves = fingerprints.of_process(process, starts.dtype, self.version)
+        return records.digest(moves, told, starts, box, fingerprints.of_key(key), *ends)
 
 
 def _joined(samples: list[Labels], reach: float) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -38,6 +39,25 @@ class Labels(Record):
     theta: np.ndarray
     points: np.ndarray
     spread: np.ndarray
+    _form: ClassVar = {
+        "labels": "i *grid",
+        "steps": "iu *grid",
+        "status": "iu *grid",
+        "final": "f *grid dim",
+        "names": "U names",
+        "kinds": "U attractors",
+        "periods": "iu attractors",
+        "theta": "f attractors dim",
+        "points": "f attractors most dim",
+        "spread": "f attractors",
+    }
+
+    @classmethod
+    def misfit(cls, arrays):
+        problem, labels = super().misfit(arrays), arrays["labels"]
+        if problem is None and labels.size and not (labels.min() >= DIVERGED and labels.max() < len(arrays["names"])):
+            return "labels are none of its attractors"
+        return problem
 
     @property
     def attractors(self) -> list[Attractor]:

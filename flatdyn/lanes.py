@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn import drivers, records
+from flatdyn import drivers, stores
 from flatdyn.processes import Process
 
 _LANES = 1 << 15  # on a CPU: enough to drown the bookkeeping between rounds, few enough for the cache
@@ -62,6 +62,10 @@ class Task(eqx.Module):
         """Results of finished lanes, in the form of :meth:`blank`."""
         raise NotImplementedError
 
+    def possible(self, results: NamedTuple) -> bool:
+        """Whether results that a file holds could be this task's: numbers within their ranges."""
+        raise NotImplementedError
+
 
 def run(
     process: Process,
@@ -92,14 +96,16 @@ def run(
         what `task.blank` begins and `task.results` fills
     Raises:
         ValueError: if `store` holds another call's runs, or is damaged; if the process cannot start from `starts`
+        OSError: if `store` can't be written, before the first step; later on that is a warning
     """
     if len(starts) > 2**32:
         raise ValueError(f"runs are numbered in 32 bits: start at most 2**32 at once, got {len(starts)}")
     process.check(jnp.asarray(starts))
     numbers = np.arange(len(starts)) if numbers is None else numbers
-    work = _Work(starts, numbers, task.blank(starts), store, config or {})
+    work = _Work(starts, numbers, task, store, config or {})
     if len(work.todo) == 0:
         return work.results
+    work.prepare()
     process = drivers.prepared(process, starts.dtype)
     seed = drivers.seed_of(process, key)
     places = drivers.places()
@@ -115,7 +121,9 @@ def run(
                 _abreast(work, jobs, bar)
             return work.results
 
-        return drivers.fitting(attempt, size)
+        results = drivers.fitting(attempt, size)
+    work.finish()
+    return results
 
 
 def _abreast(work: _Work, jobs: list, bar: Any) -> None:
@@ -149,16 +157,18 @@ def _oversee(work: _Work, workers: list, bar: Any) -> None:
 class _Work:
     """Starts that wait, results that are there, and the file that keeps them."""
 
-    def __init__(self, starts: np.ndarray, numbers: np.ndarray, results: NamedTuple, store: Any, config: dict):
+    def __init__(self, starts: np.ndarray, numbers: np.ndarray, task: Task, store: Any, config: dict):
         runs = len(starts)
-        self.starts, self.numbers, self.results = starts, numbers, results
-        self.config = {"record": type(results).__name__} | config | {"runs": str(runs)}
-        self.store = None if store is None else Path(store)
+        self.starts, self.numbers, self.task, self.results = starts, numbers, task, task.blank(starts)
+        config = {"record": type(self.results).__name__} | config | {"runs": str(runs)}
+        self.file = None if store is None else stores.File(store, config, "another call's runs")
         self.finished = np.zeros(runs, bool)
         self._lock = threading.Lock()
         self._compiling, self._compiled = threading.Lock(), set()
-        if self.store is not None and self.store.exists():
-            self._resume()
+        if self.file is not None and (kept := self.file.read(self._misfit)):
+            self.finished = kept["finished"]
+            for name, values in self.results._asdict().items():
+                values[self.finished] = kept[name]
         self.rewind()
 
     def rewind(self) -> None:
@@ -190,19 +200,37 @@ class _Work:
             kept[runs] = new
         self.finished[runs] = True
 
+    def prepare(self) -> None:
+        """Look whether all results can be kept, now that there is work to do."""
+        if self.file is not None:
+            self.file.prepare(self.finished.nbytes + sum(values.nbytes for values in self.results))
+
     def save(self) -> None:
         """Write what is finished, complete or not at all."""
-        if self.store is not None:
+        if self.file is not None:
             finished = self.finished.copy()
             arrays = {name: values[finished] for name, values in self.results._asdict().items()}
-            records.save_arrays(self.store, {"finished": finished} | arrays, self.config)
+            self.file.write({"finished": finished} | arrays)
 
-    def _resume(self) -> None:
-        arrays, header = records.load_arrays(self.store)
-        records.check_same(self.store, header, self.config, "another call's runs")
-        self.finished = arrays["finished"]
-        for name, values in self.results._asdict().items():
-            values[self.finished] = arrays[name]
+    def finish(self) -> None:
+        """Say so if the results are not all in the file."""
+        if self.file is not None:
+            self.file.finish()
+
+    def _misfit(self, arrays: dict[str, np.ndarray]) -> str | None:
+        """What is wrong with the arrays of a file, or None."""
+        blank = self.results._asdict()
+        if set(arrays) != {"finished", *blank}:
+            return f"it holds {', '.join(sorted(arrays))}"
+        finished = arrays["finished"]
+        if finished.dtype != bool or finished.shape != self.finished.shape:
+            return f"finished is {finished.dtype} of shape {finished.shape}"
+        for name, values in blank.items():
+            array, shape = arrays[name], (int(finished.sum()), *values.shape[1:])
+            if array.dtype != values.dtype or array.shape != shape:
+                return f"{name} is {array.dtype} of shape {array.shape}"
+        possible = self.task.possible(type(self.results)(**{name: arrays[name] for name in blank}))
+        return None if possible else "numbers are out of range"
 
 
 # --- lanes ----------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from flatdyn import checks, noise, records
+from flatdyn import checks, noise
 from flatdyn.algebra import Vector, norm
 from flatdyn.landscapes import Landscape
 from flatdyn.methods.base import FirstOrder, Method, Sample, State
@@ -240,24 +240,6 @@ class Map(Process):
 
     def position(self, state):
         return state.theta
-
-
-def fingerprint(process: Process) -> str:
-    """A digest of what a process computes: of its step as JAX sees it, and of all its numbers.
-
-    Two processes that differ in a constant inside your own function have different ones; the same program has the
-    same one tomorrow. Files that keep unfinished work are told apart by it.
-    """
-    theta = jax.ShapeDtypeStruct((process.dim,), jnp.zeros(0).dtype)
-    state = jax.eval_shape(process.init, theta)
-    key = jax.eval_shape(lambda: jax.random.key(0)) if process.random else None
-    return records.digest(digest_of(process.init, theta), digest_of(process.step, state, key))
-
-
-def digest_of(function: Callable, *args: Any) -> str:
-    """A digest of a function's computation, with the constants it holds; `args` are arrays or their shapes."""
-    traced = eqx.filter_make_jaxpr(function)(*args)[0]
-    return records.digest(records.described(traced.jaxpr), *traced.consts)
 
 
 class Probe(NamedTuple):

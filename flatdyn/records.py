@@ -11,7 +11,7 @@ import json
 import os
 import platform
 import re
-import tempfile
+import secrets
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -57,6 +57,7 @@ class Record:
     config: dict[str, str]
     provenance: dict[str, Any]
     _own: ClassVar = ("config", "provenance")
+    _form: ClassVar[dict[str, str]] = {}  # of fields, as in misfit
 
     def __repr__(self) -> str:
         shapes = ", ".join(f"{name} {values.shape}" for name, values in self.arrays().items())
@@ -69,8 +70,11 @@ class Record:
 
     def save(self, path: str | Path) -> Path:
         """Write to `path` as a .npz file, complete or not at all; the same record gives the same bytes."""
-        header = {"record": type(self).__name__} | {name: getattr(self, name) for name in self._own}
-        return save_arrays(path, self.arrays(), header)
+        return save_arrays(path, self.arrays(), self.header())
+
+    def header(self) -> dict[str, Any]:
+        """What stands in the file besides the arrays."""
+        return {"record": type(self).__name__} | {name: getattr(self, name) for name in self._own}
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -79,11 +83,24 @@ class Record:
         Raises:
             ValueError: if the file is truncated, damaged, or another kind of record
         """
-        arrays, header = load_arrays(path)
+        return cls.of(*load_arrays(path), path)
+
+    @classmethod
+    def of(cls, arrays: dict[str, np.ndarray], header: dict[str, Any], path: str | Path) -> Self:
+        """The record that a file at `path` holds; errors as for :meth:`load`."""
         wanted = {field.name for field in dataclasses.fields(cls)} - set(cls._own)
         if header.get("record") != cls.__name__ or set(arrays) != wanted:
             raise ValueError(f"{path} holds a {header.get('record')} record, not {cls.__name__}: compute it again")
+        if not all(isinstance(header.get(name), dict) for name in cls._own):
+            raise damaged(path, "its configuration or provenance is missing")
+        if problem := cls.misfit(arrays):
+            raise damaged(path, problem)
         return cls(**{name: header[name] for name in cls._own}, **arrays)
+
+    @classmethod
+    def misfit(cls, arrays: dict[str, np.ndarray]) -> str | None:
+        """What is wrong with arrays that should make such a record, or None: types, shapes, ranges of numbers."""
+        return misfit(arrays, cls._form)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -105,6 +122,13 @@ class Ensemble(Record):
     status: np.ndarray
     steps: np.ndarray
     observed: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
+    _form: ClassVar = {
+        "times": "iu times",
+        "theta": "f ?runs times dim",
+        "final": "f ?runs dim",
+        "status": "iu ?runs",
+        "steps": "iu ?runs",
+    }
 
     def counts(self) -> dict[str, int]:
         """Number of runs by status, for summaries."""
@@ -129,19 +153,58 @@ def digest(*parts: Any) -> str:
     told = hashlib.sha256()
     for part in parts:
         array = np.asarray(part)
+        if array.dtype.hasobject:  # its bytes are addresses, others tomorrow
+            raise TypeError(f"only texts and arrays of numbers have a word, got {part!r}")
         told.update(f"{array.dtype} {array.shape} ".encode())
         told.update(part.encode() if isinstance(part, str) else np.ascontiguousarray(array).tobytes())
     return told.hexdigest()
 
 
+def misfit(arrays: dict[str, np.ndarray], form: dict[str, str]) -> str | None:
+    """What is wrong with arrays, or None.
+
+    Args:
+        arrays: by name
+        form: name -> kinds of type (as `dtype.kind`) and names of dimensions, which are of one size wherever they
+            occur: "f runs dim". A dimension ?x is there everywhere or nowhere, *x stands for any number of them.
+            What is called status must hold a :class:`Status`, what is called steps whole numbers from 0
+    """
+    sizes: dict[str, Any] = {}
+    for name, told in form.items():
+        kinds, *dims = told.split()
+        array, single = arrays[name], [dim for dim in dims if not dim.startswith(("?", "*"))]
+        many = array.shape[: max(array.ndim - len(single), 0)]  # ?x and *x come first
+        shown = array.shape[len(many) :]
+        optional = [dim for dim in dims if dim not in single]
+        bad = len(shown) != len(single) or (not optional and many) or (len(many) > 1 and optional[0].startswith("?"))
+        for dim, size in [*zip(optional, [many] * len(optional), strict=True), *zip(single, shown, strict=False)]:
+            bad = bad or sizes.setdefault(dim, size) != size
+        if bad or array.dtype.kind not in kinds:
+            return f"{name} is {array.dtype} of shape {array.shape}"
+        if name == "status" and not np.isin(array, list(Status)).all():
+            return "status holds unknown numbers"
+        if name == "steps" and (array < 0).any():
+            return "steps are below zero"
+    return None
+
+
+def damaged(path: str | Path, why: Any) -> ValueError:
+    """The error for a file that can't be read as what it should be."""
+    return ValueError(f"{path} is not a complete record ({why}): delete it and compute it again")
+
+
 def save_arrays(path: str | Path, arrays: dict[str, np.ndarray], header: dict[str, Any]) -> Path:
     """Write named arrays and a JSON header as one .npz file, through a temporary file beside it."""
-    path = Path(path)
+    write_whole(path, packed(arrays, header))
+    return Path(path)
+
+
+def packed(arrays: dict[str, np.ndarray], header: dict[str, Any]) -> bytes:
+    """What :func:`save_arrays` writes."""
     text = np.frombuffer(json.dumps(header, sort_keys=True, default=str).encode(), dtype=np.uint8)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, header=text, **arrays)
-    write_whole(path, buffer.getvalue())
-    return path
+    return buffer.getvalue()
 
 
 def load_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -155,33 +218,39 @@ def load_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]
         with np.load(content, allow_pickle=False) as data:
             arrays = {name: data[name] for name in data.files}
         header = json.loads(arrays.pop("header").tobytes())
+        if not isinstance(header, dict):
+            raise ValueError("its header is no table of names")
     except Exception as error:  # a damaged file can break the reader anywhere: zip, zlib, array header, JSON
-        raise ValueError(f"{path} is not a complete record ({error}): delete it and compute it again") from None
+        raise damaged(path, error) from None
     return arrays, header
-
-
-def check_same(path: str | Path, header: dict[str, Any], config: dict[str, Any], what: str) -> None:
-    """Raise ValueError if a file of unfinished work, `what`, was written under another configuration."""
-    if header != config:
-        different = [name for name, value in config.items() if header.get(name) != value]
-        raise ValueError(
-            f"{path} holds {what} (different: {', '.join(different) or 'the kind of record'}): "
-            "give another file, or delete this one"
-        )
 
 
 def write_whole(path: str | Path, content: bytes) -> None:
     """Write a file so that a reader, or a crash, sees the old one or the new one, never a part."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    temporary = write_beside(path, content)
+    try:
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_beside(path: Path, content: bytes) -> Path:
+    """Write content under another name in the folder of `path`, down to the disk; return that name.
+
+    The name begins with a dot and ends with .part, so that nothing takes it for a record. The file has the mode that
+    the user's umask gives.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
+    return temporary

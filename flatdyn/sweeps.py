@@ -86,8 +86,9 @@ def sweep(
         units: units of results and hyperparameters; those of lr, rho, momentum, eps, batch_size, scale are known
         store: a folder that keeps every finished cell and seed; the same call goes on from there. Without it an
             interruption loses everything
-        version: a text that stands for the values `ask` reaches, if the store cannot tell them apart; change it with
-            them. If not given, a change in the code of `ask`, or of a variable that it uses, makes the cells anew
+        version: a text that stands for the values `ask` reaches, and for what can't be seen of a process, if the store
+            cannot tell them apart; change it with them. If not given, a change in the code of `ask`, of a variable
+            that it uses, or of anything in the process, boxes included, makes the cells anew
         progress: show a bar; if not given, after two seconds
     Returns:
         Dataset with a dimension for each hyperparameter (or `point`, with the hyperparameters along it) and for each
@@ -109,6 +110,7 @@ def sweep(
             name or refuses a value; if a key is missing; if cells give different names or shapes; in each case saying
             where. If `ask` raises ValueError
         RuntimeError: if `ask` raises anything else. What was finished before is in the store
+        OSError: if the store can't be written, before anything is asked; later on that is a warning
     """
     seeds = checks.count("seeds", seeds, at_least=1)
     grid = plan(parameters)
@@ -124,10 +126,14 @@ def sweep(
     known = KNOWN | {"rho": ("ascent radius ρ", ascents.pop() if len(ascents) == 1 else "")}
     config = {"process": first, "ask": getattr(ask, "__name__", repr(type(ask)))}
     config |= {"key": told_key, "seeds": str(seeds), "common": str(common)}
-    kept = None if store is None else Store(store, identity(ask, version))
+    kept = None if store is None else Store(store, records.digest(identity(ask, version), name), version)
     layout = Layout(grid, seeds, dict(dims or {}), dict(units or {}), known)
     work = [(cell, seed) for cell in grid.cells for seed in range(seeds)]
-    results = _Run(make_process, ask, key, work, common, name, kept).all(layout, progress)
+    try:
+        results = _Run(make_process, ask, key, work, common, name, kept).all(layout, progress)
+    finally:
+        if kept is not None:
+            kept.finish()
     attrs = {"config": json.dumps(config), "provenance": json.dumps(_distinct([told for _, told in results]))}
     return layout.dataset([answer for answer, _ in results], attrs)
 
@@ -219,6 +225,8 @@ class _Run:
         before = self.kept.read(told) if self.kept else None
         if before is not None:
             return before
+        if self.kept:
+            self.kept.prepare()
         with _blame("ask", cell, seed):
             result = found(self.ask(process, key), self.name)
         provenance = records.provenance()

@@ -5,18 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn import checks, drivers, lanes, randomness, records, survival
+from flatdyn import checks, drivers, fingerprints, lanes, records, survival
 from flatdyn.drivers import Carry
 from flatdyn.escape.regions import check_inside
 from flatdyn.memory import array_bytes
-from flatdyn.processes import Process, digest_of, fingerprint
+from flatdyn.processes import Process
 from flatdyn.records import Record
 
 _RUN_BYTES = 48  # of a run's number, steps and outcome, while it waits and when it is done
@@ -41,6 +40,14 @@ class Escapes(Record):
     start: np.ndarray
     exit: np.ndarray
     dt: np.ndarray
+    _form: ClassVar = {
+        "steps": "iu runs",
+        "escaped": "b runs",
+        "diverged": "b runs",
+        "start": "f runs dim",
+        "exit": "f runs dim",
+        "dt": "f",
+    }
 
     @property
     def direction(self) -> np.ndarray:
@@ -89,6 +96,7 @@ def escape_times(
     chunk: int | None = None,
     progress: bool | None = None,
     store: str | Path | None = None,
+    version: str | None = None,
 ) -> Escapes:
     """First passage of many runs out of a region.
 
@@ -107,11 +115,13 @@ def escape_times(
         chunk: runs that advance together on a device
         progress: show a bar; if not given, after two seconds
         store: a file that keeps finished runs; the same call goes on from there after an interruption
+        version: a text that stands for what `store` can't see of the process or the region, such as a callback
     Returns:
         Escapes
     Raises:
         ValueError: if a start is not inside, shapes or counts do not fit, a key is missing, or `store` holds another
-            call's runs
+            call's runs, or can't be told from another call's
+        OSError: if `store` can't be written, before the first step; later on that is a warning
         TypeError: if `inside` is not a function
     """
     starts = _starts(process, theta0, runs)
@@ -121,7 +131,7 @@ def escape_times(
     inside = check_inside(inside, starts)
     config = {"process": records.described(process), "inside": records.described(inside)}
     config |= {"max_steps": str(max_steps), "runs": str(len(starts))}
-    identity = {"fingerprint": _identity(process, inside, starts, key)} if store is not None else {}
+    identity = {"fingerprint": _identity(process, inside, starts, key, version)} if store is not None else {}
     task = _Leaving(drivers.prepared(inside, starts.dtype), jnp.int32(max_steps))
     options = {"key": key, "chunk": chunk, "progress": progress, "store": store}
     found = lanes.run(process, starts, task, config=config | identity, **options)
@@ -183,6 +193,11 @@ class _Leaving(lanes.Task):
         # A diverged run stands at its last good position, one step before the step that left.
         return _Found(lanes.carry.taken + diverged, lanes.ended != _CENSORED, diverged, positions)
 
+    def possible(self, results):
+        steps, most = results.steps, int(self.max_steps)
+        ranges = (steps >= 1) & (steps <= most) & (results.escaped | (steps == most) & ~results.diverged)
+        return bool(ranges.all() and not np.isnan(results.exit).any())
+
 
 def _starts(process: Process, theta0: Any, runs: int | None) -> np.ndarray:
     theta0 = checks.points("theta0", theta0, process.dim)
@@ -198,9 +213,8 @@ def _starts(process: Process, theta0: Any, runs: int | None) -> np.ndarray:
     return np.asarray(theta0)
 
 
-def _identity(process: Process, inside: Callable, starts: np.ndarray, key: Any) -> str:
+def _identity(process: Process, inside: Callable, starts: np.ndarray, key: Any, version: str | None) -> str:
     """What tells this call's unfinished work from another's."""
-    theta = jax.ShapeDtypeStruct(starts.shape[1:], starts.dtype)
-    words = [] if key is None else [np.asarray(randomness.seed_words(key))]
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(eqx.filter(inside, eqx.is_array_like))]
-    return records.digest(fingerprint(process), digest_of(inside, theta), starts, *leaves, *words)
+    moves = fingerprints.of_process(process, starts.dtype, version)
+    region = fingerprints.of_function(inside, process.dim, starts.dtype, version)
+    return records.digest(moves, region, starts, fingerprints.of_key(key))

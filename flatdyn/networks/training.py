@@ -7,18 +7,18 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn import checks, drivers, records
+from flatdyn import checks, drivers, fingerprints, records, stores
 from flatdyn.drivers import Carry, Chunk
 from flatdyn.networks.data import Split
 from flatdyn.networks.tasks import Task
-from flatdyn.processes import Process, fingerprint
+from flatdyn.processes import Process
 from flatdyn.records import Record, Status
 
 
@@ -45,6 +45,16 @@ class Training(Record):
     status: np.ndarray
     steps: np.ndarray
     seconds: np.ndarray
+    _form: ClassVar = {
+        "times": "iu times",
+        "loss": "f runs times",
+        "marks": "f runs times watched",
+        "watched": "U watched",
+        "theta": "f runs dim",
+        "status": "iu runs",
+        "steps": "iu runs",
+        "seconds": "f",
+    }
 
     def of(self, name: str) -> np.ndarray:
         """Marks on the data watched under this name, shape (runs, times)."""
@@ -76,6 +86,7 @@ def train(
     *,
     watch: Mapping[str, Split] | None = None,
     store: str | Path | None = None,
+    version: str | None = None,
     chunk: int | None = None,
     progress: bool | None = None,
 ) -> Training:
@@ -98,6 +109,7 @@ def train(
         watch: data to judge on, by name
         store: a file that keeps weights, velocities and marks every 20 seconds and when interrupted; the same call goes
             on from there, and its result is that of an uninterrupted one
+        version: a text that stands for what `store` can't see of the process or the task, such as a callback
         chunk: networks that advance together; chosen by the memory of the device if not given
         progress: show a bar; if not given, after two seconds
     Returns:
@@ -105,6 +117,7 @@ def train(
     Raises:
         ValueError: if starts, counts or key do not fit, the process moves something else than the task's networks, or
             `store` holds another call's training, or is damaged
+        OSError: if `store` can't be written, before the first step; later on that is a warning
     """
     starts = jnp.atleast_2d(checks.points("starts", starts, process.dim))
     if process.dim < task.dim:
@@ -121,7 +134,7 @@ def train(
     splits = tuple(jax.tree.map(jnp.asarray, split) for split in watch.values())
 
     def attempt(chunk: int | None) -> Training:
-        work = _Work(task, process, starts, steps, every, splits, tuple(watch), key, store, chunk, config)
+        work = _Work(task, process, starts, steps, every, splits, tuple(watch), key, (store, version), chunk, config)
         return work.run(progress)
 
     return drivers.fitting(attempt, chunk)
@@ -130,10 +143,10 @@ def train(
 class _Work:
     """A training under way: what each chunk of runs carries, its curves, and the file that keeps both."""
 
-    def __init__(self, task, process, starts, steps, every, splits, names, key, store, chunk, config):
+    def __init__(self, task, process, starts, steps, every, splits, names, key, kept, chunk, config):
         self.task, self.steps, self.every, self.splits, self.names = task, steps, every, splits, names
         self.times = np.arange(1 + steps // every) * every
-        self.config, self.store = config, None if store is None else Path(store)
+        self.config, self.file, (store, version) = config, None, kept
         self.process = drivers.prepared(process, starts.dtype)
         self.seed = drivers.seed_of(process, key)
         self.parts = drivers.chunks(self.process, starts, chunk)
@@ -143,12 +156,13 @@ class _Work:
         self.seconds, self._lock = 0.0, threading.Lock()
         self.done: dict[int, int] = {}  # chunk -> steps taken
         self.carries: dict[int, Carry] = {}
-        if self.store is not None:
-            words = [] if key is None else [np.asarray(self.seed)]
-            told = [np.asarray(leaf) for leaf in jax.tree.leaves((self.splits, task.landscape.examples))]
-            self.config = config | {"fingerprint": records.digest(fingerprint(process), starts, *told, *words)}
-            if self.store.exists():
-                self._resume()
+        if store is not None:
+            self.config = config | {"fingerprint": self._identity(process, key, version)}
+            self.file = stores.File(store, self.config, "another training")
+            if kept := self.file.read(self._misfit):
+                self._resume(kept)
+            if not self.parts or any(self.done.get(part.start, 0) < steps for part in self.parts):
+                self.file.prepare(self._size())
 
     def run(self, progress: bool | None) -> Training:
         begun, kept = time.perf_counter(), self.seconds
@@ -168,6 +182,8 @@ class _Work:
             finally:
                 self.seconds = kept + time.perf_counter() - begun
                 self._save()
+        if self.file is not None:
+            self.file.finish()
         return self._record()
 
     def _train(self, part: Chunk, stopped: threading.Event, bar: Any, clock: Any) -> None:
@@ -241,21 +257,64 @@ class _Work:
             seconds=np.asarray(self.seconds),
         )
 
+    def _identity(self, process: Process, key: Any, version: str | None) -> str:
+        """What tells this training from another: what moves, how it is judged, on what, from where, by which chance."""
+        moves = fingerprints.of_process(process, self.starts.dtype, version)
+        judged = fingerprints.of_function(
+            lambda theta: (self.task.loss(theta), [self.task.total(theta, split) for split in self.splits]),
+            self.task.dim,
+            self.starts.dtype,
+            version,
+        )
+        return records.digest(moves, judged, self.starts, fingerprints.of_key(key))
+
+    def _size(self) -> int:
+        """Bytes that the file may take."""
+        carry = jax.eval_shape(lambda one: drivers.at_rest(self.process, one), self.starts)
+        leaves = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(carry))
+        return leaves + self.loss.nbytes + self.marks.nbytes
+
     def _save(self) -> None:
         """Write everything, complete or not at all."""
         self._saved = time.monotonic()
-        if self.store is None:
+        if self.file is None:
             return
         arrays = {"loss": self.loss, "marks": self.marks, "seconds": np.asarray(self.seconds)}
         arrays["parts"] = np.array([(*part, self.done.get(part.start, 0)) for part in self.parts])
         for start, carry in self.carries.items():
             for i, leaf in enumerate(jax.tree.leaves(carry)):
                 arrays[f"carry.{start}.{i}"] = np.asarray(leaf)
-        records.save_arrays(self.store, arrays, self.config)
+        self.file.write(arrays)
 
-    def _resume(self) -> None:
-        arrays, header = records.load_arrays(self.store)
-        records.check_same(self.store, header, self.config, "another training")
+    def _misfit(self, arrays: dict[str, np.ndarray]) -> str | None:
+        """What is wrong with the arrays of a file, or None."""
+        form = {"loss": "f runs times", "marks": "f runs times watched", "seconds": "f", "parts": "i parts four"}
+        problem = records.misfit(arrays, form)
+        if problem:
+            return problem
+        parts, shapes = arrays["parts"], (arrays["loss"].shape, arrays["marks"].shape, arrays["parts"].shape[1])
+        if shapes != (self.loss.shape, self.marks.shape, 4):
+            return f"loss, marks and parts have shapes {shapes}"
+        ends = np.append(0, np.cumsum(parts[:, 1]))
+        whole = (parts[:, 0] == ends[:-1]).all() and ends[-1] == len(self.starts) and (parts[:, 1] > 0).all()
+        taken = ((parts[:, 3] >= 0) & (parts[:, 3] <= self.steps)).all()
+        if not (whole and taken and (parts[:, 2] >= parts[:, 1]).all() and arrays["seconds"] >= 0):
+            return "its parts do not make up the runs"
+        wanted = set(form)
+        for start, length, size, done in parts[parts[:, 3] > 0].tolist():
+            carry = jax.eval_shape(lambda one: drivers.at_rest(self.process, one), self.starts[start : start + length])
+            for i, leaf in enumerate(jax.tree.leaves(carry)):
+                name, shape = f"carry.{start}.{i}", (size, *leaf.shape[1:])
+                array = arrays[name]
+                if array.shape != shape or array.dtype != leaf.dtype:
+                    return f"{name} is {array.dtype} of shape {array.shape}"
+                wanted.add(name)
+            alive, steps = (arrays[f"carry.{start}.{i + k}"][:length] for k in (-1, 0))
+            if not (steps <= done).all() or (steps[alive] != done).any():
+                return "steps do not fit what was done"
+        return None if set(arrays) == wanted else f"it holds {', '.join(sorted(set(arrays) ^ wanted))}"
+
+    def _resume(self, arrays: dict[str, np.ndarray]) -> None:
         self.loss, self.marks, self.seconds = arrays["loss"], arrays["marks"], float(arrays["seconds"])
         self.parts = [Chunk(start, length, _padded(size)) for start, length, size, _ in arrays["parts"].tolist()]
         for part, done in zip(self.parts, arrays["parts"][:, 3].tolist(), strict=True):
