@@ -8,13 +8,17 @@ The ledger's table in the README and in the stored output of notebook 00 is rene
     --store          instead of figures, renew the notebooks' stored output at the quick preset
 
 A notebook runs in a kernel of this Python. A failing cell is reported with its traceback, the other notebooks go
-on, and the exit status is 1. Files are written whole, so an interrupted run leaves what is finished.
+on, and the exit status is 1. Files are written whole, so an interrupted run leaves what is finished. The next run
+goes on from there (figures/unfinished.json says which notebooks were done, with which code); one with --only runs what
+it names.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
+import json
 import os
 import re
 import sys
@@ -31,6 +35,7 @@ FIGURES = Path(__file__).resolve().parent
 ROOT = FIGURES.parent
 NOTEBOOKS = ROOT / "notebooks"
 CELL_TIMEOUT = 1800
+UNFINISHED = FIGURES / "unfinished.json"
 
 
 def notebooks(only: list[str]) -> list[Path]:
@@ -87,7 +92,43 @@ def explain(path: Path, error: BaseException) -> str:
     return f"{path.name} failed: {type(error).__name__}: {error}"
 
 
-async def run_all(paths: list[Path], jobs: int, store: bool) -> list[str]:
+class Finished:
+    """Which notebooks a run that was interrupted has finished: by their source, the library's, and the figures there.
+
+    Args:
+        fresh: whether to forget what an earlier run has done
+    """
+
+    def __init__(self, fresh: bool):
+        import flatdyn
+
+        parts = sorted(Path(flatdyn.__file__).parent.rglob("*.py")), [ROOT / "requirements.lock", Path(__file__)]
+        files = [path for part in parts for path in part if path.exists()]
+        self.code = hashlib.sha256(b"".join(path.read_bytes() for path in files) + sys.version.encode()).hexdigest()
+        try:
+            self.words = {} if fresh else dict(json.loads(UNFINISHED.read_text()))
+        except (OSError, ValueError, TypeError):  # none, or damaged: all is done again
+            self.words = {}
+
+    def holds(self, path: Path) -> bool:
+        return self.words.get(path.stem) == self._word(path)
+
+    def add(self, path: Path) -> None:
+        from flatdyn.records import write_whole
+
+        self.words[path.stem] = self._word(path)
+        write_whole(UNFINISHED, json.dumps(self.words, indent=1).encode())
+
+    def _word(self, path: Path) -> str:
+        """A digest of a notebook's cells, the code and its figures as they are."""
+        cells = [(cell.cell_type, cell.source) for cell in nbformat.read(path, as_version=4).cells]
+        told = hashlib.sha256(json.dumps([self.code, cells]).encode())
+        for figure in sorted([*FIGURES.glob(f"{path.stem}*.p*"), *FIGURES.glob(f"data/{path.stem}*.npz")]):
+            told.update(figure.name.encode() + figure.read_bytes())
+        return told.hexdigest()
+
+
+async def run_all(paths: list[Path], jobs: int, store: bool, finished: Finished | None = None) -> list[str]:
     """Run notebooks, `jobs` at once, and return the reports of those that failed."""
     from flatdyn.records import write_whole
 
@@ -103,6 +144,8 @@ async def run_all(paths: list[Path], jobs: int, store: bool) -> list[str]:
                 except Exception as error:
                     failures.append(explain(path, error))
                     return
+                if finished is not None:
+                    finished.add(path)
                 if store:
                     write_whole(path, (nbformat.writes(normalised(notebook)) + "\n").encode())
 
@@ -148,10 +191,23 @@ def main() -> int:
         parser.error(f"--jobs must be at least 1, got {chosen.jobs}")
     for part in FIGURES.rglob(".*.part"):  # what a run that was killed had begun to write
         part.unlink()
-    failures = asyncio.run(run_all(paths, chosen.jobs, chosen.store))
+    from flatdyn import stores
+
+    try:
+        for folder in (NOTEBOOKS,) if chosen.store else (FIGURES, FIGURES / "data", ROOT):
+            stores.check_writable(folder / "figure", what="figures")
+    except OSError as error:
+        sys.exit(str(error))
+    finished = None if chosen.store else Finished(fresh=bool(chosen.only))
+    todo = [path for path in paths if finished is None or not finished.holds(path)]
+    if len(todo) < len(paths):
+        print(f"{len(paths) - len(todo)} notebooks were finished before the interruption; {len(todo)} are left")
+    failures = asyncio.run(run_all(todo, chosen.jobs, chosen.store, None if chosen.only else finished))
     done = len(paths) - len(failures)
     if not chosen.store:
         failures += renew_ledger()
+        if not failures and not chosen.only:
+            UNFINISHED.unlink(missing_ok=True)
     for report in failures:
         print(f"\n{report}", file=sys.stderr)
     print(f"{done} of {len(paths)} notebooks done" + (", see above" if failures else ""))

@@ -181,7 +181,7 @@ class Store:
         arrays, others = before
         results = {_split(name): array for name, array in arrays.items()}
         if problem := _misfit(results, others):
-            self.folder.refuse(_name(told), problem)
+            self.folder.refuse(records.damaged(self.folder.file(_name(told)), problem))
             return None
         return results, others["provenance"]
 

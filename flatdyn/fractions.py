@@ -140,9 +140,9 @@ class _Kept:
         before = self.folder.read(word[:32], told)
         if before is not None:
             try:
-                return Sample.of(before[0], told | before[1], self.folder.path / word[:32])
+                return Sample.of(before[0], told | before[1], self.folder.file(word[:32]))
             except ValueError as error:
-                self.folder.refuse(word[:32], error)
+                self.folder.refuse(error)
         self.folder.prepare()
         sample = draw()
         self.folder.write(word[:32], sample.arrays(), sample.header() | told)

@@ -74,10 +74,26 @@ def folder() -> Path:
 
 
 def entries() -> list[dict[str, Any]]:
-    """The entries that notebooks have written, in the papers' order of the claims; of one claim by notebook."""
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder().glob("*.json"))]
+    """The entries that notebooks have written, in the papers' order of the claims; of one claim by notebook.
+
+    Raises:
+        ValueError: if a file is damaged or no entry
+    """
+    found = [_read(path) for path in sorted(folder().glob("*.json"))]
     order = list(claims())
     return sorted(found, key=lambda entry: (order.index(entry["claim"]), entry["notebook"]))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        entry = json.loads(path.read_text(encoding="utf-8"))
+        texts = [entry[name] for name in ("claim", "verdict", "condition", "notebook")]
+        whole = all(isinstance(text, str) for text in (*texts, *entry["measured"].values())) and texts[0] in claims()
+    except Exception:  # a damaged file can break the reader anywhere
+        whole = False
+    if not whole:
+        raise ValueError(f"{path} is no entry of the ledger: delete it and run its notebook again")
+    return entry
 
 
 def markdown(*, missing: bool = False) -> str:

@@ -6,6 +6,7 @@ nbval compares the printed text of stored and new output, but not pictures.
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 from matplotlib.quiver import Quiver
 
-from flatdyn import records
+from flatdyn import records, stores
 from flatdyn.records import Record
 
 
@@ -31,8 +32,22 @@ def is_full() -> bool:
 
 
 def preset(*, quick: Any, full: Any) -> Any:
-    """`quick` in seconds, for reading and for regression; `full` at the paper's scale, for the committed figures."""
-    return full if is_full() else quick
+    """`quick` in seconds, for reading and for regression; `full` at the paper's scale, for the committed figures.
+
+    Raises:
+        OSError: at the full preset, if figures can't be written: better now than after hours
+    """
+    if not is_full():
+        return quick
+    check_figures(figures_folder())
+    return full
+
+
+@functools.cache
+def check_figures(folder: Path) -> None:
+    """Whether figures and their data can be written, looked at once; raises OSError if not."""
+    for part in (folder, folder / "data"):
+        stores.check_writable(part / "figure", what="figures")
 
 
 def number(value: float, uncertainty: float | None = None, sig: int = 6) -> str:
@@ -127,12 +142,14 @@ def save_figure(figure: Figure, name: str, **data: Record | Any) -> None:
     folder = figures_folder()
     config = {key: value.config for key, value in data.items() if isinstance(value, Record)}
     header = {"figure": name, "config": config, "provenance": records.provenance()}
-    records.save_arrays(folder / "data" / f"{name}.npz", {k: np.asarray(v) for k, v in arrays.items()}, header)
+    arrays = {k: np.asarray(v) for k, v in arrays.items()}
+    files = {folder / "data" / f"{name}.npz": records.packed(arrays, header)}
     plain = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None, "Creator": None}}
     for kind, metadata in plain.items():
         buffer = io.BytesIO()
         figure.savefig(buffer, format=kind, metadata=metadata)
-        records.write_whole(folder / f"{name}.{kind}", buffer.getvalue())
+        files[folder / f"{name}.{kind}"] = buffer.getvalue()
+    records.write_together(files)
     print(f"figures/{name}.pdf, .png and data written")
 
 

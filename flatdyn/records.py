@@ -227,13 +227,21 @@ def load_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]
 
 def write_whole(path: str | Path, content: bytes) -> None:
     """Write a file so that a reader, or a crash, sees the old one or the new one, never a part."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = write_beside(path, content)
+    write_together({Path(path): content})
+
+
+def write_together(contents: dict[Path, bytes]) -> None:
+    """Write files that belong together: all on the disk, each whole, before the first takes its place."""
+    beside: list[Path] = []
     try:
-        os.replace(temporary, path)
+        for path, content in contents.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            beside.append(write_beside(path, content))
+        for temporary, path in zip(beside, contents, strict=True):
+            os.replace(temporary, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        for temporary in beside:
+            temporary.unlink(missing_ok=True)
         raise
 
 

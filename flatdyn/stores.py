@@ -177,22 +177,26 @@ class Folder(_Keeper):
 
     def read(self, name: str, told: dict[str, Any]) -> tuple[Arrays, dict[str, Any]] | None:
         """Arrays of a part and what its header says besides `told`; None if it is not there, or not whole."""
-        path = self.path / f"{name}.npz"
+        path = self.file(name)
         if not path.exists():
             return None
         try:
             arrays, header = records.load_arrays(path)
         except ValueError as error:
-            _LOG.warning("%s; this is done now", error)
+            self.refuse(error)
             return None
         if any(header.get(key) != value for key, value in told.items()):
             _LOG.warning("%s holds another %s: it is computed again", path, self.what)
             return None
         return arrays, {key: value for key, value in header.items() if key not in told}
 
-    def refuse(self, name: str, why: Any) -> None:
-        """Say that a part which was read can't be used."""
-        _LOG.warning("%s; this is done now", records.damaged(self.path / f"{name}.npz", why))
+    def file(self, name: str) -> Path:
+        """Where a part is."""
+        return self.path / f"{name}.npz"
+
+    def refuse(self, error: Exception) -> None:
+        """Say that a part which was read can't be used, and is made anew."""
+        _LOG.warning("%s; this is done now", error)
 
     def prepare(self) -> None:
         """Raise CannotWrite if nothing can be kept; call it before each part: the first call looks."""
@@ -203,7 +207,7 @@ class Folder(_Keeper):
 
     def write(self, name: str, arrays: Arrays, header: dict[str, Any]) -> None:
         """Keep a part, whole or not at all; a failure is a warning."""
-        path, content = self.path / f"{name}.npz", records.packed(arrays, header)
+        path, content = self.file(name), records.packed(arrays, header)
         self._waiting[path] = content
         try:
             self._flush()

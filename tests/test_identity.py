@@ -470,7 +470,7 @@ class Wrapper:
 @pytest.mark.parametrize("function", [called_back, in_order, jax.jit(called_back)])
 def test_a_callback_asks_for_a_version(function):
     process = fd.Map(function, 2)
-    with pytest.raises(ValueError, match="the store cannot tell .* give version='1'"):
+    with pytest.raises(ValueError, match=r"the store cannot tell .* give version='1'"):
         fingerprints.of_process(process)
     words = [fingerprints.of_process(process, version=version) for version in "112"]
     assert words[0] == words[1] != words[2]
@@ -489,7 +489,7 @@ def test_printing_is_no_part_of_a_question():
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: open(__file__),
+        lambda: open(__file__),  # noqa: SIM115, closed below
         lambda: np.random.default_rng(0),
         lambda: np.random.default_rng(0).normal,
         lambda: threading.Lock(),
@@ -502,11 +502,11 @@ def test_printing_is_no_part_of_a_question():
 )
 def test_an_object_that_hides_something_asks_for_a_version(make):
     thing = make()
+
+    def ask(process, key):
+        return thing
+
     with pytest.raises(ValueError, match=r"cannot tell thing in ask.*version='1'"):
-
-        def ask(process, key):
-            return thing
-
         identity(ask)
     assert identity(ask, "1") != identity(ask, "2")
     if hasattr(thing, "close"):

@@ -129,3 +129,22 @@ def test_interrupting_leaves_finished_figures_whole(house):
     assert figure.read_bytes().startswith(b"%PDF")
     assert figure.read_bytes().rstrip().endswith(b"%%EOF")
     assert not [p for p in (house / "figures").rglob("*") if p.name.startswith(".")]
+    slow.write_text(notebook("print('quick now')"))  # the other notebook is finished, and not run again
+    before = figure.stat().st_mtime_ns
+    done = run(house)
+    assert "1 notebooks were finished before the interruption; 1 are left" in done.stdout
+    assert "2 of 2 notebooks done" in done.stdout
+    assert figure.stat().st_mtime_ns == before
+    assert run(house, "--only", "01").returncode == 0
+    assert figure.stat().st_mtime_ns != before
+    assert not (house / "figures" / "unfinished.json").exists()
+
+
+def test_figures_that_cannot_be_written_are_known_before_a_notebook_runs(house):
+    ran = house / "ran"
+    (house / "notebooks" / "01_good.ipynb").write_text(notebook(f"open({str(ran)!r}, 'w').close()"))
+    (house / "figures" / "data").write_text("in the way")
+    done = run(house)
+    assert done.returncode == 1
+    assert "can't be written" in done.stderr
+    assert not ran.exists()
