@@ -8,7 +8,7 @@ JOBS ?= 2
 export FLATDYN_PROGRESS ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help figures test lab notebooks lock bench format clean
+.PHONY: help figures test lab notebooks lock bench kills format clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -42,6 +42,9 @@ notebooks: $(VENV)/.ready ## renew the notebooks' stored output (quick preset)
 
 bench: $(VENV)/.ready ## benchmarks: ratios against peers, measured in one run
 	for file in tests/benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+
+kills: $(VENV)/.ready ## kill -9 and full disks, ten of each for all work that keeps what is finished
+	$(BIN)/python tests/kills.py
 
 lock: ## renew requirements.lock from pyproject.toml (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --all-extras --no-header --no-annotate \

@@ -179,7 +179,8 @@ def kills(name: str, times: int, folder: Path) -> str:
     must(not before & set(logged(log, size)), f"{name} repeated what was kept at the end")
     must(kept(store) == everything, f"{name} lacks something")
     must(np.load(result).tobytes() == whole.tobytes(), f"{name} ends differently after kills")
-    return f"{killed} kills: end bit-equal; kept pieces lost 0, repeated 0; under way when killed {again} of {len(everything)}"
+    under_way = f"{again} of {len(everything)} under way or not yet kept when killed"
+    return f"{killed} kills: end bit-equal; kept pieces lost 0, repeated 0; {under_way}"
 
 
 def full_from(number: int) -> None:
@@ -213,7 +214,8 @@ def full(name: str, times: int, folder: Path) -> str:
         must(not before & set(logged(log, size)), f"{name} repeated what was kept")
         must(np.load(result).tobytes() == whole.tobytes(), f"{name} ends differently after a full disk")
         taken += len(before)
-    return f"{times} full disks: result whole each time, told with path and size; kept then {taken / times:.0f} of {len(everything)}, repeated 0"
+    kept_then = f"{taken / times:.0f} of {len(everything)} kept by then, repeated 0"
+    return f"{times} full disks: result bit-equal each time, told with path and size; {kept_then}"
 
 
 # --- figures --------------------------------------------------------------------------------------------------
