@@ -62,6 +62,15 @@ class Traces:
 
     def of(self, process: Process, dtype: Any = None) -> str:
         """As :func:`of_process`."""
+        traced, values = self._shared(process, dtype)
+        return records.digest(traced, *map(of_array, values))
+
+    def all_of(self, process: Process) -> str:
+        """A word for all that a question of the user's own may find in a process: what it computes, what it holds."""
+        return records.digest(self._shared(process, None)[0], of_object(process, "the process", self.version))
+
+    def _shared(self, process: Process, dtype: Any) -> tuple[str, list]:
+        """The word of the trace, and the numbers that it leaves open."""
         dtype = np.dtype(jnp.zeros(0).dtype if dtype is None else dtype)
         leaves, tree = jax.tree.flatten(process)
         plain = [isinstance(leaf, (bool, int, float, np.ndarray, np.generic, jax.Array)) for leaf in leaves]
@@ -71,16 +80,12 @@ class Traces:
         try:
             traced = self._known.get(same)
         except (TypeError, ValueError):  # something in it has no hash: traced each time
-            return records.digest(self._trace(process, dtype), *map(of_array, values))
+            return self._trace(process, dtype), values
         if traced is None:
             if len(self._known) >= _MOST:  # landscapes made anew in every cell would pile up
                 self._known.clear()
             traced = self._known[same] = self._trace(process, dtype)
-        return records.digest(traced, *map(of_array, values))
-
-    def all_of(self, process: Process) -> str:
-        """A word for all that a question of the user's own may find in a process: what it computes, what it holds."""
-        return records.digest(self.of(process), of_object(process, "the process", self.version))
+        return traced, values
 
     def _trace(self, process: Process, dtype: Any) -> str:
         """A word for the process with its numbers left open.

@@ -101,6 +101,7 @@ class Basins(Labels):
     box: np.ndarray
     axes: np.ndarray
     at: np.ndarray
+    _form: ClassVar = Labels._form | {"box": "fiu axes two", "axes": "iu axes", "at": "f dim"}
 
     def coordinates(self) -> list[np.ndarray]:
         """The grid's values along each axis."""
@@ -116,3 +117,4 @@ class Sample(Labels):
     """
 
     starts: np.ndarray
+    _form: ClassVar = Labels._form | {"starts": "f *grid dim"}

@@ -146,9 +146,8 @@ def test_a_file_that_its_owner_protects_is_not_replaced(tmp_path, monkeypatch):
 def test_what_is_finished_can_be_read_where_nothing_can_be_written(call, tmp_path, monkeypatch, plain):
     call(place(call, tmp_path))
     monkeypatch.setattr(os, "open", read_only)
-    if call is not trained:  # it renews the time that it took
-        for name, values in numbers(call(place(call, tmp_path))).items():
-            assert_array_equal(values, plain[call][name])
+    for name, values in numbers(call(place(call, tmp_path))).items():
+        assert_array_equal(values, plain[call][name])
 
 
 # --- disks that fill up on the way ----------------------------------------------------------------------------
@@ -439,3 +438,15 @@ def test_a_figure_that_cannot_be_saved_is_known_when_the_sizes_are_chosen(tmp_pa
         notebook.preset(quick=1, full=2)
     monkeypatch.setenv("FLATDYN_PRESET", "quick")
     assert notebook.preset(quick=1, full=2) == 1
+
+
+# --- kill -9 --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("work", ["escapes"])
+def test_kill_9_loses_and_repeats_nothing_that_was_kept(work):
+    """Once each of what `make kills` does ten times; sweeps are killed in test_sweeps, figures in test_regenerate."""
+    code = os.path.join(os.path.dirname(__file__), "kills.py")
+    done = subprocess.run([sys.executable, code, "--times", "1", "--only", work], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert done.stdout.count("bit-equal") == 2

@@ -161,7 +161,9 @@ class _Work:
             self.file = stores.File(store, self.config, "another training")
             if kept := self.file.read(self._misfit):
                 self._resume(kept)
-            if not self.parts or any(self.done.get(part.start, 0) < steps for part in self.parts):
+            if all(self.done.get(part.start, 0) == steps for part in self.parts):
+                self.file = None  # nothing will change, and the place may be read-only
+            else:
                 self.file.prepare(self._size())
 
     def run(self, progress: bool | None) -> Training:
