@@ -94,6 +94,7 @@ def map_basins(
         ValueError: if box, resolution, axes, at, an attractor or a rule does not fit, or `store` holds another call
         OSError: if `store` can't be written, before the first step; later on that is a warning
     """
+    checks.kind("process", process, Process)
     axes, at = _slice(process, axes, at)
     box = process.box if box is None and len(axes) == process.dim else box
     if box is None:
@@ -144,6 +145,8 @@ def basin_fractions(
     Raises:
         ValueError: as for :func:`map_basins`, or if the sampler returns another shape
     """
+    checks.kind("process", process, Process)
+    checks.key(key)
     starts = draw_starts(process, sampler, runs, key)
     filled = np.stack([starts.min(axis=0), starts.max(axis=0)], axis=1) if callable(sampler) else np.array(sampler)
     rules = _rules(process, max_steps, check_every, stay, bound, tol)
@@ -155,6 +158,8 @@ def basin_fractions(
 
 def draw_starts(process: Process, sampler: Any, runs: int, key: jax.Array) -> np.ndarray:
     """The starts of :func:`basin_fractions`, shape (runs, dim); arguments and errors as there."""
+    checks.kind("process", process, Process)
+    checks.key(key)
     runs = checks.count("runs", runs, at_least=1)
     starting = jax.random.split(key)[0]
     if not callable(sampler):
@@ -185,6 +190,8 @@ def basin_stability(
     Returns:
         S and its standard error (:func:`flatdyn.statistics.binomial_error`)
     """
+    checks.kind("process", process, Process)
+    checks.key(key)
     sample = basin_fractions(process, sampler, runs, key, [attractor], **rules)
     name = str(sample.names[0])
     return sample.fractions()[name], sample.errors()[name]

@@ -74,6 +74,7 @@ def basin_entropy(basins: Basins, size: int = 5) -> Entropy:
     Raises:
         ValueError: if the grid is smaller than one box
     """
+    checks.kind("basins", basins, Basins, "fd.map_basins(process)")
     size = checks.count("size", size, at_least=2)
     boxes = _boxes(basins.labels, size)
     labels = [label for label in np.unique(boxes) if label != UNDECIDED]
@@ -103,6 +104,7 @@ def box_dimension(basins: Basins) -> Dimension:
     Raises:
         ValueError: if the grid is coarser, or there is no boundary
     """
+    checks.kind("basins", basins, Basins, "fd.map_basins(process)")
     side = min(basins.labels.shape)
     if side < 128:
         raise ValueError(f"box counting needs at least 128 points on each side, got {side}")
@@ -145,6 +147,8 @@ def uncertainty_exponent(
     Raises:
         ValueError: if there are fewer than 3 scales, or one at which no start is uncertain
     """
+    checks.kind("process", process, Process)
+    checks.key(key)
     scales = np.asarray(checks.number("scales", scales, above=0), dtype=float)
     runs = checks.count("runs", runs, at_least=1)
     if scales.ndim != 1 or len(scales) < 3:

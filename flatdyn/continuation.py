@@ -130,6 +130,9 @@ def continue_in(
     Raises:
         ValueError: if the range is empty, `start` does not lead to a solution, or the map has no derivative there
     """
+    checks.function("make_process", make_process, "a function from a value to a Process")
+    checks.text("parameter", parameter)
+    checks.count("most", most, at_least=1)
     values = np.asarray(checks.number("values", values), dtype=float)
     if values.ndim != 1 or len(values) < 2 or values[0] == values[-1]:
         raise ValueError(f"values must be a range of {parameter}, at least two different numbers, got {values}")
@@ -187,6 +190,9 @@ def curve_in(
     Raises:
         ValueError: if `start` does not lie on such a curve inside the ranges
     """
+    checks.function("make_process", make_process, "a function from two values to a Process")
+    checks.kind("start", start, Bifurcation, "one of branch.bifurcations")
+    checks.count("most", most, at_least=1)
     (low, high), place = np.array(checks.box(ranges, 2)).T, np.array([start.parameter, second])
     if not ((place >= low) & (place <= high)).all():
         raise ValueError(f"start ({place[0]:g}, {place[1]:g}) is outside the ranges {ranges}")

@@ -87,7 +87,9 @@ def prepared(process: Process, dtype: Any) -> Process:
 
     def as_array(leaf):
         if isinstance(leaf, sympy.Basic):
-            raise ValueError(f"a simulation needs numbers: {leaf} is a symbol in {process!r}")
+            if not leaf.is_number:
+                raise ValueError(f"a simulation needs numbers: {leaf} is a symbol in {process!r}")
+            leaf = float(leaf)
         if isinstance(leaf, (bool, np.bool_)) or not isinstance(leaf, (int, float, np.ndarray, np.generic, jax.Array)):
             return leaf
         array = jnp.asarray(checks.real(leaf))

@@ -64,6 +64,7 @@ def simulate(
         ValueError: if theta0, steps, every, bound, tol, chunk or key do not fit; if the method cannot start at theta0;
             if the trajectories would not fit into memory; if a hyperparameter is a symbol
     """
+    checks.kind("process", process, Process)
     steps, every = checks.count("steps", steps), checks.count("every", every, at_least=1)
     theta0 = checks.points("theta0", theta0, process.dim)
     starts = jnp.atleast_2d(theta0)
@@ -79,9 +80,8 @@ def simulate(
     drivers.check_memory(runs * (kept + 1) * row, "the trajectories", remedy)
     drivers.check_steps("steps", steps)
     process.check(starts)
-    tol = float(jnp.finfo(starts.dtype).eps) if tol is None else checks.number("tol", tol, at_least=0)
-    if not bound > 0:
-        raise ValueError(f"bound must be > 0, got {bound}")
+    tol = float(jnp.finfo(starts.dtype).eps) if tol is None else checks.number("tol", tol, at_least=0, one=True)
+    checks.bound("bound", bound)
     config = {"process": records.described(process), "steps": str(steps), "bound": f"{bound:g}", "tol": f"{tol:g}"}
     process, seed = drivers.prepared(process, starts.dtype), drivers.seed_of(process, key)
     bound, tol = jnp.asarray(bound, starts.dtype), jnp.asarray(tol, starts.dtype)

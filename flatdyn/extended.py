@@ -42,12 +42,16 @@ class Extended(Process):
     """
 
     process: Process
-    names: tuple[str, ...] = eqx.field(converter=tuple, static=True)
+    names: tuple[str, ...] = eqx.field(
+        converter=lambda names: tuple(checks.sequence("names", names, "texts")), static=True
+    )
 
     def __check_init__(self):
+        checks.kind("process", self.process, Process)
         if not self.names or len(set(self.names)) != len(self.names):
             raise ValueError(f"names must hold at least one name, and none twice, got {list(self.names)}")
         for name in self.names:
+            checks.text("names", name)
             value = _found(self.process, name)
             if isinstance(value, bool) or (not isinstance(value, (int, float)) and jnp.shape(value) != ()):
                 raise ValueError(f"{name} must be one number to vary, it is {value!r}")
@@ -89,10 +93,12 @@ class Extended(Process):
 
     def theta(self, z: jax.Array) -> jax.Array:
         """The coordinates of the process itself: θ of z, shape (..., dim)."""
+        z = checks.coordinates("z", z, self.dim)
         return z[..., : self.process.dim]
 
     def inside(self, region: Callable) -> Callable:
         """A region of θ as a region of z, for `escape_times`."""
+        checks.function("region", region, "a function from θ (dim,) to a boolean, or a region")
         return _Within(region, self.process.dim)
 
     def init(self, theta):

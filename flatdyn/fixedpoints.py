@@ -101,6 +101,7 @@ def find(process: Process, box: Any = None, period: int = 1, *, starts: int = 25
     Raises:
         ValueError: if there is no finite box, the period is not a positive whole number, or the process is random
     """
+    checks.kind("process", process, Process)
     period = checks.count("period", period, at_least=1)
     box = process.box if box is None else box
     if box is None:

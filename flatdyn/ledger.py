@@ -15,7 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from flatdyn import notebook, records
+from flatdyn import checks, notebook, records
 
 VERDICTS = ("holds", "holds only if", "fails", "not visible at this scale")
 
@@ -46,17 +46,23 @@ def settle(
     Raises:
         ValueError: if the claim is not in the list, the verdict is another word, or nothing was measured
     """
+    checks.text("claim", claim)
+    checks.text("condition", condition)
+    checks.text("notebook_name", notebook_name)
+    checks.mapping("measured", measured, "what -> (value, uncertainty)")
     if claim not in claims():
         raise ValueError(f"claim {claim!r} is not in claims.toml, which has {', '.join(claims())}")
-    if verdict not in VERDICTS:
-        raise ValueError(f"verdict must be one of {', '.join(map(repr, VERDICTS))}, got {verdict!r}")
-    if not measured or not all(len(pair) == 2 for pair in measured.values()):
+    checks.choice("verdict", verdict, VERDICTS)
+    if not measured or not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in measured.values()):
         raise ValueError("measured must hold at least one value with its uncertainty: {'what': (value, uncertainty)}")
     entry = {
         "claim": claim,
         "verdict": verdict,
         "condition": condition,
-        "measured": {what: notebook.number(float(v), float(u)) for what, (v, u) in measured.items()},
+        "measured": {
+            what: notebook.number(notebook.measured(what, v), notebook.measured(what, u))
+            for what, (v, u) in measured.items()
+        },
         "notebook": notebook_name,
         "device": records.provenance()["device"],
     }
@@ -98,6 +104,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def markdown(*, missing: bool = False) -> str:
     """The ledger as a Markdown table; with `missing`, claims that no notebook has settled yet are listed too."""
+    checks.flag("missing", missing)
     settled = entries()
     lines = ["| | claim | verdict | condition | measured | notebook |", "|---|---|---|---|---|---|"]
     for name, claim in claims().items():

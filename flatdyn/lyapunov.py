@@ -54,6 +54,7 @@ def lyapunov_exponents(
     Raises:
         ValueError: if the orbit leaves the finite numbers or meets a point without derivative, or arguments do not fit
     """
+    checks.kind("process", process, Process)
     steps = drivers.check_steps("steps", steps, at_least=20)
     transient = drivers.check_steps("transient", transient)
     total = drivers.check_steps("transient + steps", transient + steps)
@@ -63,7 +64,7 @@ def lyapunov_exponents(
             raise ValueError("this process is random: pass key=jax.random.key(0), or another seed")
         seed = randomness.seed_words(key)
     with jax.enable_x64(True):
-        theta = checks.points("theta0", np.asarray(theta0), process.dim)
+        theta = checks.points("theta0", checks.entries("theta0", theta0, "coordinates"), process.dim)
         if theta.ndim != 1:
             raise ValueError(f"theta0 must be one point, shape ({process.dim},), got {theta.shape}")
         moving, fixed = eqx.partition(process.init(theta), eqx.is_inexact_array)

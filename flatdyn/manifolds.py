@@ -72,6 +72,8 @@ def manifold(
     Raises:
         ValueError: if the state is not two numbers, the point is not a saddle, or there is no box
     """
+    checks.kind("process", process, Process)
+    checks.choice("kind", kind, ("stable", "unstable"))
     if kind not in ("stable", "unstable"):
         raise ValueError(f"kind must be 'stable' or 'unstable', got {kind!r}")
     theta = np.asarray(getattr(saddle, "theta", saddle), dtype=float)

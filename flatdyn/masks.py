@@ -51,6 +51,8 @@ def where(theta: Any, predicate: Callable[[str, Any], bool]) -> Any:
     Raises:
         ValueError: if the mask would be empty; it lists the paths
     """
+    _check_tree_of_arrays("theta", theta)
+    checks.function("predicate", predicate, "a function of a leaf's path and the leaf")
     mask = jax.tree.map_with_path(lambda path, leaf: bool(predicate(jax.tree_util.keystr(path), leaf)), theta)
     if not any(jax.tree.leaves(mask)):
         paths = ", ".join(jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(theta))
@@ -65,13 +67,13 @@ def named(theta: Any, *words: str) -> Any:
 
 def each(theta: Any) -> list[Any]:
     """One mask per leaf, for partitions by layer."""
-    leaves, tree = jax.tree.flatten(theta)
+    leaves, tree = jax.tree.flatten(_check_tree_of_arrays("theta", theta))
     return [jax.tree.unflatten(tree, [i == j for j in range(len(leaves))]) for i in range(len(leaves))]
 
 
 def complement(mask: Any) -> Any:
     """1 − m."""
-    return jax.tree.map(_opposite, mask)
+    return jax.tree.map(_opposite, settled(mask))
 
 
 def union(*masks: Any) -> Any:
@@ -93,7 +95,8 @@ def random(theta: Any, size: int, key: jax.Array) -> Any:
     Raises:
         ValueError: if `size` is not between 1 and the number of coordinates
     """
-    scores = jax.random.permutation(key, count(theta)).astype(float)
+    _check_tree_of_arrays("theta", theta)
+    scores = jax.random.permutation(checks.key(key), count(theta)).astype(float)
     return largest(_like(theta, scores), size)
 
 
@@ -110,7 +113,7 @@ def largest(scores: Any, size: int) -> Any:
     Raises:
         ValueError: if `size` is not between 1 and the number of coordinates
     """
-    total = count(scores)
+    total = count(_check_tree_of_arrays("scores", scores))
     if checks.count("size", size, at_least=1) > total:
         raise ValueError(f"size must be at most the {total} coordinates there are, got {size}")
     flat = np.abs(np.concatenate([np.ravel(np.asarray(leaf, float)) for leaf in jax.tree.leaves(scores)]))
@@ -132,19 +135,21 @@ def fisher(landscape: Any, theta: Any) -> Any:
     Raises:
         TypeError: if the landscape is not a mean over examples
     """
-    if not hasattr(landscape, "batch_field"):
+    if not hasattr(landscape, "batch_field") or isinstance(landscape, type):
         raise TypeError(f"fisher needs a landscape made by Landscape.from_examples, got {landscape!r}")
-    point = landscape.vector(jnp.asarray(theta))
+    point = landscape.vector(checks.point("theta", theta, landscape.dim))
     gradients = jax.lax.map(lambda i: landscape.batch_field(point, i[None]), jnp.arange(landscape.number))
     return gradients.map(lambda leaf: (leaf**2).mean(axis=0)).tree
 
 
 def count(theta: Any, mask: Any = None) -> Any:
     """How many coordinates a tree has, or of them those that a mask of the same form selects."""
-    sizes = [np.size(leaf) for leaf in jax.tree.leaves(theta)]
+    sizes = [np.size(leaf) for leaf in jax.tree.leaves(_check_tree_of_arrays("theta", theta))]
     if mask is None:
         return sum(sizes)
-    entries = jax.tree.leaves(match(mask, theta))
+    if not _is_array(getattr(theta, "tree", theta)):
+        _check_tree(settled(mask), Vector(theta), "mask")
+    entries = jax.tree.leaves(match(settled(mask), theta))
     return sum(size * bool(m) if _is_flag(m) else (m != 0).sum() for m, size in zip(entries, sizes, strict=True))
 
 
@@ -153,7 +158,19 @@ def count(theta: Any, mask: Any = None) -> Any:
 
 def settled(mask: Any) -> Any:
     """The mask with entries 0 and 1 as False and True, so that they are part of the program; a field's converter."""
-    return jax.tree.map(lambda entry: bool(entry) if _is_flag(entry) else entry, mask)
+
+    def entry_of(entry: Any) -> Any:
+        if _is_flag(entry):
+            return bool(entry)
+        if not isinstance(entry, jax.core.Tracer | bool | int | float | np.generic | np.ndarray | jax.Array) or (
+            not isinstance(entry, jax.core.Tracer) and np.asarray(entry).dtype.kind not in "biuf"
+        ):
+            raise ValueError(f"a mask must hold True and False, or numbers, got {checks.shown(entry)} in it")
+        return entry
+
+    if isinstance(mask, str | bytes | set) or (mask is not None and jax.tree.leaves(mask) == []):
+        raise ValueError(f"a mask must be a tree of True and False, or of numbers, got {checks.shown(mask)}")
+    return jax.tree.map(entry_of, mask)
 
 
 def match(value: Any, theta: Any) -> Any:
@@ -213,6 +230,18 @@ def _check_tree(mask: Any, theta: Vector, name: str) -> None:
             raise ValueError(
                 f"{name} must be True, False or of shape {np.shape(leaf)} at {place}, got {np.shape(entry)}"
             )
+
+
+def _check_tree_of_arrays(name: str, tree: Any) -> Any:
+    """Return a tree of numbers, else raise ValueError."""
+    leaves = jax.tree.leaves(tree)
+    if (
+        not leaves
+        or isinstance(tree, str)
+        or any(getattr(leaf, "shape", None) is None and not isinstance(leaf, int | float) for leaf in leaves)
+    ):
+        raise ValueError(f"{name} must be a tree of arrays, such as a network's parameters, got {checks.shown(tree)}")
+    return tree
 
 
 def _is_coordinates(tree: Any) -> bool:

@@ -38,6 +38,7 @@ class Noise(eqx.Module):
     """
 
     random = True
+    made_by = "fd.noise.Gaussian(scale), or another of flatdyn.noise"
 
     def check(self, landscape: Landscape) -> None:
         """Raise ValueError or TypeError if this noise does not fit the landscape."""
@@ -127,7 +128,7 @@ class Gaussian(Normal):
     def __init__(self, scale: Any = None, batch_size: Any = 1, covariance: Any = None):
         if (scale is None) == (covariance is None):
             raise ValueError("Gaussian needs either scale (standard deviations) or covariance (a matrix)")
-        self.scale = np.asarray(scale, float) if isinstance(scale, (list, tuple)) else checks.real(scale)
+        self.scale = checks.numbers("scale", scale) if isinstance(scale, list | tuple) else checks.real(scale)
         self.batch_size = checks.real(batch_size)
         self.root = None if covariance is None else _root(checks.covariance("covariance", covariance))
 
@@ -202,11 +203,17 @@ class StateDependent(Normal):
     batch_size: Any = eqx.field(converter=checks.real, default=1)
 
     def __check_init__(self):
+        checks.function("function", self.function, "a function from θ (dim,) to S")
         checks.number("batch_size", self.batch_size, at_least=1)
 
     def check(self, landscape):
         theta = jax.ShapeDtypeStruct((landscape.dim,), jnp.zeros(0).dtype)
-        _check_width("the value of function", jax.eval_shape(self.function, theta), landscape)
+        spread = checks.traced("function", self.function, theta, what="a function from θ (dim,) to S")
+        if not jnp.issubdtype(getattr(spread, "dtype", object), jnp.number) or jnp.issubdtype(
+            spread.dtype, jnp.complexfloating
+        ):
+            raise ValueError(f"the value of function must be real numbers, got {spread}")
+        _check_width("the value of function", spread, landscape)
 
     def spread(self, landscape, theta):
         return self.function(landscape.array(theta))
@@ -241,11 +248,12 @@ class FiniteSum(Noise):
 
     def __check_init__(self):
         checks.count("batch_size", self.batch_size, at_least=1)
+        checks.flag("replace", self.replace)
+        if self.ascent_size is not None and self.batch_size % checks.count("ascent_size", self.ascent_size, 1):
+            raise ValueError(f"ascent_size must divide batch_size={self.batch_size}, got {self.ascent_size}")
         whole = self.ascent_size or self.batch_size
         if self.micro_size is not None and whole % checks.count("micro_size", self.micro_size, 1):
             raise ValueError(f"micro_size must divide the {whole} examples of a gradient, got {self.micro_size}")
-        if self.ascent_size is not None and self.batch_size % checks.count("ascent_size", self.ascent_size, 1):
-            raise ValueError(f"ascent_size must divide batch_size={self.batch_size}, got {self.ascent_size}")
 
     def check(self, landscape):
         if not isinstance(landscape, Examples):

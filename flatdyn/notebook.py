@@ -19,7 +19,7 @@ from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 from matplotlib.quiver import Quiver
 
-from flatdyn import records, stores
+from flatdyn import checks, records, stores
 from flatdyn.records import Record
 
 
@@ -52,10 +52,13 @@ def check_figures(folder: Path) -> None:
 
 def number(value: float, uncertainty: float | None = None, sig: int = 6) -> str:
     """A number as text: `sig` significant digits with trailing zeros, or value(uncertainty), 0.894(2)."""
+    checks.count("sig", sig, at_least=1, at_most=17)
     if isinstance(value, (bool, np.bool_, str)):
         return str(value)
     if isinstance(value, (int, np.integer)) and uncertainty is None:
         return str(int(value))
+    value = measured("value", value)
+    uncertainty = None if uncertainty is None else measured("uncertainty", uncertainty)
     if uncertainty is None or not np.isfinite(uncertainty):
         return f"{float(value):#.{sig}g}"
     if uncertainty == 0:
@@ -72,6 +75,14 @@ def number(value: float, uncertainty: float | None = None, sig: int = 6) -> str:
     return f"{value:.{places}f}({last})"
 
 
+def measured(name: str, value: Any) -> float:
+    """One number as a float, be it infinite or NaN: a result that is not there is printed as it is."""
+    array = checks.entries(name, value)
+    if array.size != 1:
+        raise ValueError(f"{name} must be one number, got {checks.shown(value)}")
+    return float(array.item())
+
+
 def report(values: Mapping[str, Any], sig: int = 6, unc: Mapping[str, float] | None = None) -> None:
     """Print `name = value`, one a line, so that nbval can hold a rerun to it.
 
@@ -80,6 +91,10 @@ def report(values: Mapping[str, Any], sig: int = 6, unc: Mapping[str, float] | N
         sig: significant digits; as many as are stable between machines
         unc: name -> standard error, printed as value(uncertainty) instead
     """
+    checks.mapping("values", values, "name -> number")
+    if unc is not None:
+        checks.mapping("unc", unc, "name -> standard error")
+    checks.count("sig", sig, at_least=1, at_most=17)
     width = max(map(len, values), default=0)
     for name, value in values.items():
         entries = np.ravel(np.asarray(value, dtype=object))
@@ -89,13 +104,15 @@ def report(values: Mapping[str, Any], sig: int = 6, unc: Mapping[str, float] | N
 
 def say(name: str, value: Any, error: Any) -> tuple[float, float]:
     """Print `name = value(error)`, and return both as floats."""
-    value, error = float(value), float(error)
+    checks.text("name", name)
+    value, error = measured("value", value), measured("error", error)
     report({name: value}, unc={name: error})
     return value, error
 
 
 def show(figure: Figure) -> None:
     """Display a figure and print the digest of what it plots."""
+    checks.kind("figure", figure, Figure, "plt.figure()")
     import matplotlib.pyplot as plt
 
     try:
@@ -114,6 +131,7 @@ def digest(figure: Figure) -> str:
     The weights differ from place to place, so that a flip, a transposition or one changed pixel shows too. An
     artist whose gid is "chaotic" is listed with its size only: its digits differ from machine to machine.
     """
+    checks.kind("figure", figure, Figure, "plt.figure()")
     lines = []
     for axes in figure.axes:
         lines.append(f"[{axes.get_title(loc='left') or axes.get_title()}|{axes.get_xlabel()}|{axes.get_ylabel()}]")
@@ -133,6 +151,8 @@ def save_figure(figure: Figure, name: str, **data: Record | Any) -> None:
         name: the notebook's own name, with a suffix if it has several figures
         data: records, or arrays; the arrays of a record `gd` are stored as `gd.theta`, …
     """
+    checks.kind("figure", figure, Figure, "plt.figure()")
+    checks.text("name", name)
     if not is_full():
         print(f"figures/{name} is left as it is: FLATDYN_PRESET=full writes it")
         return

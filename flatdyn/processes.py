@@ -36,6 +36,7 @@ class Process(eqx.Module):
     """
 
     random = False
+    made_by = "fd.Iteration(landscape, method)"
 
     def init(self, theta: jax.Array) -> Any:
         """The state at rest at θ, shape (dim,)."""
@@ -97,8 +98,10 @@ class Iteration(OnLandscape):
     ascent: str = eqx.field(static=True, default="shared")
 
     def __check_init__(self):
-        if self.ascent not in ASCENTS:
-            raise ValueError(f"ascent must be one of {', '.join(map(repr, ASCENTS))}, got {self.ascent!r}")
+        checks.kind("landscape", self.landscape, Landscape)
+        checks.kind("method", self.method, Method)
+        checks.kind("noise", self.noise, noise.Noise)
+        checks.choice("ascent", self.ascent, ASCENTS)
         self.noise.check(self.landscape)
         coordinates = jax.ShapeDtypeStruct((self.landscape.dim,), jnp.zeros(0).dtype)
         self.method.check(jax.eval_shape(self.landscape.vector, coordinates))
@@ -119,6 +122,7 @@ class Iteration(OnLandscape):
         return self.method.step(self.sample(self.draw(of_noise, state.theta)), state, *own)
 
     def check(self, starts):
+        self.method.single()
         gaps = jax.vmap(lambda theta: self.method.gap(self.landscape.vector(theta)))(starts)
         if gaps is None:
             return
@@ -228,8 +232,9 @@ class Map(Process):
         checks.count("dim", self.dim, at_least=1)
         if self.box is not None:
             checks.box(self.box, self.dim)
-        result = jax.eval_shape(self.function, jax.ShapeDtypeStruct((self.dim,), jnp.zeros(0).dtype))
-        if getattr(result, "shape", None) != (self.dim,):
+        theta = jax.ShapeDtypeStruct((self.dim,), jnp.zeros(0).dtype)
+        result = checks.traced("function", self.function, theta, what=f"a function from θ ({self.dim},) to the next")
+        if getattr(result, "shape", None) != (self.dim,) or not jnp.issubdtype(result.dtype, jnp.floating):
             raise ValueError(f"function must map shape ({self.dim},) to shape ({self.dim},), got {result}")
 
     def init(self, theta):
@@ -251,7 +256,6 @@ class Probe(NamedTuple):
     cosine: jax.Array
 
 
-@eqx.filter_jit
 def probe(process: Iteration, theta: Any) -> Probe:
     """Where a noiseless method looks from θ, and how what it follows there compares with the gradient at θ.
 
@@ -266,8 +270,13 @@ def probe(process: Iteration, theta: Any) -> Probe:
     Raises:
         TypeError: if the method does not take one gradient at one point
     """
-    if not isinstance(process.method, FirstOrder):
+    if not isinstance(checks.kind("process", process, Iteration).method, FirstOrder):
         raise TypeError(f"probe needs a method that follows one gradient (GD, SAM, USAM), got {process.method}")
+    return _probed(process, checks.coordinates("theta", theta, process.dim))
+
+
+@eqx.filter_jit
+def _probed(process: Iteration, theta: jax.Array) -> Probe:
     landscape = process.landscape
 
     def one(theta):
@@ -277,7 +286,7 @@ def probe(process: Iteration, theta: Any) -> Probe:
         cosine = here @ there / (norm(here) * norm(there))
         return landscape.array(perturbed), landscape.array(here), landscape.array(there), cosine
 
-    return Probe(*jnp.vectorize(one, signature="(d)->(d),(d),(d),()")(jnp.asarray(theta)))
+    return Probe(*jnp.vectorize(one, signature="(d)->(d),(d),(d),()")(theta))
 
 
 __all__ = ["Iteration", "Map", "Probe", "Process", "probe"]

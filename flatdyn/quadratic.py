@@ -28,6 +28,7 @@ def kappa(tau: Any) -> np.ndarray:
     Args:
         tau: |w₂/w₁| ≥ 0, any shape; infinity is allowed
     """
+    tau = checks.numbers("tau", tau)
     with np.errstate(divide="ignore"):
         upper = 1 / np.sqrt(np.asarray(tau, dtype=float))
 
@@ -50,7 +51,10 @@ def captured(theta: Any, rho: float) -> np.ndarray:
     Returns:
         boolean array, shape (...)
     """
-    rho = checks.number("rho", rho, above=0)
+    theta = checks.numbers("theta", theta)
+    if theta.ndim == 0 or theta.shape[-1] != 2:
+        raise ValueError(f"theta must have shape (..., 2), got {theta.shape}")
+    rho = checks.number("rho", rho, above=0, one=True)
     stable, unstable = np.abs(np.moveaxis(np.asarray(theta, dtype=float), -1, 0))
     with np.errstate(divide="ignore", invalid="ignore"):
         tau = np.where(unstable == 0, 0.0, unstable / stable)
@@ -74,10 +78,13 @@ def capture_boundary(stable: Any, rho: float, curvatures: tuple[float, float] = 
     Raises:
         ValueError: if ρ ≤ 0, or the curvatures are not one positive and one negative
     """
-    rho = checks.number("rho", rho, above=0)
+    curvatures = checks.numbers("curvatures", curvatures, ndim=1)
+    if len(curvatures) != 2:
+        raise ValueError(f"curvatures must be a pair, got {checks.shown(curvatures)}")
+    rho = checks.number("rho", rho, above=0, one=True)
     a = checks.number("curvatures[0]", curvatures[0], above=0)
     b = -checks.number("curvatures[1]", curvatures[1], below=0)
-    reach = np.abs(np.asarray(stable, dtype=float)) / rho  # in units of ρ the boundary is the same for every ρ
+    reach = np.abs(checks.numbers("stable", stable)) / rho  # in units of ρ the boundary is the same for every ρ
     start = 1e-7  # the manifold leaves w₂ = 1 quadratically: 1e-14 off here
 
     def slope(s, w2):
@@ -113,7 +120,7 @@ def flow_fixed_points(curvatures: Any, rho: float) -> list[FlowFixedPoint]:
     Returns:
         list of FlowFixedPoint(theta (dim,), eigenvalues (dim,)), two for each negative λ
     """
-    curvatures, rho = _curvatures(curvatures), checks.number("rho", rho, above=0)
+    curvatures, rho = _curvatures(curvatures), checks.number("rho", rho, above=0, one=True)
     points = []
     for k in np.flatnonzero(curvatures < 0):
         eigenvalues = -curvatures * (1 + curvatures / abs(curvatures[k]))
@@ -139,8 +146,8 @@ def capture_bounds(theta: Any, rho: float, curvatures: Any) -> np.ndarray:
     Returns:
         +1, −1 or 0, shape (...)
     """
-    curvatures, rho = _curvatures(curvatures), checks.number("rho", rho, above=0)
-    gradient, unstable = np.asarray(theta, dtype=float) * curvatures, curvatures < 0
+    curvatures, rho = _curvatures(curvatures), checks.number("rho", rho, above=0, one=True)
+    gradient, unstable = _fitting(theta, curvatures) * curvatures, curvatures < 0
     if not unstable.any():
         raise ValueError(
             f"curvatures must hold a negative one, got {curvatures.tolist()}: a minimum draws in everything"
@@ -166,8 +173,8 @@ def arrival_time(theta: Any, rho: float, curvatures: Any) -> float:
     Returns:
         T, in units of steps × η; relative error about 1e-9
     """
-    curvatures, rho = _curvatures(curvatures), checks.number("rho", rho, above=0)
-    gradient = np.asarray(theta, dtype=float) * curvatures
+    curvatures, rho = _curvatures(curvatures), checks.number("rho", rho, above=0, one=True)
+    gradient = _fitting(theta, curvatures) * curvatures
     if gradient.shape != curvatures.shape or not np.isfinite(gradient).all():
         raise ValueError(f"theta must be one finite point of shape {curvatures.shape}, got {theta!r}")
     moving = gradient != 0
@@ -225,6 +232,7 @@ def two_cycle(method: SAM, curvatures: Any, direction: int) -> TwoCycle:
     Raises:
         ValueError: if the method is smoothed or masked, k is not a direction, or there is no such orbit (η λₖ ≥ c)
     """
+    checks.kind("method", method, SAM, "fd.SAM(lr, rho)")
     if not isinstance(method, SAM) or method.eps != 0 or method.mask is not None:
         raise ValueError(f"two-cycles in closed form are those of SAM with eps=0 and no mask, got {method!r}")
     curvatures = _curvatures(curvatures)
@@ -272,8 +280,9 @@ def chaotic_band(lr: float, rho: float, curvature: float) -> Band:
     Returns:
         Band: half_width in units of θ, Lyapunov exponent per step, whether runs stay
     """
+    lr, rho, curvature = checks.floats(lr=lr, rho=rho, curvature=curvature)
     growth = -checks.number("curvature", curvature, below=0) * checks.number("lr", lr, above=0)
-    return Band(growth * checks.number("rho", rho, above=0), float(np.log1p(growth)), bool(growth <= 1))
+    return Band(growth * checks.number("rho", rho, above=0, one=True), float(np.log1p(growth)), bool(growth <= 1))
 
 
 def crisis_lr(curvature: float, momentum: float = 0.0) -> float:
@@ -285,12 +294,21 @@ def crisis_lr(curvature: float, momentum: float = 0.0) -> float:
         curvature: λ < 0
         momentum: μ in [0, 1)
     """
+    curvature, momentum = checks.floats(curvature=curvature, momentum=momentum)
     checks.number("momentum", momentum, at_least=0, below=1)
     return (1 - momentum) / -checks.number("curvature", curvature, below=0)
 
 
+def _fitting(theta: Any, curvatures: np.ndarray) -> np.ndarray:
+    """θ, shape (..., dim), in as many coordinates as there are curvatures."""
+    theta = checks.numbers("theta", theta)
+    if theta.ndim == 0 or theta.shape[-1] != len(curvatures):
+        raise ValueError(f"theta must have shape (..., {len(curvatures)}), one for each curvature, got {theta.shape}")
+    return theta
+
+
 def _curvatures(values: Any) -> np.ndarray:
-    array = np.array(checks.number("curvatures", values), dtype=float)
+    array = checks.numbers("curvatures", values)
     if array.ndim != 1 or len(array) == 0 or (array == 0).any():
         raise ValueError(f"curvatures must be one row of non-zero numbers, got {values!r}")
     return array

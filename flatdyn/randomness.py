@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flatdyn import checks
 from flatdyn.algebra import Vector
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
@@ -51,10 +52,9 @@ def seed_words(key: jax.Array) -> jax.Array:
     Raises:
         ValueError: if `key` is not one JAX key
     """
-    if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0:
+    key = checks.key(key)
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         key = jax.random.key_data(key)
-    if not (isinstance(key, jax.Array) and key.dtype == jnp.uint32 and key.ndim == 1 and key.size >= 2):
-        raise ValueError(f"key must be one JAX key, such as jax.random.key(0), got {key!r}")
     return jnp.stack(threefry2x32((key[-2], key[-1]), (0, _SEED)))
 
 

@@ -19,6 +19,8 @@ from typing import Any, ClassVar, Self
 import jax
 import numpy as np
 
+from flatdyn import checks
+
 
 class Status(enum.IntEnum):
     """How a run ended. Every summary counts them, every plot shows them."""
@@ -195,6 +197,9 @@ def damaged(path: str | Path, why: Any) -> ValueError:
 
 def save_arrays(path: str | Path, arrays: dict[str, np.ndarray], header: dict[str, Any]) -> Path:
     """Write named arrays and a JSON header as one .npz file, through a temporary file beside it."""
+    checks.kind("path", path, (str, Path))
+    checks.mapping("arrays", arrays, "name -> array")
+    checks.mapping("header", header, "name -> text or number")
     write_whole(path, packed(arrays, header))
     return Path(path)
 
@@ -213,6 +218,7 @@ def load_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]
     Raises:
         ValueError: if the file is truncated or damaged
     """
+    checks.kind("path", path, (str, Path))
     content = io.BytesIO(Path(path).read_bytes())
     try:
         with np.load(content, allow_pickle=False) as data:

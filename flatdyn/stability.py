@@ -27,6 +27,8 @@ from flatdyn.processes import Iteration, Process
 
 def state_symbols(method: Method, landscape: Landscape) -> tuple[sympy.Symbol, ...]:
     """Symbols of the full state: the coordinates, then, with momentum, the velocities v_x, v_y, …"""
+    checks.kind("method", method, Method)
+    checks.kind("landscape", landscape, Landscape)
     return tuple(symbolic_state(method, landscape.symbols)[0])
 
 
@@ -44,6 +46,8 @@ def update_map(method: Method, landscape: Landscape) -> sympy.Matrix:
     Raises:
         TypeError: if the landscape has no expression, or the method computes with arrays (use :func:`multipliers`)
     """
+    checks.kind("method", method, Method)
+    checks.kind("landscape", landscape, Landscape)
     return plain(_symbolic_step(method, landscape)[1])
 
 
@@ -61,11 +65,13 @@ def jacobian(method: Method, landscape: Landscape, at: Any = None) -> sympy.Matr
         TypeError: as for :func:`update_map`
         ValueError: if `at` has another length, or the map has no derivative there
     """
+    checks.kind("method", method, Method)
+    checks.kind("landscape", landscape, Landscape)
     symbols, step = _symbolic_step(method, landscape)
     slopes = step.jacobian(symbols)
     if at is None:
         return plain(slopes)
-    values = [sympy.sympify(value.item() if hasattr(value, "item") else value) for value in at]
+    values = checks.symbols("at", at)
     if len(values) == landscape.dim:
         values += [sympy.Integer(0)] * (len(symbols) - landscape.dim)
     if len(values) != len(symbols):
@@ -103,6 +109,8 @@ def multipliers(
 
 def kind_of(multipliers: np.ndarray, tol: float = 1e-9) -> str:
     """What the multipliers say: "stable", "saddle", "repelling", "neutral" or "singular"."""
+    multipliers = checks.multipliers(multipliers)
+    (tol,) = checks.floats(tol=tol)
     modulus = np.abs(multipliers)
     if np.isnan(modulus).any():
         return "singular"
@@ -117,6 +125,9 @@ def numeric_jacobian(
     process: Process | Method, landscape: Landscape | None = None, *, at: Any, period: int = 1
 ) -> np.ndarray:
     """The matrix of :func:`jacobian` as numbers, by `jax.jacfwd` of the state map; arguments as :func:`multipliers`."""
+    checks.kind("process", process, (Process, Method))
+    if landscape is not None:
+        checks.kind("landscape", landscape, Landscape)
     if isinstance(process, Method):
         if landscape is None:
             raise ValueError("a method alone has no dynamics: give the landscape as the second argument")
@@ -125,7 +136,7 @@ def numeric_jacobian(
         raise ValueError("a random map has no single Jacobian: ask for that of the process without noise")
     with jax.enable_x64(True):
         state = FlatState(process)
-        values = np.asarray(at, dtype=float)
+        values = checks.numbers("at", at)
         if values.shape not in ((process.dim,), (state.size,)):
             raise ValueError(f"at must have shape ({process.dim},) or be a state ({state.size},), got {values.shape}")
         flat = state.at_rest(values) if values.shape == (process.dim,) else jnp.asarray(values)
@@ -167,8 +178,11 @@ class FlatState:
 
 def is_critical(landscape: Landscape, theta: Any, *, partly: bool = False) -> bool:
     """Whether ∇L, or `partly` one of its coordinates, vanishes at θ, shape (dim,), up to the rounding of θ."""
+    checks.kind("landscape", landscape, Landscape)
     with jax.enable_x64(True):
-        theta = jnp.asarray(np.asarray(theta, dtype=float))
+        theta = jnp.asarray(
+            checks.point("theta", np.asarray(checks.entries("theta", theta, "coordinates")), landscape.dim)
+        )
         gradient, hessian = landscape.grad(theta), landscape.hessian(theta)
     reach = (1 + np.abs(theta).max()) * 64 * np.finfo(float).eps
     size = np.abs(gradient).min() if partly else np.abs(gradient).max()
@@ -218,6 +232,10 @@ def region(condition: sympy.Basic, grids: Mapping[sympy.Symbol, Any]) -> np.ndar
     Raises:
         ValueError: if the condition holds a symbol without numbers
     """
+    checks.kind("condition", condition, (sympy.Basic, bool), "flatdyn.stability.conditions(method, curvature)")
+    if not isinstance(grids, Mapping) or not all(isinstance(symbol, sympy.Symbol) for symbol in grids):
+        raise TypeError(f"grids must be a dict from symbols to numbers, got {checks.shown(grids)}")
+    grids = {symbol: checks.numbers(f"grids[{symbol}]", values) for symbol, values in grids.items()}
     missing = condition.free_symbols - set(grids)
     if missing:
         raise ValueError(f"no numbers for {', '.join(sorted(map(str, missing)))}")
@@ -248,6 +266,7 @@ def threshold(method: Method, curvature: Any, parameter: str) -> Threshold:
     Raises:
         ValueError: if the method has no such hyperparameter, and as for :func:`conditions`
     """
+    checks.text("parameter", parameter)
     step, limit, values = _effective_step(method, curvature)
     unknown = _HYPERPARAMETERS.get(parameter)
     if unknown not in values:
@@ -283,6 +302,7 @@ def edge_of_stability(method: Method, gradient_norm: Any = None) -> Any:
     References:
         Long and Bartlett, arXiv 2309.12488, for SAM without momentum (re-derived).
     """
+    checks.kind("method", method, Method)
     if isinstance(method, SAM):
         if gradient_norm is None:
             raise ValueError("the edge of normalised SAM depends on the gradient: give gradient_norm")
@@ -304,6 +324,7 @@ _CURVATURE = sympy.Dummy("lambda", real=True)
 
 def _effective_step(method: Method, curvature: Any) -> tuple[sympy.Expr, sympy.Expr, dict]:
     """s and c of :func:`conditions` in placeholder symbols, and what to put in their place."""
+    checks.kind("method", method, Method)
     if not isinstance(method, FirstOrder):
         raise TypeError(f"{type(method).__name__} does not follow one gradient: ask multipliers for its numbers")
     if isinstance(method, ASAM):
@@ -321,7 +342,7 @@ def _effective_step(method: Method, curvature: Any) -> tuple[sympy.Expr, sympy.E
 
 
 def _as_symbolic(name: str, value: Any) -> sympy.Expr:
-    return sympy.sympify(checks.number(name, value.item() if hasattr(value, "item") else value))
+    return sympy.sympify(checks.number(name, value.item() if np.size(value) == 1 and hasattr(value, "item") else value))
 
 
 @functools.cache
@@ -360,6 +381,7 @@ def _symbolic_step(method: Method, landscape: Landscape) -> tuple[list[sympy.Sym
 
 def symbolic_state(method: Method, coordinates: tuple) -> tuple[list[sympy.Symbol], Any]:
     """The method's state with a symbol in every place, and these symbols in order."""
+    checks.kind("method", method, Method)
     start = method.init(Vector(coordinates))
     paths, tree = jax.tree.flatten_with_path(start)
     symbols = []

@@ -37,6 +37,7 @@ def derivatives(process: Iteration) -> Callable:
     Raises:
         TypeError: if the noise is not made of normal numbers
     """
+    checks.kind("process", process, Iteration)
     process.draws  # noqa: B018, it says so if the noise is not made of normal numbers
     driven = FlatState(process).driven
     return jax.jit(lambda s, normals: (driven(s, normals), *jax.jacfwd(driven, argnums=(0, 1))(s, normals)))
@@ -59,11 +60,17 @@ def covariance(process: Iteration | Method, landscape: Landscape | None = None, 
     References:
         Mandt, Hoffman, Blei, arXiv 1704.04289, for the continuous limit of SGD.
     """
+    checks.kind("process", process, (Iteration, Method))
+    if landscape is not None:
+        checks.kind("landscape", landscape, Landscape)
     if isinstance(process, Method):
         if landscape is None:
             raise ValueError("a method alone has no dynamics: give the landscape as the second argument")
         process = Iteration(landscape, process)
-    at = checks.points("at", np.zeros(process.dim) if at is None else np.asarray(at, float), process.dim)
+    at = checks.points(
+        "at", np.zeros(process.dim) if at is None else checks.entries("at", at, "coordinates"), process.dim
+    )
+    checks.point("at", at, process.dim)
     with jax.enable_x64(True):
         start = FlatState(process).at_rest(np.asarray(at, float))
         found = derivatives(process)(start, jnp.zeros(process.draws))
@@ -93,6 +100,8 @@ def formula(method: Method, landscape: Landscape) -> sympy.Matrix:
         ValueError: if the step is not linear
         TypeError: if the landscape has no expression, or the method draws nothing
     """
+    checks.kind("method", method, Method)
+    checks.kind("landscape", landscape, Landscape)
     if not method.draws:
         raise TypeError(f"{type(method).__name__} draws no random numbers itself: ask covariance, with noise")
     symbols, state = symbolic_state(method, landscape.symbols)

@@ -25,7 +25,7 @@ def batch_mean(series: Any, batches: int = 20) -> tuple[float, float]:
         ValueError: if there are fewer numbers than batches
     """
     batches = checks.count("batches", batches, at_least=2)
-    values = np.asarray(series, dtype=float)
+    values = checks.numbers("series", series, ndim=1)
     if values.ndim != 1 or len(values) < batches:
         raise ValueError(f"series must hold at least {batches} numbers in one row, got shape {values.shape}")
     means = values[len(values) % batches :].reshape(batches, -1).mean(axis=1)
@@ -44,5 +44,7 @@ def binomial_error(count: Any, runs: int) -> Any:
         count: k, whole numbers
         runs: n ≥ 1
     """
+    count = checks.number("count", checks.numbers("count", count), at_least=0)
+    runs = checks.count("runs", runs, at_least=1)
     p = (np.asarray(count) + 0.5) / (runs + 1)
     return np.sqrt(p * (1 - p) / runs)

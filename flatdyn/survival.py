@@ -126,7 +126,7 @@ def mean(
     if until is not None:
         if not restricted:
             raise ValueError("until belongs to the restricted mean: give restricted=True with it")
-        _check_watched(table, "until", checks.number("until", until, above=0))
+        _check_watched(table, "until", checks.number("until", until, above=0, one=True))
         table = _truncated(table, until)
     share = table.lost.sum() / table.runs
     last, tail = table.times[-1], float(table.survival[-1])
@@ -165,8 +165,8 @@ def quantile(steps: Any, escaped: Any, q: float, level: float = 0.95) -> Quantil
         Quantile: value, lower, upper. Where the share was not reached the value is infinite and `lower` is what is
         known: at most the last time watched
     """
-    q = checks.number("q", q, above=0, below=1)
-    table, level = _table(steps, escaped), checks.number("level", level, above=0, below=1)
+    q = checks.number("q", q, above=0, below=1, one=True)
+    table, level = _table(steps, escaped), checks.number("level", level, above=0, below=1, one=True)
     height = 1 - q + 1e-12  # Ŝ is a product of shares: it may round to just above the height that it has
     reached = [np.flatnonzero(curve <= height) for curve in _band(table, table.times, level)[1:]]
     value, lower, upper = (float(table.times[places[0]]) if len(places) else np.inf for places in reached)
@@ -198,10 +198,10 @@ def survival(steps: Any, escaped: Any, at: Any = None, level: float = 0.95) -> S
     References:
         Korn and Graubard, Survey Methodology 24, 193 (1998), for the effective number.
     """
-    table, level = _table(steps, escaped), checks.number("level", level, above=0, below=1)
+    table, level = _table(steps, escaped), checks.number("level", level, above=0, below=1, one=True)
     if at is None:
         at = np.union1d([0], table.times)
-    at = np.asarray(checks.number("at", at, at_least=0), dtype=float)
+    at = np.asarray(checks.number("at", checks.numbers("at", at), at_least=0))
     _check_watched(table, "at", at.max(initial=0))
     return _band(table, at, level)
 
@@ -222,7 +222,7 @@ def rate(steps: Any, escaped: Any, after: float | None = None, level: float = 0.
     Raises:
         ValueError: if no run was watched beyond `after`
     """
-    table, level = _table(steps, escaped), checks.number("level", level, above=0, below=1)
+    table, level = _table(steps, escaped), checks.number("level", level, above=0, below=1, one=True)
     after = _start_of_tail(table, after)
     if after >= table.times[-1]:
         raise ValueError(f"no run was watched beyond {after:g}: choose a smaller `after`")
@@ -247,7 +247,7 @@ def compare(a: Any, b: Any, level: float = 0.95) -> Comparison:
         Mantel, Cancer Chemotherapy Reports 50, 163 (1966); Greenland and Robins, Biometrics 41, 55 (1985), for the
         error of the hazard ratio.
     """
-    width = scipy.stats.norm.ppf(0.5 + checks.number("level", level, above=0, below=1) / 2)
+    width = scipy.stats.norm.ppf(0.5 + checks.number("level", level, above=0, below=1, one=True) / 2)
     a, b = ((x.steps, x.escaped) if hasattr(x, "escaped") else tuple(x) for x in (a, b))
     first, second = _table(*a), _table(*b)
     if not (first.exits.any() or second.exits.any()):
@@ -272,7 +272,7 @@ def compare(a: Any, b: Any, level: float = 0.95) -> Comparison:
 
 
 def _table(steps: Any, escaped: Any) -> _Table:
-    steps, escaped = np.asarray(steps), np.asarray(escaped)
+    steps, escaped = checks.numbers("steps", steps), checks.flags("escaped", escaped)
     if escaped.dtype != bool:
         raise ValueError(f"escaped must hold True or False, got dtype {escaped.dtype}: write escaped == 1")
     if steps.ndim != 1 or steps.shape != escaped.shape or steps.size == 0:
@@ -338,7 +338,7 @@ def _mean_error(table: _Table, tail: float, late: Rate | None = None) -> float:
 
 def _start_of_tail(table: _Table, after: float | None) -> float:
     if after is not None:
-        return float(checks.number("after", after, at_least=0))
+        return float(checks.number("after", after, at_least=0, one=True))
     middle = table.times[np.searchsorted(np.cumsum(table.exits), table.exits.sum() / 2)]
     return float(middle) if table.exits[table.times > middle].sum() >= _LATE_ESCAPES else 0.0
 

@@ -112,6 +112,8 @@ def sweep(
         RuntimeError: if `ask` raises anything else. What was finished before is in the store
         OSError: if the store can't be written, before anything is asked; later on that is a warning
     """
+    checks.function("make_process", make_process, "a function from hyperparameters to a Process")
+    checks.function("ask", ask, "a function of a process and a key")
     seeds = checks.count("seeds", seeds, at_least=1)
     grid = plan(parameters)
     check_signature(make_process, grid.cells[0])

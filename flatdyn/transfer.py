@@ -60,15 +60,21 @@ class ExitLaw(NamedTuple):
 
     def survival(self, steps: Any) -> np.ndarray:
         """P(τ > k) at these numbers of steps k."""
-        steps, last = np.asarray(steps), len(self.head) - 1
+        steps, last = checks.number("steps", checks.numbers("steps", steps), at_least=0), len(self.head) - 1
+        if (steps != np.floor(steps)).any():
+            raise ValueError(f"steps must be whole numbers, got {steps[steps != np.floor(steps)].flat[0]}")
+        steps = steps.astype(int)
         return self.head[np.minimum(steps, last)] * self.factor ** np.maximum(steps - last, 0)
 
     def quantile(self, q: float) -> int:
         """The smallest k with P(τ ≤ k) ≥ q."""
+        checks.number("q", q, above=0, below=1, one=True)
         low = np.flatnonzero(self.head <= 1 - q)
         if len(low):
             return int(low[0])
         last = len(self.head) - 1
+        if not 0 < self.factor < 1:
+            raise ValueError(f"q = {q} has no number of steps: P(τ > k) stays at {self.head[last]:.6g}, as far as seen")
         return last + int(np.ceil(np.log((1 - q) / self.head[last]) / np.log(self.factor)))
 
     @property
@@ -94,6 +100,7 @@ def exit_law(process: Process, interval: tuple[float, float], start: float, pane
         ValueError: if the interval or start does not fit
         TypeError: if the process has more coordinates, other noise, or another memory than heavy-ball momentum
     """
+    checks.kind("process", process, Process)
     operator, first = _operator(process, interval, start, panels)
     inside, above = operator.ones(), operator.right
     head, right = [1.0], first.right
@@ -138,6 +145,8 @@ def expectation(
     Raises:
         ValueError, TypeError: as :func:`exit_law`
     """
+    checks.kind("process", process, Process)
+    functions = checks.sequence("functions", functions, "functions")
     steps, ends = checks.count("steps", steps, at_least=1), checks.box([interval], 1)[0]
     if _check(process, interval, start)[1]:
         raise TypeError("expectation knows processes without momentum only: ask simulate for a sample")
@@ -155,7 +164,10 @@ def expectation(
 def _expected(process, functions, start, steps: int, interval, panels: int) -> tuple[np.ndarray, np.ndarray]:
     """What :func:`expectation` is with so many panels, and the largest value of each function."""
     operator, first = _operator(process, interval, start, panels)
-    values = np.stack([np.asarray(function(operator.nodes), float) for function in functions], axis=1)
+    values = np.stack(
+        [np.broadcast_to(checks.answers("functions", f, operator.nodes), operator.nodes.shape) for f in functions],
+        axis=1,
+    )
     size = np.abs(values).max(axis=0)
     if steps > 4 * len(operator.nodes):
         values = np.linalg.matrix_power(operator.matrix, steps - 1) @ values
@@ -328,7 +340,7 @@ def _check(process: Process, interval: Any, start: float) -> tuple[tuple[float, 
         raise TypeError(f"this needs a random process with one coordinate, driven by normal numbers; got {process!r}")
     if not 1 <= process.draws <= 2:
         raise TypeError(f"this needs one or two normal numbers a step, got {process.draws}")
-    if not low < checks.number("start", start) < high:
+    if not low < checks.number("start", start, one=True) < high:
         raise ValueError(f"start must lie inside the interval ({low:g}, {high:g}), got {start:g}")
     state = jax.eval_shape(process.init, jax.ShapeDtypeStruct((1,), jnp.float32))
     memory = sum(leaf.size for leaf in jax.tree.leaves(state)) - 1

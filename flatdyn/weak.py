@@ -82,6 +82,9 @@ def weak_errors(
         ValueError: if a step does not divide the time, or the start is outside
         TypeError: if there are more coordinates, momentum, or noise that is not normal
     """
+    checks.kind("landscape", landscape, Landscape)
+    checks.function("method", method, "a function from lr to a method")
+    checks.kind("noise", noise, Noise)
     time, methods, sdes = checks.number("time", time, above=0), [], {name: [] for name in equations}
     for lr in lrs:
         iteration = Iteration(landscape, method(lr), noise)
@@ -125,6 +128,9 @@ def simulated_error(
     Raises:
         ValueError: if a step does not divide the time; if runs diverge, so that there is no mean
     """
+    checks.kind("iteration", iteration, Iteration)
+    checks.kind("diffusion", diffusion, flows.Diffusion, "fd.flows.Diffusion(landscape, method, noise)")
+    checks.key(key)
     means, variances = [], []
     sides = ((iteration, iteration.method.lr), (diffusion, diffusion.dt))
     for (process, step), own in zip(sides, jax.random.split(key), strict=True):

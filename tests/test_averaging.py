@@ -102,13 +102,13 @@ def test_fixed_points_are_those_of_the_method():
     [
         ({"start": -1}, ValueError, "start must be a whole number >= 0, got -1"),
         ({"start": 1.5}, ValueError, "start must be a whole number >= 0, got 1.5"),
-        ({"start": True}, ValueError, "start must be a whole number >= 0, got True"),
+        ({"start": True}, ValueError, "start must be a number, got True"),
         ({"every": 0}, ValueError, "every must be a whole number >= 1, got 0"),
         ({"every": np.nan}, ValueError, "every must be finite"),
         ({"every": "often"}, ValueError, "every must be a number, got 'often'"),
         ({"decay": 1.0}, ValueError, "decay must be .* >= 0 and < 1, got 1.0"),
         ({"decay": -0.1}, ValueError, "decay must be .*got -0.1"),
-        ({"method": "SGD"}, TypeError, "Averaged needs a method .*got 'SGD'"),
+        ({"method": "SGD"}, TypeError, "method must be a Method, got 'SGD'"),
     ],
 )
 def test_bad_averages_are_refused(arguments, error, message):

@@ -374,7 +374,7 @@ def test_starts_off_the_constraint_are_refused_with_their_distance():
         (lambda: fd.ConstrainedLangevin(0.1, 1.0), "constraint must be one of"),
         (lambda: fd.ConstrainedSGLD(-0.1, Circle(1.0)), "lr must be finite and > 0"),
         (lambda: fd.ConstrainedSGLD(0.1, Circle(1.0), temperature=-1), "temperature must be finite and >= 0"),
-        (lambda: fd.ConstrainedSGLD(0.1, Circle(1.0), along="both"), "along must be one of 'new', 'old'"),
+        (lambda: fd.ConstrainedSGLD(0.1, Circle(1.0), along="both"), "along must be 'new' or 'old'"),
         (lambda: Circle(0.0), "radius must be finite and > 0"),
         (lambda: Sphere(-1.0), "radius must be finite and > 0"),
         (lambda: Orthogonal((3, 0)), "shape must be a whole number >= 1"),

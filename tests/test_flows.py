@@ -375,7 +375,7 @@ def test_bad_flows_are_refused():
         Flow(SADDLE, fd.SAM(0.1, 0.1, mask=[1, 0]))
     with pytest.raises(ValueError, match="increasing numbers"):
         solve(Flow(SADDLE, fd.GD(0.1)), np.ones(2), [1.0, 0.5])
-    with pytest.raises(TypeError, match="solve needs a Flow"):
+    with pytest.raises(TypeError, match="flow must be a Flow"):
         solve(fd.Iteration(SADDLE, fd.GD(0.1)), np.ones(2), [1.0])
 
 

@@ -14,6 +14,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from flatdyn import checks
+
 ALONG = ("new", "old")
 
 
@@ -30,6 +32,7 @@ class Constraint(eqx.Module):
 
     elementwise = False
     copies = 1
+    made_by = "flatdyn.constraints.Circle(radius), or another of them"
     core = "(d)"
 
     def check(self, shape: tuple[int, ...]) -> None:
@@ -116,8 +119,9 @@ class Constraint(eqx.Module):
         Raises:
             ValueError: if the shape does not fit, or there is no nearest point
         """
-        theta = jnp.asarray(theta)
-        theta = theta if jnp.issubdtype(theta.dtype, jnp.floating) else theta.astype(float)
+        theta = checks.reals("theta", theta)
+        if theta.ndim == 0:
+            raise ValueError(f"theta must have shape (dim,) or (runs, dim), got {theta.shape}")
         if theta.ndim < self.core.count(",") + 1:
             self.check(theta.shape)
         found = jnp.vectorize(self._checked, signature=f"{self.core}->{self.core}")(theta)
@@ -175,6 +179,9 @@ def named(theta: Any, rules: Mapping[str, Constraint]) -> Any:
     Raises:
         ValueError: if a word rules no leaf; it lists the paths
     """
+    checks.mapping("rules", rules, "word -> Constraint")
+    for rule in rules.values():
+        checks.kind("rules", rule, Constraint)
     used = set()
 
     def ruled(path, _):

@@ -79,7 +79,7 @@ def sharpness(
         Foret, Kleiner, Mobahi, Neyshabur, arXiv 2010.01412 (one step).
     """
     landscape, theta = placed(loss, theta)
-    checks.number("rho", rho, at_least=0)
+    checks.number("rho", rho, at_least=0, one=True)
     steps, starts = drivers.check_steps("steps", steps), checks.count("starts", starts, at_least=1)
     needed = drivers.array_bytes(2, starts, landscape.dim, itemsize=theta.dtype.itemsize)
     drivers.check_memory(needed, "the starts of the ascent", "take fewer `starts`")

@@ -48,6 +48,7 @@ class Density(Record):
         n probes, has n − 1 degrees of freedom: for 95 % take 2.1 errors with 20 probes, but 2.8 with 5, 12.7 with 2.
         An eigenvalue 0 is found as the rounding of the largest: log |λ| is then a large number, not infinite.
         """
+        checks.function("function", function, "a function from eigenvalues (n,) to numbers")
         return self._mean(function, polynomial=False)
 
     @property
@@ -69,7 +70,8 @@ class Density(Record):
         Returns:
             φ and its standard error, shapes of grid; in inverse units of λ
         """
-        checks.number("width", width, above=0)
+        grid = checks.numbers("grid", grid)
+        checks.number("width", width, above=0, one=True)
         grid = np.asarray(grid, dtype=float)
         scale = np.sqrt(2 * np.pi) * width
         return self.mean(lambda x: np.exp(-(((grid[..., None] - x) / width) ** 2) / 2) / scale)
@@ -114,6 +116,7 @@ def density(
     References:
         Ubaru, Chen, Saad, SIAM J. Matrix Anal. Appl. 38, 1075 (2017); Ghorbani, Krishnan, Xiao, arXiv 1901.10159.
     """
+    checks.key(key)
     probes = checks.count("probes", probes, at_least=2)
     landscape, theta = placed(loss, theta)
     k = min(checks.count("k", k, at_least=1), landscape.dim)

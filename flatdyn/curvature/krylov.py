@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy
 
-from flatdyn import drivers
+from flatdyn import checks, drivers
 from flatdyn.landscapes import Landscape
 
 
@@ -28,6 +28,8 @@ def hessian_product(landscape: Landscape, theta: jax.Array, vector: jax.Array) -
     References:
         Pearlmutter, Neural Computation 6, 147 (1994).
     """
+    checks.kind("landscape", landscape, Landscape)
+    theta, vector = checks.point("theta", theta, landscape.dim), checks.point("vector", vector, landscape.dim)
     return jax.jvp(landscape.grad, (theta,), (vector,))[1]
 
 

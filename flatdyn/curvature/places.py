@@ -25,8 +25,7 @@ def placed(loss: Loss, theta: Any, name: str = "theta") -> tuple[Landscape, jax.
         TypeError: if loss is neither
     """
     if not isinstance(loss, Landscape):
-        if not callable(loss):
-            raise TypeError(f"loss must be a Landscape or a JAX function, got {type(loss).__name__}")
+        checks.function("loss", loss, "a Landscape or a JAX function")
         form = {"dim": np.size(theta)} if _is_array(theta) else {"like": theta}
         loss = Landscape.from_function(loss, **form, name=getattr(loss, "__name__", "function").strip("<>"))
     return loss, coordinates(loss, theta, name)
@@ -36,9 +35,9 @@ def coordinates(landscape: Landscape, theta: Any, name: str = "theta") -> jax.Ar
     """Coordinates (dim,) of one point given as an array, or as a tree like the landscape's parameters."""
     if not _is_array(theta):
         if not hasattr(landscape, "flatten"):
-            raise ValueError(f"{name} must be coordinates, shape ({landscape.dim},), on {landscape.name}")
+            return checks.point(name, theta, landscape.dim)
         if jax.tree.structure(theta) != landscape.form.tree:
-            raise ValueError(f"{name} must be a tree like {landscape.form.tree}, got {jax.tree.structure(theta)}")
+            raise ValueError(f"{name} must be a tree like {landscape.form.tree}, got {checks.shown(theta)}")
         theta = landscape.flatten(theta)
     theta = checks.points(name, theta, landscape.dim)
     if theta.ndim != 1:
@@ -47,4 +46,6 @@ def coordinates(landscape: Landscape, theta: Any, name: str = "theta") -> jax.Ar
 
 
 def _is_array(theta: Any) -> bool:
-    return hasattr(theta, "shape") or (isinstance(theta, (list, tuple)) and all(map(np.isscalar, theta)))
+    return (hasattr(theta, "shape") and not isinstance(theta, type)) or (
+        isinstance(theta, (list, tuple)) and all(map(np.isscalar, theta))
+    )

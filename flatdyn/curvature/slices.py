@@ -47,6 +47,7 @@ class Line(Record):
 
     def monotone(self, tol: float = 1e-6) -> bool:
         """Whether the loss never rises by more than tol · max |L|, which allows for rounding."""
+        checks.number("tol", tol, at_least=0, one=True)
         return self.bump <= tol * np.abs(self.loss).max()
 
     def __repr__(self) -> str:
@@ -74,7 +75,7 @@ def slice1d(loss: Loss, a: Any, b: Any, points: int = 51, beyond: float = 0.0, *
     b = coordinates(landscape, b, "b")
     points = checks.count("points", points, at_least=2)
     drivers.check_memory(points * 64, "the line", "ask for fewer `points`")
-    checks.number("beyond", beyond, at_least=0)
+    checks.number("beyond", beyond, at_least=0, one=True)
     alpha = np.linspace(-beyond, 1 + beyond, points)
     return Line(
         config={"loss": records.described(landscape), "beyond": f"{beyond:g}"},
@@ -109,6 +110,7 @@ def interpolate(
         Goodfellow, Vinyals, Saxe, arXiv 1412.6544; Vlaar and Frankle, arXiv 2106.16004;
         Lucas et al., arXiv 2104.11044 (the largest rise, there Δ).
     """
+    checks.flag("by_layer", by_layer)
     landscape, a = placed(loss, theta_a, "theta_a")
     b = coordinates(landscape, theta_b, "theta_b")
     line = slice1d(landscape, a, b, points, progress=progress)
@@ -171,10 +173,11 @@ def slice2d(
     Raises:
         ValueError: if an argument does not fit, or the three points lie on one line
     """
+    checks.flag("filterwise", filterwise)
     landscape, centre = placed(loss, centre, "centre")
     points = checks.count("points", points, at_least=2)
     drivers.check_memory(points**2 * 64, "the plane", "ask for fewer `points`")
-    checks.number("reach", reach, at_least=0)
+    checks.number("reach", reach, at_least=0, one=True)
     if through is not None and (directions is not None or filterwise):
         raise ValueError("through lays the plane through three points: give neither directions nor filterwise")
     marks = np.zeros((1, 2))
@@ -222,6 +225,7 @@ def filter_normalised(landscape: Landscape, theta: Any, direction: Any) -> jax.A
     References:
         Li, Xu, Taylor, Studer, Goldstein, arXiv 1712.09913 (they leave one-axis leaves out, or copy θ there).
     """
+    checks.kind("landscape", landscape, Landscape)
     _layers(landscape)
     theta, direction = coordinates(landscape, theta), coordinates(landscape, direction, "direction")
 

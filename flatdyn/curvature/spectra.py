@@ -88,6 +88,8 @@ def extreme_eigenvalues(
     Raises:
         ValueError: if an argument does not fit, or the Hessian is not finite at θ
     """
+    if key is not None:
+        checks.key(key)
     k, most = checks.count("k", k, at_least=2), checks.count("most", most, at_least=2)
     starts = checks.count("starts", starts, at_least=1)
     if method not in (None, "dense", "lanczos"):

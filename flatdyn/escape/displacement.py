@@ -36,7 +36,7 @@ from flatdyn import checks
 from flatdyn.landscapes import saddle
 from flatdyn.methods import Method
 from flatdyn.noise import Gaussian, Noise
-from flatdyn.processes import Iteration
+from flatdyn.processes import ASCENTS, Iteration
 from flatdyn.stability import FlatState
 from flatdyn.stationary import derivatives
 
@@ -92,8 +92,11 @@ def msd_theory(
     Raises:
         ValueError: if the step is not linear, as that of normalised SAM
     """
-    curvature = float(checks.number("curvature", curvature))
-    steps, start = checks.count("steps", steps), float(checks.number("start", start))
+    checks.kind("method", method, Method)
+    checks.choice("ascent", ascent, ASCENTS)
+    (batch_size,) = checks.floats(batch_size=batch_size)
+    curvature = float(checks.number("curvature", curvature, one=True))
+    steps, start = checks.count("steps", steps), float(checks.number("start", start, one=True))
     scale = abs(curvature) ** 0.5 if scale is None else scale
     transition, gain = _linear_step(method, curvature, Gaussian(scale, batch_size), ascent)
     covariance, mean = np.zeros_like(transition), np.zeros(len(transition))
@@ -137,7 +140,8 @@ def sam_first_step_variance(
         lr, rho: η > 0, ρ ≥ 0 in units of θ
         curvature, scale, batch_size: λ, σ, B as for :func:`msd_theory`
     """
-    scale = np.sqrt(abs(curvature)) if scale is None else checks.number("scale", scale, at_least=0)
+    lr, curvature, rho, batch_size = checks.floats(lr=lr, curvature=curvature, rho=rho, batch_size=batch_size)
+    scale = np.sqrt(abs(curvature)) if scale is None else checks.number("scale", scale, at_least=0, one=True)
     checks.number("lr", lr, above=0)
     s = scale / np.sqrt(checks.number("batch_size", batch_size, at_least=1))
     push = checks.number("curvature", curvature) * checks.number("rho", rho, at_least=0)
@@ -165,6 +169,9 @@ def heavy_ball_msd(
     Returns:
         array (steps + 1,), in units of θ²
     """
+    lr, drift, momentum, noise, batch_size = checks.floats(
+        lr=lr, drift=drift, momentum=momentum, noise=noise, batch_size=batch_size
+    )
     strength = _strength(lr, noise, batch_size)
     momentum = checks.number("momentum", momentum, at_least=0, below=1)
     j = np.arange(1, checks.count("steps", steps) + 1)
@@ -192,7 +199,8 @@ def ou_msd(lr: float, drift: float, times: Any, *, noise: float = 1.0, batch_siz
         times: t = steps × η ≥ 0, any shape
         lr, drift, noise, batch_size: as for :func:`heavy_ball_msd`
     """
-    times = np.asarray(checks.number("times", times, at_least=0), dtype=float)
+    lr, drift, noise, batch_size = checks.floats(lr=lr, drift=drift, noise=noise, batch_size=batch_size)
+    times = checks.number("times", checks.numbers("times", times), at_least=0)
     strength = _strength(lr, noise, batch_size)
     return strength * (np.expm1(-2 * drift * times) / (-2 * drift) if checks.number("drift", drift) else times)
 
@@ -204,6 +212,11 @@ def overdamped_msd(
 
     Arguments as for :func:`heavy_ball_msd`; `steps` of any shape. It is :func:`ou_msd` with η/(1 − μ) for η.
     """
+    lr, drift, momentum, noise, batch_size = checks.floats(
+        lr=lr, drift=drift, momentum=momentum, noise=noise, batch_size=batch_size
+    )
+    checks.number("lr", lr, above=0)
+    steps = checks.number("steps", checks.numbers("steps", steps), at_least=0)
     effective = lr / (1 - checks.number("momentum", momentum, at_least=0, below=1))
     return ou_msd(effective, drift, np.asarray(steps) * effective, noise=noise, batch_size=batch_size)
 
@@ -228,6 +241,9 @@ def langevin_msd(
     Returns:
         array (steps + 1,), in units of θ²
     """
+    lr, drift, momentum, noise, batch_size = checks.floats(
+        lr=lr, drift=drift, momentum=momentum, noise=noise, batch_size=batch_size
+    )
     if velocity not in ("rest", "stationary"):
         raise ValueError(f'velocity must be "rest" or "stationary", got {velocity!r}')
     heat = _strength(lr, noise, batch_size) / lr**2
@@ -268,6 +284,9 @@ def variant_msd(
     Returns:
         array (steps + 1,)
     """
+    curvature, rho, lr, batch_size = checks.floats(curvature=curvature, rho=rho, lr=lr, batch_size=batch_size)
+    checks.number("lr", lr, above=0)
+    checks.number("batch_size", batch_size, at_least=1)
     row, rho = _variant(variant), checks.number("rho", rho, at_least=0)
     drift, variance = row.drift(curvature, rho), row.noise(checks.number("curvature", curvature), rho)
     if continuous:
@@ -309,6 +328,11 @@ def published_gap(lr: float, curvature: float, rho: float, times: Any, batch_siz
     References:
         Kim et al., arXiv 2301.06308, Theorem 2 and Corollary 1.
     """
+    lr, curvature, rho, batch_size = checks.floats(lr=lr, curvature=curvature, rho=rho, batch_size=batch_size)
+    checks.number("lr", lr, above=0)
+    checks.number("rho", rho, at_least=0)
+    checks.number("batch_size", batch_size, at_least=1)
+    times = checks.number("times", checks.numbers("times", times), at_least=0)
     return 2 * lr * np.asarray(times, dtype=float) ** 2 * abs(curvature) ** 3 * rho / batch_size
 
 
@@ -343,6 +367,11 @@ def published_momentum_msd(
     References:
         Xie et al., arXiv 2006.15815; Kim et al., arXiv 2301.06308, Theorem 3 (its constant η/t should read t/η).
     """
+    lr, curvature, momentum, batch_size = checks.floats(
+        lr=lr, curvature=curvature, momentum=momentum, batch_size=batch_size
+    )
+    checks.number("lr", lr, above=0)
+    steps = checks.number("steps", checks.numbers("steps", steps), at_least=0)
     noise = abs(curvature) if noise is None else noise
     friction = (1 - checks.number("momentum", momentum, at_least=0, below=1)) / lr
     times, d = lr * np.asarray(steps, dtype=float), _strength(lr, noise, batch_size) / 2

@@ -83,10 +83,10 @@ def first_passage_1d(
     by_potential = potential is not None and diffusion is not None
     if by_potential == (drift is not None and variance is not None):
         raise ValueError("give either potential and diffusion, or drift and variance")
-    starts = np.atleast_1d(np.asarray(checks.number("start", start), dtype=float))
+    starts = np.atleast_1d(checks.numbers("start", start))
     a, c = _interval(interval, starts, reflecting)
     if by_potential:
-        scale = _over(potential, checks.number("diffusion", diffusion, above=0))
+        scale = _over(potential, checks.number("diffusion", diffusion, above=0, one=True))
         a, c = _finite(scale, a, c, starts)
         grid = _from_potential(scale, diffusion, np.union1d([a, c], starts))
     else:
@@ -142,12 +142,11 @@ class _Grid(NamedTuple):
 
 
 def _interval(interval: Any, starts: np.ndarray, reflecting: Any) -> tuple[float, float]:
-    if reflecting not in (None, "left", "right"):
-        raise ValueError(f'reflecting must be None, "left" or "right", got {reflecting!r}')
-    try:
-        a, c = (float(end) for end in interval)
-    except (TypeError, ValueError):
-        raise ValueError(f"interval must be a pair (left, right), got {interval!r}") from None
+    checks.choice("reflecting", reflecting, (None, "left", "right"))
+    ends = checks.entries("interval", interval, "a pair (left, right)")
+    if ends.shape != (2,):
+        raise ValueError(f"interval must be a pair (left, right), got {checks.shown(interval)}")
+    a, c = map(float, ends)
     if not a < c:
         raise ValueError(f"interval needs left < right, got ({a:g}, {c:g})")
     if (np.isinf(a) and reflecting != "left") or (np.isinf(c) and reflecting != "right"):
@@ -163,8 +162,7 @@ def _over(potential: Any, diffusion: float) -> Callable:
         if potential.dim != 1:
             raise ValueError(f"potential must be a landscape in one dimension, got dim {potential.dim}")
         potential = _in_blocks(potential)
-    if not callable(potential):
-        raise TypeError(f"potential must be a function or a landscape, got {potential!r}")
+    checks.function("potential", potential, "a function or a landscape")
     return lambda x: _values("potential", potential, x) / diffusion
 
 
@@ -182,7 +180,8 @@ def _in_blocks(landscape: Landscape, block: int = 4096) -> Callable:
 
 
 def _values(name: str, function: Any, x: np.ndarray) -> np.ndarray:
-    values = np.broadcast_to(np.asarray(function(x) if callable(function) else function, dtype=float), x.shape)
+    values = checks.answers(name, function, x) if callable(function) else checks.floats(**{name: function})[0]
+    values = np.broadcast_to(values, x.shape)
     if not np.isfinite(values).all():
         raise ValueError(f"{name} must be finite inside the interval, got {name}({x[~np.isfinite(values)].flat[0]:g})")
     return values

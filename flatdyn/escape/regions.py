@@ -42,12 +42,12 @@ class Ball(Region):
         ValueError: if the radius is not positive, or the center not finite
     """
 
-    center: Any = eqx.field(converter=np.asarray)
+    center: Any = eqx.field(converter=lambda value: checks.row("center", value))
     radius: Any = eqx.field(converter=checks.real)
 
     def __check_init__(self):
         checks.number("center", self.center)
-        checks.number("radius", self.radius, above=0)
+        checks.number("radius", self.radius, above=0, one=True)
 
     def score(self, theta):
         square = sum((theta[i] - self.center[i]) ** 2 for i in range(theta.shape[0]))
@@ -66,9 +66,9 @@ class Box(Region):
     sides: Any
 
     def __init__(self, sides: Any):
-        self.sides = np.asarray(sides, dtype=float)
+        self.sides = checks.entries("sides", sides, "pairs (lower, upper)")
         if self.sides.ndim != 2 or self.sides.shape[1] != 2 or not (self.sides[:, 0] < self.sides[:, 1]).all():
-            raise ValueError(f"sides must be pairs (lower, upper) with lower < upper, got {sides!r}")
+            raise ValueError(f"sides must be pairs (lower, upper) with lower < upper, got {checks.shown(sides)}")
 
     def score(self, theta):
         low, high = self.sides[:, 0], self.sides[:, 1]
@@ -88,7 +88,8 @@ class Sublevel(Region):
     level: Any = eqx.field(converter=checks.real)
 
     def __check_init__(self):
-        checks.number("level", self.level)
+        checks.kind("landscape", self.landscape, Landscape)
+        checks.number("level", self.level, one=True)
 
     def score(self, theta):
         return 1 + self.landscape.value(self.landscape.vector(theta)) - self.level
@@ -104,12 +105,12 @@ class HalfSpace(Region):
         ValueError: if the normal vanishes
     """
 
-    normal: Any = eqx.field(converter=np.asarray)
+    normal: Any = eqx.field(converter=lambda value: checks.row("normal", value))
     offset: Any = eqx.field(converter=checks.real, default=0.0)
 
     def __check_init__(self):
         checks.number("normal", self.normal)
-        checks.number("offset", self.offset)
+        checks.number("offset", self.offset, one=True)
         if not isinstance(self.normal, jax.core.Tracer) and not np.any(self.normal):
             raise ValueError("normal must not be zero: it says which way is out")
 
@@ -120,8 +121,8 @@ class HalfSpace(Region):
 
 def check_inside(inside: Callable, starts: np.ndarray) -> Callable:
     """Return a region that holds all the starts, shape (runs, dim), else say which it does not, or what it is."""
-    if not callable(inside):
-        raise TypeError(f"inside must be a function from θ (dim,) to a boolean, or a region, got {inside!r}")
+    theta = jax.ShapeDtypeStruct(starts.shape[1:], starts.dtype)
+    checks.traced("inside", inside, theta, what="a function from θ (dim,) to a boolean, or a region")
     distinct = np.unique(starts, axis=0)
     answers = np.asarray(jax.vmap(inside)(distinct))
     if answers.shape != (len(distinct),):

@@ -104,6 +104,8 @@ def split(
             or no walker of any replicate reaches a level
         TypeError: if there is no score, or the process is not random
     """
+    checks.kind("process", process, Process)
+    checks.key(key)
     walkers = checks.count("walkers", walkers, at_least=10)
     replicates = checks.count("replicates", replicates, at_least=2)
     relax = drivers.check_steps("relax", relax, at_least=1)

@@ -43,6 +43,7 @@ def ornstein_uhlenbeck(curvature: float, diffusion: float, radius: float) -> Mea
     Returns:
         MeanTime(exact, asymptotic), in units of time (steps × η); infinite where it exceeds the largest number
     """
+    curvature, diffusion, radius = checks.floats(curvature=curvature, diffusion=diffusion, radius=radius)
     curvature = float(checks.number("curvature", curvature))
     diffusion, radius = checks.number("diffusion", diffusion, above=0), checks.number("radius", radius, above=0)
     spread = radius**2 / (2 * diffusion)
@@ -76,7 +77,8 @@ def kramers(landscape: Landscape, minimum: Any, saddle: Any, diffusion: float) -
         Berglund, Kramers' law: validity, derivations and generalisations, Markov Processes Relat. Fields 19, 459
         (2013).
     """
-    diffusion = checks.number("diffusion", diffusion, above=0)
+    checks.kind("landscape", landscape, Landscape)
+    diffusion = checks.number("diffusion", diffusion, above=0, one=True)
     bottom, at_minimum = _critical("minimum", landscape, minimum)
     top, at_saddle = _critical("saddle", landscape, saddle)
     if not (at_minimum > 0).all():
@@ -94,7 +96,7 @@ def _critical(name: str, landscape: Landscape, theta: Any) -> tuple[float, np.nd
     """Loss and Hessian eigenvalues at what must be a critical point up to 1e-6 of its size."""
     if not isinstance(landscape, Landscape):
         raise TypeError(f"kramers needs a landscape (Landscape.from_expression, from_function), got {landscape!r}")
-    point = np.asarray(checks.number(name, theta), dtype=float)
+    point = checks.numbers(name, theta)
     if point.shape != (landscape.dim,):
         raise ValueError(f"{name} must have shape ({landscape.dim},), got {point.shape}")
     with jax.enable_x64(True):
@@ -137,11 +139,14 @@ def levy_sandwich(
     Returns:
         Bounds(lower, upper) of P(τ ≤ k), of the shape of `steps`; upper at most 1
     """
+    lr, curvature, scale, radius, batch_size = checks.floats(
+        lr=lr, curvature=curvature, scale=scale, radius=radius, batch_size=batch_size
+    )
     for name, value in (("lr", lr), ("scale", scale), ("radius", radius)):
         checks.number(name, value, above=0)
     if checks.number("curvature", curvature) > 0:
         raise ValueError(f"curvature must be <= 0, got {curvature}: where runs are drawn back the upper bound fails")
-    steps = np.asarray(checks.number("steps", steps, at_least=0), dtype=float)
+    steps = checks.number("steps", checks.numbers("steps", steps), at_least=0)
     growth = 2 * np.log1p(-lr * curvature)
     with np.errstate(over="ignore", divide="ignore"):
         summed = np.expm1(steps * growth) / np.expm1(growth) if growth else steps

@@ -124,6 +124,7 @@ def escape_times(
         OSError: if `store` can't be written, before the first step; later on that is a warning
         TypeError: if `inside` is not a function
     """
+    checks.kind("process", process, Process)
     starts = _starts(process, theta0, runs)
     max_steps = checks.count("max_steps", max_steps, at_least=1)
     if max_steps >= 2**31:

@@ -45,12 +45,14 @@ def expectation(
         ValueError: if the start is outside, a number does not fit, or the nodes do not resolve the solution
         TypeError: if the process is not a diffusion on the line without momentum
     """
+    checks.kind("process", process, Diffusion, "fd.flows.Diffusion(landscape, method, noise)")
     if not isinstance(process, Diffusion) or process.dim != 1 or process.method.inertial:
         raise TypeError(f"this needs a Diffusion with one coordinate and no momentum, got {process!r}")
     (low, high) = checks.box([interval], 1)[0]
-    if not low < checks.number("start", start) < high:
+    if not low < checks.number("start", start, one=True) < high:
         raise ValueError(f"start must lie inside the interval ({low:g}, {high:g}), got {start:g}")
-    checks.number("time", time, at_least=0)
+    checks.number("time", time, at_least=0, one=True)
+    functions = checks.sequence("functions", functions, "functions")
     nodes = checks.count("nodes", nodes, at_least=8)
     found, rough = (_expected(process, functions, start, time, low, high, n) for n in (nodes, 3 * nodes // 4))
     if not np.allclose(found, rough, rtol=1e-3, atol=1e-4):

@@ -58,12 +58,13 @@ def solve(
         ValueError: if theta0 or times do not fit
         TypeError: if `flow` is not a Flow
     """
+    checks.kind("flow", flow, Flow, "fd.flows.Flow(landscape, method)")
     if not isinstance(flow, Flow):
         raise TypeError(f"solve needs a Flow, got {flow!r}: simulate runs every process with fixed steps")
-    theta0, times = checks.points("theta0", theta0, flow.dim), np.atleast_1d(np.asarray(times, float))
+    theta0, times = checks.points("theta0", theta0, flow.dim), np.atleast_1d(checks.numbers("times", times))
     if times.ndim != 1 or not np.isfinite(times).all() or times[0] < 0 or (np.diff(times) <= 0).any():
         raise ValueError(f"times must be increasing numbers >= 0, got {times}")
-    rtol, atol = checks.number("rtol", rtol, above=0), checks.number("atol", atol, above=0)
+    rtol, atol = checks.number("rtol", rtol, above=0, one=True), checks.number("atol", atol, above=0, one=True)
     max_steps = checks.count("max_steps", max_steps, at_least=1)
     config = {"flow": records.described(flow), "rtol": f"{rtol:g}", "atol": f"{atol:g}", "max_steps": str(max_steps)}
     starts = jnp.atleast_2d(theta0)

@@ -10,8 +10,7 @@ import sympy
 from sympy import Rational
 
 from flatdyn import checks
-from flatdyn.landscapes.base import Landscape, SymbolicLandscape
-from flatdyn.landscapes.symbolic import parameter
+from flatdyn.landscapes.base import Landscape, SymbolicLandscape, parameter
 
 
 def _coordinates(dim: int) -> tuple[sympy.Symbol, ...]:

@@ -92,7 +92,7 @@ def _check_whole(name: str, value: Any, at_least: int) -> None:
     checks.number(name, value)
     if isinstance(value, jax.core.Tracer):
         return
-    entries = np.asarray(value)
+    entries = checks.entries(name, value)
     wrong = (entries != np.floor(entries)) | (entries < at_least)
-    if entries.dtype == bool or wrong.any():
+    if wrong.any():
         raise ValueError(f"{name} must be a whole number >= {at_least}, got {value}")

@@ -13,18 +13,20 @@ the parameters of a network.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax
+import numpy as np
 
 from flatdyn import checks, masks
 
 
 def hyperparameter(**default: Any) -> Any:
     """A field for a number, an array of them, or a symbol; `default=...` if it has one."""
-    return eqx.field(converter=checks.real, **default)
+    return eqx.field(converter=checks.real, metadata={"hyperparameter": True}, **default)
 
 
 class State(eqx.Module):
@@ -95,6 +97,22 @@ class Method(eqx.Module):
 
     draws = 0
     samples = 1
+    made_by = "fd.GD(lr), fd.SAM(lr, rho), or another of flatdyn.methods"
+
+    def __check_init__(self):
+        for field in dataclasses.fields(self):
+            if isinstance(field.default, bool):
+                checks.flag(field.name, getattr(self, field.name))
+
+    def single(self) -> None:
+        """Raise ValueError if a hyperparameter is an array; a run takes one number for each."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if "hyperparameter" in field.metadata and np.ndim(value):
+                raise ValueError(
+                    f"{field.name} must be one number in a run, got {checks.shown(value)}: "
+                    "flatdyn.sweep, or jax.vmap over the method, takes several"
+                )
 
     def init(self, theta: Any) -> State:
         """State at rest at θ."""
@@ -130,9 +148,7 @@ class Around(Method):
     method: Method
 
     def __check_init__(self):
-        if not isinstance(self.method, Method):
-            name = type(self).__name__
-            raise TypeError(f"{name} needs a method such as GD(lr) or SAM(lr, rho), got {self.method!r}")
+        checks.kind("method", self.method, Method)
 
     @property
     def draws(self):
@@ -141,6 +157,10 @@ class Around(Method):
     @property
     def samples(self):
         return self.method.samples
+
+    def single(self):
+        super().single()
+        self.method.single()
 
     def check(self, theta):
         self.method.check(theta)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn import masks
+from flatdyn import checks, masks
 from flatdyn.methods.averaging import Averaged
 from flatdyn.methods.base import Method, restricted
 
@@ -64,10 +64,13 @@ class Alternating(Method):
     blocks: tuple
 
     def __init__(self, methods: Any, blocks: Any):
-        self.methods, self.blocks = tuple(methods), tuple(masks.settled(block) for block in blocks)
+        self.methods = tuple(checks.sequence("methods", methods, "methods, one for each block"))
+        self.blocks = tuple(map(masks.settled, checks.sequence("blocks", blocks, "masks, one for each method")))
+        for method in self.methods:
+            checks.kind("methods", method, Method)
         if any(isinstance(method, Averaged) for method in self.methods):
             raise ValueError("an average inside Alternating would be moved by it: use Averaged(Alternating(...))")
-        if len(self.methods) != len(self.blocks):
+        if len(self.methods) != len(self.blocks) or not self.methods:
             raise ValueError(f"as many blocks as methods are needed, got {len(self.blocks)} and {len(self.methods)}")
 
     @property

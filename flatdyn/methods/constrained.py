@@ -178,7 +178,7 @@ class ConstrainedLangevin(Constrained):
         checks.number("lr", self.lr, above=0)
         check_word(self.splitting)
         for name in ("friction", "temperature"):
-            checks.number(name, getattr(self.thermostat, name))  # one for all: a tree has no place here
+            checks.number(name, getattr(self.thermostat, name), one=True)  # one for all: a tree has no place here
 
     @property
     def draws(self):
@@ -243,8 +243,7 @@ class ConstrainedSGLD(Constrained):
     def __check_init__(self):
         checks.number("lr", self.lr, above=0)
         checks.number("temperature", self.temperature, at_least=0)
-        if self.along not in ALONG:
-            raise ValueError(f"along must be one of {', '.join(map(repr, ALONG))}, got {self.along!r}")
+        checks.choice("along", self.along, ALONG)
 
     @property
     def draws(self):

@@ -227,7 +227,9 @@ class AdaptiveLangevin(Splitting):
         splitting: str = "AOAB",
     ):
         self.lr, self.splitting = checks.real(lr), splitting
-        self.blocks = (None,) if blocks is None else tuple(masks.settled(block) for block in blocks)
+        self.blocks = (
+            (None,) if blocks is None else tuple(map(masks.settled, checks.sequence("blocks", blocks, "masks")))
+        )
         self.thermostats = (NoseHoover(temperature, sigma, coupling, start, scaling),) * len(self.blocks)
 
 

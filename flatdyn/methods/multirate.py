@@ -67,7 +67,9 @@ class Multirate(Method):
             raise ValueError("give either fast, the mask of the fast block, and k; or both blocks and rates")
         if blocks is None:
             blocks, rates = (masks.complement(fast), fast), (1, checks.count("k", k, at_least=1))
-        self.lr, self.blocks = checks.real(lr), tuple(masks.settled(block) for block in blocks)
+        self.lr = checks.real(lr)
+        self.blocks = tuple(map(masks.settled, checks.sequence("blocks", blocks, "masks")))
+        rates = checks.sequence("rates", rates, "whole numbers")
         self.rates = tuple(checks.count("rates", rate, at_least=1) for rate in rates)
         each = tuple(momentum) if isinstance(momentum, tuple | list) else (momentum,) * len(self.rates)
         self.momentum = tuple(checks.real(one) for one in each)

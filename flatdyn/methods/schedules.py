@@ -52,8 +52,11 @@ class Scheduled(Around):
     def __check_init__(self):
         if not hasattr(self.method, "lr"):
             raise TypeError(f"Scheduled needs a method with a step size lr of its own, got {self.method!r}")
-        if not callable(self.factor):
-            raise TypeError(f"factor must be a function of the number of steps taken, got {self.factor!r}")
+        factor = checks.traced(
+            "factor", self.factor, jax.ShapeDtypeStruct((), jnp.int32), what="a function of the number of steps taken"
+        )
+        if jnp.shape(factor) or not jnp.issubdtype(jnp.result_type(factor), jnp.floating):
+            raise ValueError(f"factor must return one real number, got {factor}")
 
     def init(self, theta):
         if any(isinstance(leaf, sympy.Basic) for leaf in jax.tree.leaves(theta)):
@@ -82,7 +85,7 @@ class Cosine(eqx.Module):
     steps: Any = hyperparameter()
 
     def __check_init__(self):
-        checks.number("steps", self.steps, above=0)
+        checks.number("steps", self.steps, above=0, one=True)
 
     def __call__(self, count: jax.Array) -> jax.Array:
         return (1 + jnp.cos(jnp.pi * jnp.minimum(count / jnp.asarray(self.steps), 1))) / 2

@@ -99,6 +99,7 @@ class ViT(_Transformer):
         depth: int = 2,
         heads: int = 4,
     ):
+        checks.key(key)
         self.shape, self.patch = shape_of(shape), checks.count("patch", patch, at_least=1)
         *extents, channels = self.shape
         if any(extent % patch for extent in extents):
@@ -147,6 +148,7 @@ class CharTransformer(_Transformer):
     head: eqx.nn.Linear
 
     def __init__(self, vocabulary: int, context: int, key: jax.Array, width: int = 32, depth: int = 1, heads: int = 4):
+        checks.key(key)
         checks.count("vocabulary", vocabulary, at_least=2)
         checks.count("context", context, at_least=1)
         one, two, three, four = jax.random.split(key, 4)

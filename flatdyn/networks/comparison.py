@@ -49,6 +49,7 @@ class Comparison(Record):
 
     def number(self, name: str) -> int:
         """Which candidate a method was left with."""
+        checks.text("name", name)
         if name not in self.methods:
             raise ValueError(f"{name!r} was not compared, only {', '.join(self.methods)}")
         return int(self.chosen[list(self.methods).index(name)])
@@ -59,6 +60,7 @@ class Comparison(Record):
 
     def marks(self, name: str, stopped: bool = False) -> np.ndarray:
         """Marks of a method on the split that is reported, at the end or stopped early, shape (runs,)."""
+        checks.flag("stopped", stopped)
         return (self.stopped if stopped else self.test)[self.number(name)]
 
     def gain(self, name: str, over: str, *, stopped: bool = False, over_stopped: bool = False) -> tuple[float, float]:
@@ -69,6 +71,8 @@ class Comparison(Record):
         Of squared errors the sign is turned: above zero is better. `stopped` and `over_stopped` take the first or the
         second method as stopped early. Pairs of which a run ended early are left out.
         """
+        checks.flag("stopped", stopped)
+        checks.flag("over_stopped", over_stopped)
         return paired(self._sign * (self.marks(name, stopped) - self.marks(over, over_stopped)))
 
     @property
@@ -122,6 +126,13 @@ def compare(
     Raises:
         ValueError: if a name is missing, a method has nothing to choose from, or a number does not fit
     """
+    checks.kind("task", task, Task, "flatdyn.networks.classifier(network, data)")
+    checks.key(key)
+    checks.mapping("methods", methods, "method -> setting -> Process")
+    for name, settings in methods.items():
+        for process in checks.mapping(f"methods[{name!r}]", settings, "setting -> Process").values():
+            checks.kind(f"methods[{name!r}]", process, Process)
+    checks.mapping("watch", watch, "name -> Split")
     for name in (choose, report):
         if name not in watch:
             raise ValueError(f"watch must hold the split {name!r}, got {', '.join(watch) or 'none'}")
@@ -165,7 +176,8 @@ def decayed(landscape: FunctionLandscape, weight_decay: float) -> FunctionLandsc
         landscape: of a task without weight decay of its own
         weight_decay: λ ≥ 0
     """
-    checks.number("weight_decay", weight_decay, at_least=0)
+    checks.kind("landscape", landscape, FunctionLandscape, "task.landscape")
+    checks.number("weight_decay", weight_decay, at_least=0, one=True)
     return eqx.tree_at(lambda whole: whole.function, landscape, _Decayed(landscape.function, weight_decay))
 
 
@@ -175,7 +187,9 @@ def paired(differences: Any) -> tuple[float, float]:
     Raises:
         ValueError: if fewer than two are left
     """
-    values = np.asarray(differences, dtype=float)
+    values = checks.entries("differences", differences, "numbers, shape (runs,)")
+    if values.ndim != 1:
+        raise ValueError(f"differences must have shape (runs,), got {values.shape}")
     values = values[np.isfinite(values)]
     if len(values) < 2:
         raise ValueError(f"an error needs at least two pairs of runs that reached the end, got {len(values)}")
@@ -191,8 +205,11 @@ def tally(gains: Iterable[tuple[float, float]], errors: float = 2.0) -> Tally:
         gains: pairs (d̄, s.e.)
         errors: k ≥ 0
     """
-    checks.number("errors", errors, at_least=0)
-    table = np.reshape([*gains], (-1, 2))
+    checks.number("errors", errors, at_least=0, one=True)
+    table = checks.numbers("gains", [*checks.sequence("gains", gains, "pairs (gain, error)")])
+    if table.size and (table.ndim != 2 or table.shape[1] != 2):
+        raise ValueError(f"gains must be pairs (gain, error), got shape {table.shape}")
+    table = table.reshape(-1, 2)
     wins, losses = (int((side * table[:, 0] > errors * table[:, 1]).sum()) for side in (1, -1))
     return Tally(wins, len(table) - wins - losses, losses)
 

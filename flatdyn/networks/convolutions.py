@@ -59,6 +59,8 @@ class Conv(eqx.Module):
         bias: bool = True,
         engine: str = "product",
     ):
+        checks.key(key)
+        checks.flag("bias", bias)
         for name, number in {"inputs": inputs, "outputs": outputs, "dimensions": dimensions, "stride": stride}.items():
             checks.count(name, number, at_least=1)
         if checks.count("side", side, at_least=1) % 2 == 0:
@@ -264,9 +266,11 @@ class ResNet(Network):
 
 def resnet8(shape: Sequence[int], classes: int, key: jax.Array, width: int = 16, **options: Any) -> ResNet:
     """:class:`ResNet` of three stages of one block: 77,754 parameters for gray images and 10 classes."""
+    checks.key(key)
     return ResNet(shape, classes, key, (1, 1, 1), width, **options)
 
 
 def resnet18(shape: Sequence[int], classes: int, key: jax.Array, width: int = 64, **options: Any) -> ResNet:
     """:class:`ResNet` of four stages of two blocks: 11,173,962 parameters for colour images and 10 classes."""
+    checks.key(key)
     return ResNet(shape, classes, key, (2, 2, 2, 2), width, **options)

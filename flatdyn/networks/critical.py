@@ -72,6 +72,9 @@ def critical_rho(
         TypeError: if the method is neither SAM nor USAM
         ValueError: if the saddle has no negative transverse eigenvalue, or arguments do not fit
     """
+    checks.kind("saddle", saddle, Saddle, "flatdyn.networks.zero_unit(network, data)")
+    checks.kind("method", method, Method)
+    checks.key(key)
     if type(method) not in (SAM, USAM):
         raise TypeError(f"the rule is known for SAM and USAM, got {method!r}: ask transverse_exponent")
     lowest = float(saddle.eigenvalues[0])

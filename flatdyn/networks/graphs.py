@@ -92,6 +92,8 @@ class NodeGCN(Network):
     features: Fixed | None = eqx.field(static=True)
 
     def __init__(self, graph: Graph, classes: int, key: jax.Array, hidden: int = 16, features: Any = None):
+        checks.kind("graph", graph, Graph)
+        checks.key(key)
         self.graph = Propagation(graph)
         self.features = None if features is None else Fixed(np.asarray(features, float))
         if features is not None and (np.ndim(features) != 2 or len(features) != graph.number):
@@ -128,6 +130,7 @@ class GraphGCN(Network):
     biases: list[jax.Array]
 
     def __init__(self, features: int, classes: int, key: jax.Array, hidden: int = 16):
+        checks.key(key)
         self.weights, self.biases = _layers((features, hidden, hidden, classes), key)
 
     def outputs(self, x, batch):

@@ -51,6 +51,7 @@ def inputs_of(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 def shape_of(shape: Sequence[int], *axes: str) -> tuple[int, ...]:
     """The shape of one input, checked; `axes` are their names, any number of them if none are given."""
+    shape = checks.sequence("shape", shape, "whole numbers")
     wanted = f"({', '.join(axes)})" if axes else "the extents and, last, the channels"
     if len(shape) != len(axes) if axes else len(shape) < 2:
         raise ValueError(f"shape must be {wanted}, got {tuple(shape)}: a single channel is a 1 at the end")
@@ -78,6 +79,9 @@ class MLP(Network):
     def __init__(
         self, widths: Sequence[int], key: jax.Array, activation: Callable = jax.nn.relu, norm: str | None = None
     ):
+        checks.key(key)
+        checks.function("activation", activation, "a function such as jax.nn.relu")
+        widths = checks.sequence("widths", widths, "whole numbers")
         if len(widths) < 2:
             raise ValueError(f"widths must hold at least input and output, got {widths}")
         widths = [checks.count("widths", width, at_least=1) for width in widths]

@@ -28,8 +28,9 @@ class BatchNorm(eqx.Module):
     eps: float = eqx.field(static=True)
 
     def __init__(self, width: int, eps: float = 1e-5):
+        checks.count("width", width, at_least=1)
         self.weight, self.bias = jnp.ones(width), jnp.zeros(width)
-        self.eps = checks.number("eps", eps, above=0)
+        self.eps = checks.number("eps", eps, above=0, one=True)
 
     def __call__(self, x: jax.Array, statistics: Any = None) -> tuple[jax.Array, tuple]:
         """y for x of shape (n, ..., width), and (m, v), the given ones or the batch's."""
@@ -100,6 +101,7 @@ def norm_mask(network: eqx.Module) -> Any:
     References:
         Müller, Vlaar, Rolnick, Hein, arXiv 2306.04226.
     """
+    checks.kind("network", network, eqx.Module, "flatdyn.networks.MLP(widths, key, norm=...)")
 
     def is_norm(node: Any) -> bool:
         return isinstance(node, NORMS)

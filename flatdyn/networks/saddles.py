@@ -49,7 +49,7 @@ class Tube(Region):
     radius: Any = eqx.field(converter=checks.real)
 
     def __check_init__(self):
-        checks.number("radius", self.radius, above=0)
+        checks.number("radius", self.radius, above=0, one=True)
 
     def score(self, theta):
         return jnp.sum((self.basis @ (theta - self.center)) ** 2) / self.radius**2
@@ -112,6 +112,7 @@ class Saddle:
 
     def transverse(self, theta: Any) -> jax.Array:
         """‖Q (θ − saddle)‖ of points of shape (..., dim)."""
+        theta = checks.coordinates("theta", theta, self.task.dim)
         return jnp.linalg.norm((jnp.asarray(theta) - self.theta) @ self.basis.T, axis=-1)
 
     def inside(self, radius: float) -> Tube:
@@ -120,7 +121,8 @@ class Saddle:
 
     def start(self, distance: float, key: jax.Array, runs: int) -> jax.Array:
         """Points at a transverse distance, in directions equally likely, shape (runs, dim)."""
-        checks.number("distance", distance, above=0)
+        checks.key(key)
+        checks.number("distance", distance, above=0, one=True)
         normal = jax.random.normal(key, (checks.count("runs", runs, at_least=1), len(self.basis)))
         return self.theta + distance * normal / jnp.linalg.norm(normal, axis=1, keepdims=True) @ self.basis
 
@@ -197,6 +199,7 @@ def tied_pair(network: MLP, data: Split, weight_decay: float = 0.0, units: tuple
         ValueError: if there is not one hidden layer, there are no such two units, or no minimum is found
     """
     activation, width = hidden(network).activation, widths(network)[1]
+    units = [checks.count("units", unit) for unit in checks.sequence("units", units, "two hidden units")]
     if len(units) != 2 or len(set(units)) != 2 or not all(0 <= unit < width for unit in units):
         raise ValueError(f"units must be two of the hidden units 0 to {width - 1}, got {units}")
     task, layout = described(network, data, weight_decay)
@@ -235,7 +238,7 @@ def split_unit(network: MLP, data: Split, share: float = 0.5, unit: int = 0) -> 
     activation, (_, width, outputs) = hidden(network).activation, widths(network)
     if outputs != 1 or np.issubdtype(np.asarray(data.y).dtype, np.integer):
         raise ValueError(f"a split needs a regression with one output, got {outputs}: see tied_pair")
-    if checks.number("share", share) in (0, 1):
+    if checks.number("share", share, one=True) in (0, 1):
         raise ValueError(f"share must be neither 0 nor 1, got {share}: one of the two units would be idle")
     if checks.count("unit", unit) >= width:
         raise ValueError(f"unit must be one of 0 to {width - 1}, got {unit}")
@@ -273,6 +276,7 @@ def linear_origin(data: Split, depth: int = 2, width: int | None = None) -> Sadd
     Raises:
         ValueError: if the depth is below 2, or shapes do not fit
     """
+    checks.kind("data", data, Split, "flatdyn.networks.Split(x, y)")
     x, y = np.asarray(data.x, float), np.asarray(data.y, float)
     if x.ndim != 2 or y.ndim != 2:
         raise ValueError(f"x and y must have shapes (n, inputs) and (n, outputs), got {x.shape} and {y.shape}")

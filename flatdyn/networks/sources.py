@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from flatdyn import checks
 from flatdyn.networks.data import DataMissing
 
 # What readers of gzip, zip and tar raise at a damaged or encrypted file.
@@ -65,6 +66,8 @@ def find(source: Source, folder: str | Path | None = None) -> dict[str, File]:
         DataMissing: if no place has them; it lists the places and what each lacks
         ValueError: if a file or archive is damaged
     """
+    if folder is not None:
+        checks.kind("folder", folder, (str, Path))
     looked = []
     for place in _places(source, folder):
         for content in _contents(place, source.archives):

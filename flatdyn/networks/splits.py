@@ -13,6 +13,8 @@ from flatdyn.networks.data import Split
 
 def shuffled(split: Split, seed: int = 0) -> Split:
     """All examples, in an order drawn from `seed`."""
+    checks.kind("split", split, Split, "flatdyn.networks.Split(x, y)")
+    checks.count("seed", seed)
     return parts(split, [len(split.y)], seed)[0]
 
 
@@ -28,6 +30,9 @@ def parts(split: Split, sizes: Sequence[int], seed: int = 0) -> tuple[Split, ...
     Raises:
         ValueError: if a size is below 1, or there are fewer examples
     """
+    checks.kind("split", split, Split, "flatdyn.networks.Split(x, y)")
+    checks.count("seed", seed)
+    sizes = checks.sequence("sizes", sizes, "whole numbers")
     sizes = [checks.count("sizes", size, at_least=1) for size in sizes]
     total = len(split.y)
     if sum(sizes) > total:
@@ -47,10 +52,12 @@ def wrong_labels(split: Split, share: float, seed: int = 0) -> Split:
     Raises:
         ValueError: if the labels are not classes, or `share` is out of range
     """
+    checks.kind("split", split, Split, "flatdyn.networks.Split(x, y)")
+    checks.count("seed", seed)
     y = np.asarray(split.y)
     if not np.issubdtype(y.dtype, np.integer) or y.ndim != 1 or y.min() < 0 or y.max() < 1:
         raise ValueError(f"labels must be whole numbers from 0, at least two classes, got {y.dtype} of shape {y.shape}")
-    if checks.number("share", share, at_least=0) > 1:
+    if checks.number("share", share, at_least=0, one=True) > 1:
         raise ValueError(f"share must be at most 1, got {share}")
     rng = np.random.default_rng(seed)
     rows = rng.permutation(len(y))[: round(share * len(y))]
@@ -71,6 +78,8 @@ def standardised(train: Split, *others: Split) -> tuple[Split, ...]:
     Returns:
         one Split for each given, train first
     """
+    for one in (train, *others):
+        checks.kind("train and others", one, Split, "flatdyn.networks.Split(x, y)")
     of_x = _scale(train.x)
     of_y = _scale(train.y) if np.issubdtype(np.asarray(train.y).dtype, np.floating) else np.asarray
     return tuple(Split(of_x(split.x), of_y(split.y)) for split in (train, *others))
@@ -93,6 +102,8 @@ def principal_components(train: Split, *others: Split, number: int) -> tuple[Spl
     Raises:
         ValueError: if there are not that many components
     """
+    for one in (train, *others):
+        checks.kind("train and others", one, Split, "flatdyn.networks.Split(x, y)")
     flat = _flat(train.x)
     if checks.count("number", number, at_least=1) > min(flat.shape):
         raise ValueError(f"number must be at most {min(flat.shape)}, for inputs {flat.shape}, got {number}")

@@ -39,6 +39,7 @@ class Task(eqx.Module):
 
     def coordinates(self, network: eqx.Module) -> jax.Array:
         """θ of a network like the one given, shape (dim,)."""
+        checks.kind("network", network, eqx.Module, "a network like the one that the task was made with")
         return self.landscape.flatten(eqx.filter(network, eqx.is_inexact_array))
 
     def starts(self, make: Callable[[jax.Array], eqx.Module], key: jax.Array, runs: int) -> jax.Array:
@@ -46,6 +47,8 @@ class Task(eqx.Module):
 
         Run r has the key `jax.random.fold_in(key, r)`, so that more runs leave the first as they were.
         """
+        checks.function("make", make, "a function from a key to a network")
+        checks.key(key)
         numbers = jnp.arange(checks.count("runs", runs, at_least=1))
         return jax.vmap(lambda number: self.coordinates(make(jax.random.fold_in(key, number))))(numbers)
 
@@ -55,10 +58,13 @@ class Task(eqx.Module):
         BatchNorm takes its statistics from the training data at this θ, be it an iterate or an average of iterates;
         of more than 4096 training examples from as many, evenly spaced.
         """
+        theta = checks.point("theta", theta, self.dim)
         return _scores(self.forward, self.landscape, jnp.asarray(theta), jax.tree.map(jnp.asarray, x))
 
     def judge(self, theta: Any, data: Split) -> np.ndarray:
         """How well θ, shape (..., dim), does on data: :attr:`measure`, shape (...)."""
+        theta = checks.coordinates("theta", theta, self.dim)
+        checks.kind("data", data, Split, "flatdyn.networks.Split(x, y)")
         theta = jnp.asarray(theta)
         found = _judged(self, theta.reshape(-1, theta.shape[-1]), jax.tree.map(jnp.asarray, data))
         return np.asarray(found).reshape(theta.shape[:-1]) / np.size(data.y)
@@ -108,6 +114,9 @@ class Classifier(Task):
         Returns:
             array (...)
         """
+        theta = checks.coordinates("theta", theta, self.dim)
+        (reach,) = checks.floats(reach=reach)
+        checks.number("reach", reach, above=0)
         theta, side = jnp.asarray(theta), np.linspace(-reach, reach, checks.count("resolution", resolution, 2))
         grid = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
         each = [np.asarray(self.scores(one, grid)).argmax(axis=-1) for one in theta.reshape(-1, theta.shape[-1])]
@@ -138,6 +147,7 @@ def classifier(network: eqx.Module, data: Split, weight_decay: float = 0.0) -> C
         ValueError: if weight_decay is below zero, or the labels are not whole numbers from 0 to below the number of
             classes, one for each row of scores
     """
+    _check(network, data)
     y = jnp.asarray(data.y)
     if not jnp.issubdtype(y.dtype, jnp.integer) or y.ndim == 0 or not y.size or y.min() < 0:
         raise ValueError(f"labels must be whole numbers from 0, one per input, got {y.dtype} of shape {y.shape}")
@@ -166,6 +176,7 @@ def regressor(network: eqx.Module, data: Split, weight_decay: float = 0.0) -> Re
     Raises:
         ValueError: if weight_decay is below zero, or y does not have the shape of the outputs
     """
+    _check(network, data)
     y = jnp.asarray(data.y, jnp.zeros(0).dtype)
 
     def half_square(outputs, y):
@@ -178,9 +189,21 @@ def regressor(network: eqx.Module, data: Split, weight_decay: float = 0.0) -> Re
     return Regressor(*_described(network, Split(data.x, y), half_square, weight_decay, fit))
 
 
+def _check(network: Any, data: Any) -> None:
+    """Raise TypeError unless this is an Equinox module, and data; frameworks with modules of their own differ."""
+    if not isinstance(network, eqx.Module) or not callable(getattr(network, "forward", network)):
+        raise TypeError(
+            "network must be a flatdyn.networks.Network or an Equinox module that can be called, "
+            f"got {checks.shown(network)}: any other goes through Landscape.from_examples(loss, examples, like=)"
+        )
+    checks.kind("data", data, Split, "flatdyn.networks.Split(x, y)")
+    for leaf in jax.tree.leaves(tuple(data)):
+        checks.entries("data", leaf, "a Split of arrays of numbers")
+
+
 def _described(network: eqx.Module, data: Split, error: Callable, weight_decay: float, fit: Callable) -> tuple:
     """Landscape, forward and start of a task with the loss error(outputs, y) + ½ λ ‖θ‖²."""
-    checks.number("weight_decay", weight_decay, at_least=0)
+    checks.number("weight_decay", weight_decay, at_least=0, one=True)
     x = jax.tree.map(_column, data.x)
     lengths = {len(leaf) for leaf in jax.tree.leaves((x, data.y))}
     if len(lengths) != 1:

@@ -58,6 +58,7 @@ class Training(Record):
 
     def of(self, name: str) -> np.ndarray:
         """Marks on the data watched under this name, shape (runs, times)."""
+        checks.text("name", name)
         if name not in self.watched:
             raise ValueError(f"{name!r} was not watched, only {', '.join(self.watched) or 'nothing'}")
         return self.marks[..., list(self.watched).index(name)]
@@ -68,6 +69,8 @@ class Training(Record):
 
     def stopped(self, by: str, name: str) -> np.ndarray:
         """Early stopping: marks under `name` when those under `by` were best, at first, shape (runs,)."""
+        checks.text("by", by)
+        checks.text("name", name)
         better = self.of(by) if self.config["measure"] == "accuracy" else -self.of(by)
         best = np.argmax(np.nan_to_num(better, nan=-np.inf), axis=1)
         return self.of(name)[np.arange(len(best)), best]
@@ -119,6 +122,8 @@ def train(
             `store` holds another call's training, or is damaged
         OSError: if `store` can't be written, before the first step; later on that is a warning
     """
+    checks.kind("task", task, Task, "flatdyn.networks.classifier(network, data)")
+    checks.kind("process", process, Process)
     starts = jnp.atleast_2d(checks.points("starts", starts, process.dim))
     if process.dim < task.dim:
         raise ValueError(f"process moves {process.dim} coordinates, the task's networks have {task.dim}")

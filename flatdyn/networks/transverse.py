@@ -112,6 +112,9 @@ def displacement(
         ValueError: if a word is another one, minibatches do not keep the set, or the step has no derivative at the
             saddle: normalised SAM has none where the gradient of its ascent vanishes
     """
+    checks.kind("saddle", saddle, Saddle, "flatdyn.networks.zero_unit(network, data)")
+    checks.kind("method", method, Method)
+    checks.kind("noise", noise, Noise)
     if base not in BASES:
         raise ValueError(f"base must be one of {', '.join(map(repr, BASES))}, got {base!r}")
     process = Iteration(saddle.landscape, method, noise, ascent)
@@ -186,6 +189,9 @@ def transverse_exponent(
     Raises:
         ValueError: if arguments do not fit, as for :func:`displacement`, or a chain leaves the finite numbers
     """
+    checks.kind("saddle", saddle, Saddle, "flatdyn.networks.zero_unit(network, data)")
+    checks.kind("method", method, Method)
+    checks.kind("noise", noise, Noise)
     steps, chains = checks.count("steps", steps, at_least=1), checks.count("chains", chains, at_least=2)
     transient = steps // 4 if transient is None else checks.count("transient", transient)
     total = drivers.check_steps("transient + steps", transient + steps)
@@ -292,6 +298,9 @@ def transverse_escape(
     Returns:
         Escapes, with z in place of θ
     """
+    checks.kind("saddle", saddle, Saddle, "flatdyn.networks.zero_unit(network, data)")
+    checks.kind("method", method, Method)
+    checks.kind("noise", noise, Noise)
     process = displacement(saddle, method, noise, base=base, ascent=ascent)
     across = (jnp.atleast_2d(jnp.asarray(starts)) - saddle.theta) @ saddle.basis.T
     region = Ball(np.zeros(process.dim), radius)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flatdyn import checks
 from flatdyn.networks.data import Split
 from flatdyn.networks.models import MLP
 from flatdyn.networks.tasks import Task, classifier, regressor
@@ -31,7 +32,10 @@ class Layout(NamedTuple):
 def hidden(network: Any) -> MLP:
     """The network, if it is an MLP with one hidden layer and no normalization, else ValueError."""
     if not isinstance(network, MLP) or len(network.layers) != 2 or any(norm is not None for norm in network.norms):
-        raise ValueError(f"this needs an MLP with one hidden layer and no normalization, got {network}")
+        raise ValueError(
+            "network must be a flatdyn.networks.MLP with one hidden layer and no normalization, "
+            f"got {checks.shown(network)}"
+        )
     if not jax.config.jax_enable_x64:
         raise ValueError('a saddle is found to 1e-13: call jax.config.update("jax_enable_x64", True) first')
     return network
@@ -56,6 +60,7 @@ def resized(network: MLP, widths: tuple[int, int, int], weights: tuple | None = 
 
 def described(network: MLP, data: Split, weight_decay: float) -> tuple[Task, Layout]:
     """The network on classes (whole numbers y) or real numbers, and where its weights are."""
+    checks.kind("data", data, Split, "flatdyn.networks.Split(x, y)")
     whole = np.issubdtype(np.asarray(data.y).dtype, np.integer)
     task = (classifier if whole else regressor)(network, data, weight_decay)
     layers = task.landscape.vector(jnp.arange(task.dim)).tree.layers

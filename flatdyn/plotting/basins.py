@@ -14,7 +14,7 @@ from flatdyn import checks
 from flatdyn.continuation import Branch
 from flatdyn.fractions import FractionCurve
 from flatdyn.labels import Basins, Labels
-from flatdyn.plotting.style import DIVERGED_COLOR, KIND_MARKERS, UNDECIDED_COLOR
+from flatdyn.plotting.style import DIVERGED_COLOR, KIND_MARKERS, UNDECIDED_COLOR, check_axes, check_color, check_colors
 
 # Light enough for black lines on top (Tol's light scheme); what holds runs at a saddle stands out.
 _BASIN_PALETTES = {
@@ -40,6 +40,13 @@ def draw_labels(
         names, colors: one per label
         legend: name the labels that occur
     """
+    check_axes(ax)
+    labels = checks.labels("labels", labels, len(checks.sequence("names", names, "texts")))
+    if len(checks.sequence("colors", colors, "colours")) != len(names):
+        raise ValueError(f"colors must be as many as names, {len(names)}, got {len(colors)}")
+    for color in colors:
+        check_color("colors", color)
+    checks.flag("legend", legend)
     extent = _extent(checks.box(box, 2), labels.shape)
     norm = BoundaryNorm(np.arange(len(names) + 1) - 0.5, len(names))
     image = ax.imshow(labels, extent=extent, cmap=ListedColormap(list(colors)), norm=norm, aspect="auto")
@@ -54,6 +61,8 @@ def basin_colors(*results: Labels | FractionCurve) -> dict[str, Any]:
 
     Pass it to several `draw_basins` and `draw_fractions` so that a colour means the same in all of them.
     """
+    for result in results:
+        checks.kind("results", result, (Labels, FractionCurve), "fd.map_basins(process)")
     kinds: dict[str, str] = {}
     for result in results:
         if isinstance(result, Labels):
@@ -90,6 +99,11 @@ def draw_basins(
     Raises:
         ValueError: if the grid has another number of axes than two
     """
+    check_axes(ax)
+    checks.kind("basins", basins, Basins, "fd.map_basins(process)")
+    for name, value in {"shade": shade, "attractors": attractors, "legend": legend}.items():
+        checks.flag(name, value)
+    check_colors(colors, [*map(str, basins.names), "diverged", "undecided"])
     if basins.labels.ndim != 2:
         raise ValueError(f"only a grid over two axes can be drawn, this has {basins.labels.ndim}")
     colors = basin_colors(basins) if colors is None else colors
@@ -128,6 +142,10 @@ def draw_fractions(ax: Axes, curve: FractionCurve, *, colors: dict[str, Any] | N
         colors: name -> colour, as :func:`basin_colors` gives, which is used if not given
         legend: name the areas
     """
+    check_axes(ax)
+    checks.kind("curve", curve, FractionCurve, "fd.fractions_in(...)")
+    checks.flag("legend", legend)
+    check_colors(colors, map(str, curve.names))
     colors = basin_colors(curve) if colors is None else colors
     shown = [(str(name), column) for name, column in zip(curve.names, curve.fractions.T, strict=True) if column.any()]
     areas = ax.stackplot(
@@ -158,6 +176,11 @@ def draw_branch(
     Returns:
         the lines
     """
+    check_axes(ax)
+    checks.kind("branch", branch, Branch, "fd.fixedpoints.continue_in(...)")
+    check_color("color", color)
+    if coordinate is not None and checks.count("coordinate", coordinate) >= branch.theta.shape[1]:
+        raise ValueError(f"coordinate must be below {branch.theta.shape[1]}, got {coordinate}")
     height = np.linalg.norm(branch.theta, axis=1) if coordinate is None else branch.theta[:, coordinate]
     changes = np.flatnonzero(branch.stable[1:] != branch.stable[:-1]) + 1
     lines = []

@@ -12,7 +12,8 @@ from matplotlib.lines import Line2D
 
 from flatdyn import checks
 from flatdyn.curvature import Density, Line, Plane
-from flatdyn.plotting.planes import spaced_levels
+from flatdyn.plotting.planes import levels_of, spaced_levels
+from flatdyn.plotting.style import check_axes, check_color
 
 
 def draw_line(
@@ -30,6 +31,11 @@ def draw_line(
     Raises:
         ValueError: if no layer has such a name
     """
+    check_axes(ax)
+    checks.kind("line", line, Line, "flatdyn.curvature.slice1d(loss, a, b)")
+    check_color("color", color)
+    for word in [layers] if isinstance(layers, str) else checks.sequence("layers", layers, "words"):
+        checks.text("layers", word)
     ax.set(xlabel=r"$\alpha$", ylabel="$L$")
     if isinstance(layers, str) or len(layers) == 0:
         layers = [layers] if layers else []
@@ -68,6 +74,13 @@ def draw_plane(
     Raises:
         ValueError: if there are names for more or fewer points than there are, or `spacing` is another word
     """
+    check_axes(ax)
+    checks.kind("plane", plane, Plane, "flatdyn.curvature.slice2d(loss, theta)")
+    for name in checks.sequence("names", names, "texts"):
+        checks.text("names", name)
+    levels = levels_of(levels)
+    checks.choice("spacing", spacing, ("log", "linear"))
+    checks.flag("marks", marks)
     if len(names) not in (0, len(plane.marks)):
         raise ValueError(f"names must be as many as the plane has marks, {len(plane.marks)}, got {list(names)}")
     if np.ndim(levels) == 0:
@@ -109,6 +122,12 @@ def draw_density(
     Raises:
         ValueError: if width or points are out of range
     """
+    check_axes(ax)
+    checks.kind("density", density, Density, "flatdyn.curvature.density(loss, theta, key)")
+    check_color("color", color)
+    if width is not None:
+        checks.number("width", width, above=0, one=True)
+    box = None if box is None else checks.box([box], 1)[0]
     weighty = density.nodes[density.weights > 0]
     low, high = (weighty.min(), weighty.max()) if box is None else box
     width = (high - low) / 100 if width is None else width

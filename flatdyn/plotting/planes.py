@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from flatdyn import checks
 from flatdyn.landscapes import CriticalPoint, Landscape
 from flatdyn.manifolds import Manifold
-from flatdyn.plotting.style import DIVERGED_COLOR, KIND_MARKERS
+from flatdyn.plotting.style import DIVERGED_COLOR, KIND_MARKERS, check_axes, check_color
 from flatdyn.processes import Process
 from flatdyn.records import Ensemble, Status
 
@@ -41,6 +41,10 @@ def draw_landscape(
     Raises:
         ValueError: if the landscape is not in the plane, there is no box, or `spacing` is another word
     """
+    check_axes(ax)
+    checks.kind("landscape", landscape, Landscape)
+    levels = levels_of(levels)
+    checks.choice("spacing", spacing, ("log", "linear"))
     x, y, loss = _on_grid(landscape, box, resolution)
     if np.ndim(levels) == 0:
         levels = spaced_levels(loss, checks.count("levels", levels, at_least=1), spacing)
@@ -54,6 +58,14 @@ def draw_paths(
     ax: Axes, ensemble: Ensemble, *, color: Any = None, label: str | None = None, ends: bool = True, **line: Any
 ) -> list[Line2D]:
     """Trajectories in the plane: a dot where each starts, a square where it ends, a grey cross where it diverged."""
+    check_axes(ax)
+    checks.kind("ensemble", ensemble, Ensemble, "fd.simulate(process, theta0, steps)")
+    check_color("color", color)
+    checks.flag("ends", ends)
+    if ensemble.theta.shape[-1] != 2:
+        raise ValueError(
+            f"ensemble must be of two coordinates to be drawn in the plane, this has {ensemble.theta.shape[-1]}"
+        )
     theta = ensemble.theta if ensemble.theta.ndim == 3 else ensemble.theta[None]
     diverged = np.atleast_1d(ensemble.status) == Status.DIVERGED
     lines = []
@@ -82,6 +94,13 @@ def draw_field(
     Raises:
         ValueError: if the process is not in the plane, or there is no box
     """
+    check_axes(ax)
+    checks.kind("process", process, Process)
+    check_color("color", color)
+    if getattr(getattr(process, "noise", None), "random", False):
+        raise ValueError(
+            "process must be without noise: its step is not one arrow; draw that of the method with noise.Exact()"
+        )
     _, _, points = _grid(process, box, resolution)
     step = jax.vmap(lambda theta: process.position(process.step(process.init(theta))))(points)
     u, v = (np.asarray(step) - points).T
@@ -93,6 +112,11 @@ def draw_field(
 
 def draw_critical_points(ax: Axes, points: Iterable[CriticalPoint], *, color: Any = "black", legend: bool = False):
     """Critical points in the plane: circle minimum, cross saddle, triangle maximum, diamond degenerate."""
+    check_axes(ax)
+    check_color("color", color)
+    checks.flag("legend", legend)
+    for point in checks.sequence("points", points, "critical points"):
+        checks.kind("points", point, CriticalPoint, "landscape.critical_points()")
     drawn = {}
     for point in points:
         marker = KIND_MARKERS[point.kind]
@@ -106,6 +130,9 @@ def draw_critical_points(ax: Axes, points: Iterable[CriticalPoint], *, color: An
 
 def draw_manifold(ax: Axes, manifold: Manifold, *, color: Any = "black", **line: Any):
     """A stable or unstable manifold in the plane, and its saddle as a cross."""
+    check_axes(ax)
+    checks.kind("manifold", manifold, Manifold, "fd.manifold(process, saddle, kind)")
+    check_color("color", color)
     drawn = ax.plot(*manifold.theta.T, color=color, **({"lw": 0.9} | line))
     ax.plot(*manifold.saddle, "X", color=color, mec="white", mew=0.5, ms=5, zorder=4)
     return drawn
@@ -132,6 +159,14 @@ def draw_surface(
     Raises:
         ValueError: if the landscape is not in the plane, or there is no box
     """
+    check_axes(ax, surface=True)
+    checks.kind("landscape", landscape, Landscape)
+    if zlim is not None:
+        zlim = checks.box([zlim], 1)[0]
+    for path in checks.sequence("paths", paths, "(ensemble, label, colour)"):
+        if not isinstance(path, tuple | list) or len(path) != 3:
+            raise TypeError(f"paths must hold (ensemble, label, colour), got {checks.shown(path)}")
+        checks.kind("paths", path[0], Ensemble, "fd.simulate(process, theta0, steps)")
     x, y, loss = _on_grid(landscape, box, resolution)
     surface = ax.plot_surface(
         *np.meshgrid(x, y), loss, cmap="Greys", alpha=0.45, rcount=resolution, ccount=resolution, linewidth=0
@@ -147,6 +182,17 @@ def draw_surface(
     names = _axis_names(landscape)
     ax.set(xlabel=names[0], ylabel=names[1], zlabel="$L$", zlim=zlim)
     return surface
+
+
+def levels_of(levels: Any) -> Any:
+    """A number of levels as it is, or increasing levels, else ValueError."""
+    if np.ndim(levels) == 0 and isinstance(levels, int | np.integer):
+        checks.count("levels", levels, at_least=1, at_most=1000)
+        return int(levels)
+    levels = checks.numbers("levels", levels, ndim=1, at_least=1)
+    if (np.diff(levels) <= 0).any():
+        raise ValueError(f"levels must increase, got {levels.tolist()}")
+    return levels
 
 
 def spaced_levels(loss: np.ndarray, number: int, spacing: str) -> np.ndarray:

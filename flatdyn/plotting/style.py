@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.colors import to_rgb
+from matplotlib.axes import Axes
+from matplotlib.colors import is_color_like, to_rgb
+
+from flatdyn import checks
 
 # The same colour for the same method in every figure (Okabe-Ito).
 METHOD_COLORS = {
@@ -21,6 +25,29 @@ DIVERGED_COLOR, UNDECIDED_COLOR = "#999999", "#F0E442"
 KIND_MARKERS = {"minimum": "o", "saddle": "X", "maximum": "^", "degenerate": "D"}
 
 
+def check_axes(ax: Any, *, surface: bool = False) -> None:
+    """Raise TypeError unless this is an axis of matplotlib, in three dimensions for a surface."""
+    checks.kind("ax", ax, Axes, "_, ax = plt.subplots()")
+    if surface and not hasattr(ax, "plot_surface"):
+        raise TypeError('ax must be in three dimensions: write plt.subplots(subplot_kw={"projection": "3d"})')
+
+
+def check_color(name: str, value: Any) -> None:
+    """Raise ValueError unless matplotlib knows this colour; None is its choice."""
+    if value is not None and not is_color_like(value):
+        raise ValueError(f"{name} must be a colour of matplotlib, got {checks.shown(value)}")
+
+
+def check_colors(colors: Any, names: Any) -> None:
+    """Raise TypeError or ValueError unless there is a colour for each name; None is the house's choice."""
+    if colors is None:
+        return
+    for name, color in checks.mapping("colors", colors, "name -> colour").items():
+        check_color(f"colors[{name!r}]", color)
+    if missing := [name for name in names if name not in colors]:
+        raise ValueError(f"colors must hold one for each name, {missing[0]!r} has none: basin_colors gives all")
+
+
 def use_style() -> None:
     """Switch on the house style (flatdyn/paper.mplstyle) for all figures that follow."""
     plt.style.use("flatdyn.paper")
@@ -28,6 +55,7 @@ def use_style() -> None:
 
 def rho_colors(values: Sequence[float]) -> list:
     """A colour per ρ: GD's blue at ρ = 0, then SAM's orange from light to dark."""
+    values = checks.numbers("values", values, ndim=1).tolist()
     positive = [value for value in values if value > 0]
     shades = plt.get_cmap("YlOrRd")(np.linspace(0.4, 0.95, max(len(positive), 1)))
     darker = {value: tuple(shade[:3]) for value, shade in zip(sorted(positive), shades, strict=False)}

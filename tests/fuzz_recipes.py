@@ -1,0 +1,1293 @@
+"""A valid, cheap call of every public name, from which single arguments are replaced; or the reason why there is none.
+
+A recipe makes (callable, arguments by name). Positional-only and starred arguments are given names by a lambda.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import tempfile
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import matplotlib
+import numpy as np
+
+import flatdyn as fd
+from flatdyn import boundaries, curvature, escape, fixedpoints, flows, networks, plotting, quadratic, stability
+from flatdyn.basins import draw_starts
+
+matplotlib.use("Agg")
+
+BOX = [(-2.0, 2.0), (-2.0, 2.0)]
+AT = [0.5, 0.25]
+RULES = {"max_steps": 60, "check_every": 10, "progress": False}
+WORDS = "((x**2 - 1)**2 + 2*y**2)/4"
+
+
+class Fixtures:
+    """What many calls share: made once, small, and of the same shapes, so that compiled programs are shared."""
+
+    @functools.cached_property
+    def folder(self):
+        folder = tempfile.mkdtemp(prefix="flatdyn-fuzz-")
+        os.environ["FLATDYN_FIGURES"] = folder  # nothing is written anywhere else
+        os.chdir(folder)
+        return folder
+
+    @functools.cached_property
+    def key(self):
+        return jax.random.key(0)
+
+    @functools.cached_property
+    def L(self):
+        return fd.Landscape.from_expression(WORDS, "x y", box=BOX, name="wells")
+
+    @functools.cached_property
+    def line(self):
+        return fd.Landscape.from_expression("w**4/4 - w**2/2", "w", box=[(-2, 2)], name="line")
+
+    @functools.cached_property
+    def symbolic(self):
+        import sympy
+
+        return fd.landscapes.rosenbrock(a=sympy.Symbol("a", real=True))
+
+    @functools.cached_property
+    def function(self):
+        return fd.Landscape.from_function(lambda t: jnp.sum((t**2 - 1) ** 2), dim=2, box=BOX)
+
+    @functools.cached_property
+    def examples(self):
+        return fd.Landscape.from_examples(
+            "(a*x - b)**2 + y**2", {"a": [1.0, 2.0, 3.0], "b": [0.0, 1.0, 2.0]}, symbols="x y"
+        )
+
+    @functools.cached_property
+    def process(self):
+        return fd.Iteration(self.L, fd.GD(0.1))
+
+    @functools.cached_property
+    def sam(self):
+        return fd.Iteration(self.L, fd.SAM(0.1, 0.1, eps=0.1))
+
+    @functools.cached_property
+    def noisy(self):
+        return fd.Iteration(self.L, fd.GD(0.1), fd.noise.Gaussian(1.0))
+
+    @functools.cached_property
+    def noisy_line(self):
+        return fd.Iteration(self.line, fd.GD(0.1), fd.noise.Gaussian(0.5))
+
+    @functools.cached_property
+    def map(self):
+        return fd.Map(lambda t: 0.5 * t, 2, BOX)
+
+    @functools.cached_property
+    def flow(self):
+        return flows.Flow(self.L, fd.GD(0.1))
+
+    @functools.cached_property
+    def diffusion(self):
+        return flows.Diffusion(self.L, fd.GD(0.1), fd.noise.Gaussian(0.3))
+
+    @functools.cached_property
+    def line_diffusion(self):
+        return flows.Diffusion(self.line, fd.GD(0.1), fd.noise.Gaussian(0.5))
+
+    @functools.cached_property
+    def ensemble(self):
+        return fd.simulate(self.process, [AT, [0.1, 0.1]], 5, progress=False)
+
+    @functools.cached_property
+    def basins(self):
+        return fd.map_basins(self.process, BOX, 6, {"left": (-1.0, 0.0), "right": (1.0, 0.0)}, **RULES)
+
+    @functools.cached_property
+    def halves(self):
+        labels = np.tile(np.arange(130) // 65, (130, 1))
+        return type(self.basins)(
+            **self.basins.__dict__ | {"labels": labels, "steps": 0 * labels, "status": 0 * labels + 1}
+        )
+
+    @functools.cached_property
+    def escapes(self):
+        return fd.escape_times(self.noisy, AT, escape.Ball([0.0, 0.0], 1.1), 60, 400, self.key, progress=False)
+
+    @functools.cached_property
+    def curve(self):
+        make = lambda lr: fd.Iteration(self.L, fd.GD(lr))  # noqa: E731
+        return fd.fractions_in(make, "lr", [0.1, 0.2], BOX, 16, self.key, {"right": (1.0, 0.0)}, **RULES)
+
+    @functools.cached_property
+    def branch(self):
+        return fixedpoints.continue_in(self.heavy, "lr", (1.0, 2.5), [1.0, 0.0])
+
+    def heavy(self, lr, momentum=0.5):
+        return fd.Iteration(self.L, fd.GD(lr, momentum=momentum))
+
+    @functools.cached_property
+    def manifold(self):
+        return fd.manifold(self.process, [0.0, 0.0], "unstable", spacing=0.5)
+
+    @functools.cached_property
+    def split(self):
+        x = np.linspace(-1, 1, 24).reshape(12, 2)
+        return networks.Split(x, (x[:, 0] > 0).astype(int))
+
+    @functools.cached_property
+    def numbers(self):
+        return networks.Split(self.split.x, self.split.x @ np.array([[1.0], [2.0]]))
+
+    @functools.cached_property
+    def bent(self):
+        """Numbers that no unit of tanh fits exactly, so that the fit has an isolated minimum."""
+        return networks.Split(self.split.x, np.sin(3 * self.split.x[:, :1]) + self.split.x[:, 1:] ** 2)
+
+    def make(self, key):
+        return networks.MLP((2, 3, 2), key, jnp.tanh)
+
+    @functools.cached_property
+    def network(self):
+        return self.make(self.key)
+
+    @functools.cached_property
+    def task(self):
+        return networks.classifier(self.network, self.split)
+
+    @functools.cached_property
+    def saddle(self):
+        return networks.zero_unit(self.network, self.split, 1e-2)
+
+    @functools.cached_property
+    def trainer(self):
+        return fd.Iteration(self.task.landscape, fd.GD(0.1), fd.noise.FiniteSum(4))
+
+    @functools.cached_property
+    def training(self):
+        return networks.train(
+            self.task,
+            self.trainer,
+            self.starts,
+            4,
+            self.key,
+            2,
+            watch={"a": self.split, "b": self.split},
+            progress=False,
+        )
+
+    @functools.cached_property
+    def starts(self):
+        return self.task.starts(self.make, self.key, 2)
+
+    @functools.cached_property
+    def comparison(self):
+        methods = {
+            "GD": {"0.1": self.trainer},
+            "SAM": {"0.1": fd.Iteration(self.task.landscape, fd.SAM(0.1, 0.1), fd.noise.FiniteSum(4))},
+        }
+        return networks.compare(
+            self.task, methods, self.starts, 4, self.key, {"valid": self.split, "test": self.split}, judged=2
+        )
+
+    @functools.cached_property
+    def density(self):
+        return curvature.density(self.L, AT, self.key, k=2, probes=2)
+
+    @functools.cached_property
+    def plane(self):
+        return curvature.slice2d(self.L, AT, [[1.0, 0.0], [0.0, 1.0]], points=5)
+
+    @functools.cached_property
+    def sliced(self):
+        return curvature.slice1d(self.L, [-1.0, 0.0], [1.0, 0.0], points=5)
+
+    @functools.cached_property
+    def threshold(self):
+        import sympy
+
+        return sympy.symbols("lr rho", positive=True)
+
+    @functools.cached_property
+    def condition(self):
+        lr, rho = self.threshold
+        return stability.conditions(fd.USAM(lr, rho), -1)
+
+    @functools.cached_property
+    def fixed(self):
+        return fixedpoints.find(self.process, BOX, starts=4)
+
+    @functools.cached_property
+    def graph(self):
+        return networks.Graph(3, np.array([[0, 1], [1, 2]]), np.ones(2))
+
+    @functools.cached_property
+    def extended(self):
+        return fd.Extended(self.process, ["lr"])
+
+    @functools.cached_property
+    def orthogonal(self):
+        return fd.Iteration(self.L, fd.ConstrainedLangevin(0.1, fd.constraints.Sphere(1.0)))
+
+    @property
+    def figure(self):
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(2, 2))
+        figure.add_subplot()
+        return figure
+
+    @property
+    def ax(self):
+        return self.figure.axes[0]
+
+    @property
+    def ax3(self):
+        return self.figure.add_subplot(projection="3d")
+
+    @functools.cached_property
+    def record(self):
+        return self.ensemble.save(os.path.join(self.folder, "ensemble.npz"))
+
+
+RECIPES = {}
+
+
+def recipe(name, make, /):
+    """`make(f)` gives (callable, arguments)."""
+    RECIPES[name] = make
+
+
+def call(name, function, /, **arguments):
+    """A recipe whose arguments need no fixtures but `f -> value` where callable with the name `f`."""
+    recipe(name, lambda f: (function, {k: v(f) if isinstance(v, From) else v for k, v in arguments.items()}))
+
+
+class From(SimpleNamespace):
+    """An argument that is made from the fixtures."""
+
+    def __call__(self, f):
+        return self.make(f)
+
+
+def of(make):
+    return From(make=make)
+
+
+key, process, L = of(lambda f: f.key), of(lambda f: f.process), of(lambda f: f.L)
+noisy, line, noisy_line = of(lambda f: f.noisy), of(lambda f: f.line), of(lambda f: f.noisy_line)
+split, task, saddle, network = (
+    of(lambda f: f.split),
+    of(lambda f: f.task),
+    of(lambda f: f.saddle),
+    of(lambda f: f.network),
+)
+method = of(lambda f: fd.GD(0.1))
+gaussian = of(lambda f: fd.noise.Gaussian(0.3))
+ax = of(lambda f: f.ax)
+
+
+def bound(name, get, /, **arguments):
+    """A method of a thing from the fixtures."""
+    recipe(name, lambda f: (get(f), {k: v(f) if isinstance(v, From) else v for k, v in arguments.items()}))
+
+
+# --- describe ---------------------------------------------------------------------------------------------------
+
+call(
+    "Landscape.from_expression",
+    fd.Landscape.from_expression,
+    expression="a*x**2 + y**4",
+    symbols="x y",
+    box=BOX,
+    parameters={"a": 1.0},
+    name="mine",
+)
+call(
+    "Landscape.from_function",
+    fd.Landscape.from_function,
+    loss=lambda t: jnp.sum(t**2),
+    dim=2,
+    box=BOX,
+    name="mine",
+    like=None,
+)
+call(
+    "Landscape.from_examples",
+    fd.Landscape.from_examples,
+    loss="(a*x - b)**2 + y**2",
+    examples={"a": [1.0, 2.0], "b": [0.0, 1.0]},
+    symbols="x y",
+    box=BOX,
+    name="mine",
+    parameters=None,
+)
+bound("Landscape.loss", lambda f: f.L.loss, theta=AT)
+bound("Landscape.grad", lambda f: f.L.grad, theta=AT)
+bound("Landscape.hessian", lambda f: f.L.hessian, theta=AT)
+bound("FunctionLandscape.loss", lambda f: f.function.loss, theta=AT)
+bound("Landscape.critical_points", lambda f: f.L.critical_points)
+bound("ExamplesLandscape.loss", lambda f: f.examples.loss, theta=AT)
+bound(
+    "FunctionLandscape.flatten",
+    lambda f: f.task.landscape.flatten,
+    tree=of(lambda f: f.task.landscape.vector(f.task.start).tree),
+)
+for _name, _arguments in {
+    "beale": {}, "himmelblau": {}, "monkey_saddle": {}, "muller_brown": {}, "six_hump_camel": {},
+    "three_hump_camel": {},
+    "deep_linear": {"depth": 2, "width": 1, "target": 1.0}, "double_well": {"dim": 2, "stiffness": 1.0},
+    "factorization": {"target": 1.0}, "flat_and_sharp": {"flat": 1.0, "sharp": 16.0, "barrier": 1 / 16},
+    "rosenbrock": {"dim": 2, "a": 1.0, "b": 100.0}, "rosenbrock_saddle": {"dim": 2, "a": 1.0, "b": 100.0},
+    "saddle": {"curvatures": (2.0, -2.0)}, "styblinski_tang": {"dim": 2},
+}.items():  # fmt: skip
+    call(f"landscapes.{_name}", getattr(fd.landscapes, _name), **_arguments)
+
+call("GD", fd.GD, lr=0.1, momentum=0.5, nesterov=False)
+call("SAM", fd.SAM, lr=0.1, rho=0.1, momentum=0.5, eps=0.1, mask=(True, False), nesterov=False)
+call("DNSAM", fd.DNSAM, lr=0.1, rho=0.1, momentum=0.5, eps=0.1, mask=None, nesterov=False)
+call("USAM", fd.USAM, lr=0.1, rho=0.1, momentum=0.5, mask=None, nesterov=False)
+call(
+    "ASAM",
+    fd.ASAM,
+    lr=0.1,
+    rho=0.1,
+    momentum=0.5,
+    eps=0.1,
+    shift=0.1,
+    p=2,
+    scaled=None,
+    mask=None,
+    normalized=True,
+    nesterov=False,
+)
+call("SGLD", fd.SGLD, lr=0.1, temperature=1.0)
+call("Langevin", fd.Langevin, lr=0.1, friction=1.0, temperature=1.0, splitting="BAOAB")
+call("LeimkuhlerMatthews", fd.LeimkuhlerMatthews, lr=0.1, temperature=1.0)
+call(
+    "AdaptiveLangevin",
+    fd.AdaptiveLangevin,
+    lr=0.1,
+    temperature=1.0,
+    sigma=1.0,
+    coupling=1.0,
+    blocks=None,
+    start=0.0,
+    scaling="text",
+    splitting="AOAB",
+)
+call("LaLa", fd.LaLa, lr=0.1, first=(True, False), friction=(1.0, 1.0), temperature=(1.0, 0.5), splitting="BAOAB")
+call(
+    "AdLaLa",
+    fd.AdLaLa,
+    lr=0.1,
+    first=(True, False),
+    temperature=(1.0, 1.0),
+    sigma=0.01,
+    coupling=0.05,
+    friction=0.1,
+    start=0.0,
+    scaling="text",
+    splitting="AOAB",
+)
+call("LOL", fd.LOL, lr=0.1, first=(True, False), friction=1.0, temperature=(1.0, 1.0), splitting="BAOAB")
+call(
+    "ConstrainedLangevin",
+    fd.ConstrainedLangevin,
+    lr=0.1,
+    constraint=of(lambda f: fd.constraints.Circle(3.0)),
+    friction=1.0,
+    temperature=1.0,
+    splitting="AOAB",
+)
+call(
+    "ConstrainedSGLD",
+    fd.ConstrainedSGLD,
+    lr=0.1,
+    constraint=of(lambda f: fd.constraints.Circle(3.0)),
+    temperature=1.0,
+    along="new",
+)
+bound(
+    "ConstrainedLangevin.tangency",
+    lambda f: f.orthogonal.method.tangency,
+    state=of(lambda f: f.orthogonal.init(jnp.array([1.0, 0.0]))),
+)
+call("Multirate", fd.Multirate, lr=0.1, fast=(True, False), k=2, momentum=0.5, blocks=None, rates=None)
+call(
+    "Alternating", fd.Alternating, methods=of(lambda f: (fd.GD(0.1), fd.GD(0.2))), blocks=((True, False), (False, True))
+)
+call("Averaged", fd.Averaged, method=method, start=0.0, every=1.0, decay=None)
+call("Scheduled", fd.Scheduled, method=method, factor=of(lambda f: fd.methods.Cosine(10)))
+call("methods.Cosine", fd.methods.Cosine, steps=10)
+call("from_optax", fd.from_optax, transformation=of(lambda f: __import__("optax").sgd(0.1)), follows=None)
+
+call("noise.Gaussian", fd.noise.Gaussian, scale=0.1, batch_size=2, covariance=None)
+call("noise.Gaussian covariance", fd.noise.Gaussian, scale=None, batch_size=2, covariance=[[1.0, 0.5], [0.5, 1.0]])
+call("noise.Curvature", fd.noise.Curvature, scale=1.0, batch_size=2, matrix=[[1.0, 0.5], [0.5, 1.0]])
+call("noise.StateDependent", fd.noise.StateDependent, function=lambda t: 0.1 + t**2, batch_size=2)
+call("noise.FiniteSum", fd.noise.FiniteSum, batch_size=2, replace=True, ascent_size=1, micro_size=1)
+
+call("constraints.Circle", fd.constraints.Circle, radius=3.0)
+call("constraints.Sphere", fd.constraints.Sphere, radius=1.0)
+call("constraints.Orthogonal", fd.constraints.Orthogonal, shape=(2, 1))
+call("constraints.Implicit", fd.constraints.Implicit, function=lambda t: jnp.sum(t**2) - 1)
+call(
+    "constraints.named",
+    fd.constraints.named,
+    theta=of(lambda f: {"w": np.ones(2), "b": np.ones(1)}),
+    rules=of(lambda f: {"w": fd.constraints.Circle(3.0)}),
+)
+bound("Constraint.project", lambda f: fd.constraints.Sphere(1.0).project, theta=of(lambda f: np.array(AT)))
+bound("Circle.project", lambda f: fd.constraints.Circle(1.0).project, theta=of(lambda f: np.array(AT)))
+
+_tree = of(lambda f: {"w": np.ones((2, 2)), "b": np.ones(2)})
+call("masks.where", fd.masks.where, theta=_tree, predicate=lambda name, leaf: "w" in name)
+recipe("masks.named", lambda f: ((lambda theta, word: fd.masks.named(theta, word)), {"theta": _tree(f), "word": "w"}))
+call("masks.each", fd.masks.each, theta=_tree)
+call("masks.complement", fd.masks.complement, mask=(True, False))
+recipe("masks.union", lambda f: ((lambda a, b: fd.masks.union(a, b)), {"a": (True, False), "b": (False, True)}))
+call("masks.random", fd.masks.random, theta=_tree, size=2, key=key)
+call("masks.largest", fd.masks.largest, scores=_tree, size=2)
+call("masks.fisher", fd.masks.fisher, landscape=of(lambda f: f.examples), theta=AT)
+call("masks.count", fd.masks.count, theta=_tree, mask=of(lambda f: {"w": True, "b": False}))
+
+# --- run --------------------------------------------------------------------------------------------------------
+
+call("Iteration", fd.Iteration, landscape=L, method=method, noise=gaussian, ascent="shared")
+bound("Iteration.project", lambda f: f.orthogonal.project, theta=AT)
+call("Map", fd.Map, function=lambda t: t / 2, dim=2, box=BOX)
+call("Extended", fd.Extended, process=process, names=["lr"])
+bound("Extended.starts", lambda f: f.extended.starts, theta=AT, lr=0.1)
+bound("Extended.theta", lambda f: f.extended.theta, z=of(lambda f: f.extended.starts(AT, lr=0.1)))
+bound("Extended.inside", lambda f: f.extended.inside, region=of(lambda f: escape.Ball([0.0, 0.0], 1.0)))
+call("probe", fd.probe, process=of(lambda f: f.sam), theta=AT)
+call(
+    "simulate",
+    fd.simulate,
+    process=process,
+    theta0=AT,
+    steps=5,
+    key=None,
+    every=1,
+    observe=None,
+    bound=1e6,
+    tol=1e-9,
+    chunk=None,
+    progress=False,
+)
+call("simulate noisy", fd.simulate, process=noisy, theta0=AT, steps=5, key=key, every=5, progress=False)
+call(
+    "sweep",
+    fd.sweep,
+    make_process=of(lambda f: lambda lr: fd.Iteration(f.L, fd.GD(lr))),
+    parameters={"lr": [0.1, 0.2]},
+    ask=lambda p, k: 1.0,
+    key=key,
+    seeds=2,
+    common=False,
+    name="value",
+    dims=None,
+    units=None,
+    store=None,
+    version=None,
+    progress=False,
+)
+call("flows.Flow", flows.Flow, landscape=L, method=method, dt=0.1, order=0, inertia=False)
+call(
+    "flows.Diffusion",
+    flows.Diffusion,
+    landscape=L,
+    method=method,
+    noise=gaussian,
+    order=1,
+    form="published",
+    ascent="shared",
+    dt=0.1,
+)
+bound("Diffusion.coefficients", lambda f: f.diffusion.coefficients, theta=AT)
+bound("Diffusion.moments", lambda f: f.diffusion.moments, theta=AT)
+bound("Diffusion.on_a_line", lambda f: f.line_diffusion.on_a_line)
+call(
+    "flows.solve",
+    flows.solve,
+    flow=of(lambda f: f.flow),
+    theta0=AT,
+    times=[0.0, 0.5, 1.0],
+    rtol=1e-6,
+    atol=1e-8,
+    max_steps=200,
+)
+call(
+    "flows.expectation",
+    flows.expectation,
+    process=of(lambda f: f.line_diffusion),
+    functions=[lambda w: w],
+    start=0.5,
+    time=0.5,
+    interval=(-1.8, 1.8),
+    nodes=64,
+)
+
+# --- ask --------------------------------------------------------------------------------------------------------
+
+call(
+    "map_basins",
+    fd.map_basins,
+    process=process,
+    box=BOX,
+    resolution=4,
+    attractors=None,
+    axes=None,
+    at=None,
+    max_steps=60,
+    radius=1e-2,
+    tol=None,
+    stay=None,
+    check_every=10,
+    bound=1e6,
+    key=None,
+    chunk=None,
+    progress=False,
+    store=None,
+)
+call(
+    "map_basins given",
+    fd.map_basins,
+    process=process,
+    box=BOX,
+    resolution=(4, 4),
+    attractors={"left": (-1.0, 0.0), "right": (1.0, 0.0)},
+    max_steps=60,
+    radius=1e-2,
+    progress=False,
+)
+call(
+    "basin_fractions",
+    fd.basin_fractions,
+    process=process,
+    sampler=BOX,
+    runs=16,
+    key=key,
+    attractors={"left": (-1.0, 0.0), "right": (1.0, 0.0)},
+    max_steps=60,
+    radius=1e-2,
+    tol=None,
+    stay=None,
+    check_every=10,
+    bound=1e6,
+    chunk=None,
+    progress=False,
+    store=None,
+)
+call(
+    "basin_stability",
+    fd.basin_stability,
+    process=process,
+    attractor=(1.0, 0.0),
+    sampler=BOX,
+    runs=16,
+    key=key,
+    max_steps=60,
+    radius=1e-2,
+    progress=False,
+)
+call(
+    "fractions_in",
+    fd.fractions_in,
+    make_process=of(lambda f: lambda lr: fd.Iteration(f.L, fd.GD(lr))),
+    parameter="lr",
+    values=[0.1, 0.2],
+    sampler=BOX,
+    runs=16,
+    key=key,
+    attractors={"left": (-1.0, 0.0), "right": (1.0, 0.0)},
+    reach=None,
+    progress=False,
+    store=None,
+    max_steps=60,
+)
+call("Attractor", fd.Attractor, name="a", theta=np.array(AT), kind="point", period=1, points=np.array([AT]), spread=0.0)
+call("Region", fd.Region, name="far", inside=lambda t: t[0] > 1, absorbing=False)
+call("boundaries.basin_entropy", boundaries.basin_entropy, basins=of(lambda f: f.halves), size=5)
+call("boundaries.box_dimension", boundaries.box_dimension, basins=of(lambda f: f.halves))
+call(
+    "boundaries.uncertainty_exponent",
+    boundaries.uncertainty_exponent,
+    process=process,
+    box=BOX,
+    scales=[0.8, 0.4, 0.2],
+    runs=200,
+    key=key,
+    attractors={"left": (-1.0, 0.0), "right": (1.0, 0.0)},
+    max_steps=60,
+)
+call(
+    "escape_times",
+    fd.escape_times,
+    process=noisy,
+    theta0=AT,
+    inside=of(lambda f: escape.Ball([0.0, 0.0], 1.5)),
+    runs=60,
+    max_steps=100,
+    key=key,
+    chunk=None,
+    progress=False,
+    store=None,
+)
+bound("Escapes.mean", lambda f: f.escapes.mean, restricted=True, until=50)
+bound("Escapes.median", lambda f: f.escapes.median, level=0.9)
+bound("Escapes.quantile", lambda f: f.escapes.quantile, q=0.25, level=0.9)
+bound("Escapes.survival", lambda f: f.escapes.survival, at=[1, 5], level=0.9)
+bound("Escapes.rate", lambda f: f.escapes.rate, after=1, level=0.9)
+bound("Escapes.compare", lambda f: f.escapes.compare, other=of(lambda f: f.escapes), level=0.9)
+call("escape.Ball", escape.Ball, center=[0.0, 0.0], radius=1.0)
+call("escape.Box", escape.Box, sides=BOX)
+call("escape.HalfSpace", escape.HalfSpace, normal=[1.0, 0.0], offset=1.0)
+call("escape.Sublevel", escape.Sublevel, landscape=L, level=1.0)
+bound("Ball()", lambda f: escape.Ball([0.0, 0.0], 1.0), theta=of(lambda f: np.array(AT)))
+call(
+    "escape.split",
+    escape.split,
+    process=noisy,
+    theta0=AT,
+    inside=of(lambda f: escape.Ball([0.0, 0.0], 1.4)),
+    key=key,
+    score=None,
+    walkers=40,
+    replicates=2,
+    levels=[0.3, 0.6],
+    relax=10,
+    max_steps=1000,
+    progress=False,
+)
+call("escape.exit_law", escape.exit_law, process=noisy_line, interval=(-1.0, 1.0), start=0.0, panels=4)
+bound("ExitLaw.quantile", lambda f: escape.exit_law(f.noisy_line, (-1.0, 1.0), 0.0, 4).quantile, q=0.5)
+bound("ExitLaw.survival", lambda f: escape.exit_law(f.noisy_line, (-1.0, 1.0), 0.0, 4).survival, steps=[1, 10])
+_displaced = {"lr": 0.1, "drift": -1.0, "steps": 5, "momentum": 0.5, "noise": 1.0, "batch_size": 2}
+call("escape.heavy_ball_msd", escape.heavy_ball_msd, **_displaced)
+call("escape.langevin_msd", escape.langevin_msd, velocity="rest", **_displaced)
+call("escape.overdamped_msd", escape.overdamped_msd, **_displaced)
+call("escape.ou_msd", escape.ou_msd, lr=0.1, drift=-1.0, times=[0.0, 1.0], noise=1.0, batch_size=2)
+call(
+    "escape.msd_theory",
+    escape.msd_theory,
+    method=of(lambda f: fd.USAM(0.1, 0.1)),
+    curvature=-1.0,
+    steps=5,
+    scale=1.0,
+    batch_size=2,
+    ascent="shared",
+    start=0.0,
+)
+call("escape.published_gap", escape.published_gap, lr=0.1, curvature=-1.0, rho=0.1, times=[0.0, 1.0], batch_size=2)
+call(
+    "escape.published_momentum_msd",
+    escape.published_momentum_msd,
+    lr=0.1,
+    curvature=-1.0,
+    steps=5,
+    momentum=0.5,
+    noise=None,
+    batch_size=2,
+)
+call(
+    "escape.sam_first_step_variance",
+    escape.sam_first_step_variance,
+    lr=0.1,
+    curvature=-1.0,
+    rho=0.1,
+    scale=None,
+    batch_size=2,
+)
+call("escape.short_time_series", escape.short_time_series, variant="A", order=2)
+call(
+    "escape.variant_msd",
+    escape.variant_msd,
+    variant="A",
+    curvature=-1.0,
+    rho=0.1,
+    lr=0.1,
+    steps=5,
+    batch_size=2,
+    continuous=False,
+)
+_well = lambda x: x**4 / 4 - x**2 / 2  # noqa: E731
+call(
+    "escape.exit_probability_1d",
+    escape.exit_probability_1d,
+    potential=_well,
+    diffusion=0.1,
+    interval=(-1.0, 1.0),
+    start=[0.0, 0.5],
+)
+call(
+    "escape.first_passage_1d",
+    escape.first_passage_1d,
+    interval=(-1.0, 1.0),
+    start=0.0,
+    potential=_well,
+    diffusion=0.1,
+    drift=None,
+    variance=None,
+    reflecting=None,
+)
+call(
+    "escape.first_passage_1d drift",
+    escape.first_passage_1d,
+    interval=(-1.0, 1.0),
+    start=0.0,
+    potential=None,
+    diffusion=None,
+    drift=lambda x: -x,
+    variance=lambda x: 1 + x**2,
+    reflecting="left",
+)
+call(
+    "escape.mean_first_passage_1d",
+    escape.mean_first_passage_1d,
+    potential=_well,
+    diffusion=0.1,
+    interval=(-1.0, 1.0),
+    start=0.0,
+    reflecting=None,
+)
+call("escape.kramers", escape.kramers, landscape=L, minimum=[1.0, 0.0], saddle=[0.0, 0.0], diffusion=0.1)
+call(
+    "escape.levy_sandwich",
+    escape.levy_sandwich,
+    lr=0.1,
+    curvature=-1.0,
+    scale=1.0,
+    radius=1.0,
+    steps=[1, 5],
+    batch_size=2,
+)
+call("escape.ornstein_uhlenbeck", escape.ornstein_uhlenbeck, curvature=1.0, diffusion=0.1, radius=1.0)
+call("fixedpoints.find", fixedpoints.find, process=process, box=BOX, period=1, starts=4)
+call(
+    "fixedpoints.continue_in",
+    fixedpoints.continue_in,
+    make_process=of(lambda f: f.heavy),
+    parameter="lr",
+    values=(0.1, 0.2),
+    start=[1.0, 0.0],
+    period=1,
+    box=BOX,
+    scale=1.0,
+    most=50,
+)
+call(
+    "fixedpoints.curve_in",
+    fixedpoints.curve_in,
+    make_process=of(lambda f: f.heavy),
+    parameters=("lr", "momentum"),
+    ranges=((1.0, 2.0), (0.3, 0.6)),
+    start=of(lambda f: f.branch.bifurcations[0]),
+    second=0.5,
+    scale=1.0,
+    most=5,
+)
+bound("Branch.at", lambda f: f.branch.at, parameter=2.0)
+call("quadratic.kappa", quadratic.kappa, tau=[0.1, 0.2])
+call("quadratic.captured", quadratic.captured, theta=AT, rho=0.5)
+call("quadratic.capture_boundary", quadratic.capture_boundary, stable=[0.1, 0.2], rho=0.5, curvatures=(1.0, -1.0))
+call("quadratic.flow_fixed_points", quadratic.flow_fixed_points, curvatures=[2.0, -2.0], rho=0.5)
+call("quadratic.capture_bounds", quadratic.capture_bounds, theta=AT, rho=0.5, curvatures=[2.0, -2.0])
+call("quadratic.arrival_time", quadratic.arrival_time, theta=AT, rho=0.5, curvatures=[2.0, -2.0])
+call(
+    "quadratic.two_cycle",
+    quadratic.two_cycle,
+    method=of(lambda f: fd.SAM(0.1, 0.1)),
+    curvatures=[2.0, -2.0],
+    direction=0,
+)
+call("quadratic.chaotic_band", quadratic.chaotic_band, lr=0.1, rho=0.1, curvature=-1.0)
+call("quadratic.crisis_lr", quadratic.crisis_lr, curvature=-1.0, momentum=0.0)
+call(
+    "lyapunov_exponents", fd.lyapunov_exponents, process=process, theta0=AT, steps=40, key=None, transient=10, number=1
+)
+call(
+    "manifold",
+    fd.manifold,
+    process=process,
+    saddle=[0.0, 0.0],
+    kind="unstable",
+    box=BOX,
+    spacing=0.5,
+    offset=1e-3,
+    max_steps=200,
+)
+call("stability.state_symbols", stability.state_symbols, method=method, landscape=L)
+call("stability.update_map", stability.update_map, method=method, landscape=L)
+call("stability.jacobian", stability.jacobian, method=method, landscape=L, at=[0.0, 0.0])
+call("stability.multipliers", stability.multipliers, process=process, landscape=None, at=[0.0, 0.0], period=1)
+call("stability.multipliers method", stability.multipliers, process=method, landscape=L, at=[0.0, 0.0], period=1)
+call("stability.numeric_jacobian", stability.numeric_jacobian, process=process, landscape=None, at=[0.0, 0.0], period=1)
+call("stability.kind_of", stability.kind_of, multipliers=np.array([0.5, 2.0]), tol=1e-9)
+call("stability.is_critical", stability.is_critical, landscape=L, theta=[0.0, 0.0], partly=False)
+call("stability.conditions", stability.conditions, method=of(lambda f: fd.USAM(*f.threshold)), curvature=-1.0)
+call(
+    "stability.region",
+    stability.region,
+    condition=of(lambda f: f.condition),
+    grids=of(lambda f: dict(zip(f.threshold, ([0.1, 0.2], [0.5, 2.0]), strict=True))),
+)
+call(
+    "stability.threshold",
+    stability.threshold,
+    method=of(lambda f: fd.USAM(*f.threshold)),
+    curvature=-1.0,
+    parameter="rho",
+)
+call(
+    "stability.edge_of_stability", stability.edge_of_stability, method=of(lambda f: fd.SAM(0.1, 0.1)), gradient_norm=1.0
+)
+call("stability.symbolic_state", stability.symbolic_state, method=method, coordinates=of(lambda f: f.L.symbols))
+call("stationary.covariance", fd.stationary.covariance, process=noisy, landscape=None, at=[1.0, 0.0])
+call("stationary.derivatives", fd.stationary.derivatives, process=noisy)
+call(
+    "stationary.formula",
+    fd.stationary.formula,
+    method=of(lambda f: fd.SGLD(0.1)),
+    landscape=of(lambda f: fd.landscapes.saddle((1, 2))),
+)
+_times = {"steps": np.arange(1, 41), "escaped": np.ones(40, bool)}
+call("survival.mean", fd.survival.mean, restricted=False, until=None, after=None, **_times)
+call("survival.quantile", fd.survival.quantile, q=0.5, level=0.9, **_times)
+call("survival.median", fd.survival.median, level=0.9, **_times)
+call("survival.survival", fd.survival.survival, at=[1, 5], level=0.9, **_times)
+call("survival.rate", fd.survival.rate, after=1.0, level=0.9, **_times)
+call(
+    "survival.compare",
+    fd.survival.compare,
+    a=of(lambda f: (_times["steps"], _times["escaped"])),
+    b=of(lambda f: (_times["steps"] + 3, _times["escaped"])),
+    level=0.9,
+)
+call(
+    "transfer.expectation",
+    fd.transfer.expectation,
+    process=noisy_line,
+    functions=[lambda w: w],
+    start=0.5,
+    steps=2,
+    interval=(-1.8, 1.8),
+    panels=4,
+)
+call(
+    "weak.weak_errors",
+    fd.weak.weak_errors,
+    landscape=line,
+    method=lambda lr: fd.GD(lr),
+    noise=of(lambda f: fd.noise.Gaussian(0.5)),
+    equations={"first": {"order": 1}},
+    lrs=[0.5, 0.25],
+    functions=[lambda w: w],
+    start=0.5,
+    time=0.5,
+    interval=(-1.8, 1.8),
+)
+call(
+    "weak.simulated_error",
+    fd.weak.simulated_error,
+    iteration=noisy,
+    diffusion=of(lambda f: f.diffusion),
+    function=lambda t: t[0],
+    start=AT,
+    time=0.5,
+    runs=8,
+    key=key,
+)
+call("curvature.sharpness", curvature.sharpness, loss=L, theta=AT, rho=0.1, steps=3, starts=2, key=key)
+call(
+    "curvature.filter_normalised",
+    curvature.filter_normalised,
+    landscape=of(lambda f: f.task.landscape),
+    theta=of(lambda f: f.task.start),
+    direction=of(lambda f: jnp.ones(f.task.dim)),
+)
+call(
+    "curvature.interpolate",
+    curvature.interpolate,
+    loss=L,
+    theta_a=[-1.0, 0.0],
+    theta_b=[1.0, 0.0],
+    points=5,
+    by_layer=False,
+)
+call("curvature.slice1d", curvature.slice1d, loss=L, a=[-1.0, 0.0], b=[1.0, 0.0], points=5, beyond=0.1)
+call(
+    "curvature.slice2d",
+    curvature.slice2d,
+    loss=L,
+    centre=AT,
+    directions=None,
+    through=None,
+    points=5,
+    reach=1.0,
+    key=key,
+    filterwise=False,
+)
+call("curvature.density", curvature.density, loss=L, theta=AT, key=key, k=2, probes=2)
+call(
+    "curvature.extreme_eigenvalues",
+    curvature.extreme_eigenvalues,
+    loss=L,
+    theta=AT,
+    k=2,
+    key=key,
+    most=4,
+    starts=1,
+    tol=None,
+    method=None,
+)
+call(
+    "curvature.hessian_product",
+    curvature.hessian_product,
+    landscape=L,
+    theta=of(lambda f: jnp.array(AT)),
+    vector=of(lambda f: jnp.array([1.0, 0.0])),
+)
+bound("Density.mean", lambda f: f.density.mean, function=np.abs)
+bound("Density.moment", lambda f: f.density.moment, power=2)
+bound("Density.smoothed", lambda f: f.density.smoothed, grid=np.linspace(-1, 4, 5), width=0.5)
+bound("Line.monotone", lambda f: f.sliced.monotone, tol=1e-6)
+call("statistics.batch_mean", fd.statistics.batch_mean, series=np.arange(40.0), batches=4)
+call("statistics.binomial_error", fd.statistics.binomial_error, count=3, runs=10)
+call("basins.draw_starts", draw_starts, process=process, sampler=BOX, runs=4, key=key)
+
+# --- networks ---------------------------------------------------------------------------------------------------
+
+call("networks.MLP", networks.MLP, widths=(2, 3, 2), key=key, activation=jnp.tanh, norm=None)
+call(
+    "networks.CNN1d",
+    networks.CNN1d,
+    shape=(6, 1),
+    classes=2,
+    key=key,
+    channels=(2,),
+    norm=None,
+    activation=jnp.tanh,
+    side=3,
+    engine="product",
+)
+call(
+    "networks.CNN2d",
+    networks.CNN2d,
+    shape=(6, 6, 1),
+    classes=2,
+    key=key,
+    channels=(2,),
+    norm=None,
+    activation=jnp.tanh,
+    side=3,
+    engine="product",
+)
+call(
+    "networks.Conv",
+    networks.Conv,
+    inputs=1,
+    outputs=2,
+    key=key,
+    dimensions=2,
+    side=3,
+    stride=1,
+    bias=True,
+    engine="product",
+)
+call(
+    "networks.ResNet",
+    networks.ResNet,
+    shape=(6, 6, 1),
+    classes=2,
+    key=key,
+    blocks=(1,),
+    width=2,
+    norm="batch",
+    activation=jnp.tanh,
+    engine="product",
+)
+call("networks.ViT", networks.ViT, shape=(4, 4, 1), classes=2, key=key, patch=2, width=4, depth=1, heads=2)
+call("networks.CharTransformer", networks.CharTransformer, vocabulary=5, context=4, key=key, width=4, depth=1, heads=2)
+call("networks.GraphGCN", networks.GraphGCN, features=3, classes=2, key=key, hidden=2)
+call("networks.NodeGCN", networks.NodeGCN, graph=of(lambda f: f.graph), classes=2, key=key, hidden=2, features=None)
+call("networks.BatchNorm", networks.BatchNorm, width=2, eps=1e-5)
+bound("Network.forward", lambda f: f.network.forward, x=of(lambda f: f.split.x), statistics=None)
+call("networks.norm_mask", networks.norm_mask, network=of(lambda f: networks.MLP((2, 3, 2), f.key, norm="batch")))
+call("networks.classifier", networks.classifier, network=network, data=split, weight_decay=1e-3)
+call(
+    "networks.regressor",
+    networks.regressor,
+    network=of(lambda f: networks.MLP((2, 3, 1), f.key)),
+    data=of(lambda f: f.numbers),
+    weight_decay=1e-3,
+)
+bound("Task.coordinates", lambda f: f.task.coordinates, network=network)
+bound("Task.starts", lambda f: f.task.starts, make=of(lambda f: f.make), key=key, runs=2)
+bound("Task.scores", lambda f: f.task.scores, theta=of(lambda f: f.task.start), x=of(lambda f: f.split.x))
+bound("Task.judge", lambda f: f.task.judge, theta=of(lambda f: f.task.start), data=split)
+bound("Classifier.accuracy", lambda f: f.task.accuracy, theta=of(lambda f: f.task.start), data=split)
+bound("Classifier.border", lambda f: f.task.border, theta=of(lambda f: f.task.start), reach=1.0, resolution=4)
+call(
+    "networks.train",
+    networks.train,
+    task=task,
+    process=of(lambda f: f.trainer),
+    starts=of(lambda f: f.starts),
+    steps=4,
+    key=key,
+    every=2,
+    watch=of(lambda f: {"a": f.split}),
+    store=None,
+    chunk=None,
+    progress=False,
+)
+bound("Training.final", lambda f: f.training.final, name="a")
+bound("Training.of", lambda f: f.training.of, name="a")
+bound("Training.stopped", lambda f: f.training.stopped, by="a", name="b")
+call(
+    "networks.compare",
+    networks.compare,
+    task=task,
+    methods=of(lambda f: {"GD": {"0.1": f.trainer}}),
+    starts=of(lambda f: f.starts),
+    steps=4,
+    key=key,
+    watch=of(lambda f: {"valid": f.split, "test": f.split}),
+    choose="valid",
+    report="test",
+    judged=2,
+)
+bound("Comparison.gain", lambda f: f.comparison.gain, name="SAM", over="GD", stopped=False, over_stopped=False)
+bound("Comparison.marks", lambda f: f.comparison.marks, name="SAM", stopped=False)
+bound("Comparison.number", lambda f: f.comparison.number, name="SAM")
+bound("Comparison.setting", lambda f: f.comparison.setting, name="SAM")
+call("networks.decayed", networks.decayed, landscape=of(lambda f: f.task.landscape), weight_decay=1e-3)
+call("networks.paired", networks.paired, differences=[0.1, 0.2, 0.3])
+call("networks.tally", networks.tally, gains=[(0.1, 0.01), (-0.1, 0.2)], errors=2.0)
+call(
+    "networks.critical_rho",
+    networks.critical_rho,
+    saddle=saddle,
+    method=of(lambda f: fd.SAM(0.1, 0.1)),
+    batch_size=4,
+    key=key,
+    batches=20,
+    steps=20,
+    chains=2,
+    most=1.0,
+    points=3,
+    base="frozen",
+)
+call(
+    "networks.displacement",
+    networks.displacement,
+    saddle=saddle,
+    method=method,
+    noise=of(lambda f: fd.noise.FiniteSum(4)),
+    base="frozen",
+    ascent="shared",
+)
+call(
+    "networks.transverse_escape",
+    networks.transverse_escape,
+    saddle=saddle,
+    method=method,
+    noise=of(lambda f: fd.noise.FiniteSum(4)),
+    starts=of(lambda f: f.saddle.start(1e-3, f.key, 2)),
+    radius=0.1,
+    max_steps=20,
+    key=key,
+    base="moving",
+    ascent="shared",
+)
+call(
+    "networks.transverse_exponent",
+    networks.transverse_exponent,
+    saddle=saddle,
+    method=method,
+    noise=of(lambda f: fd.noise.FiniteSum(4)),
+    steps=20,
+    chains=2,
+    key=key,
+    base="frozen",
+    ascent="shared",
+    transient=5,
+)
+call("networks.zero_unit", networks.zero_unit, network=network, data=split, weight_decay=1e-2)
+call("networks.tied_pair", networks.tied_pair, network=network, data=split, weight_decay=1e-2, units=(0, 1))
+call(
+    "networks.split_unit",
+    networks.split_unit,
+    network=of(lambda f: networks.MLP((2, 1, 1), f.key, jnp.tanh)),
+    data=of(lambda f: f.bent),
+    share=0.5,
+    unit=0,
+)
+call("networks.linear_origin", networks.linear_origin, data=of(lambda f: f.numbers), depth=2, width=2)
+bound("Saddle.inside", lambda f: f.saddle.inside, radius=0.1)
+bound("Saddle.start", lambda f: f.saddle.start, distance=1e-3, key=key, runs=2)
+bound("Saddle.transverse", lambda f: f.saddle.transverse, theta=of(lambda f: f.saddle.theta))
+bound("Saddle.verify", lambda f: f.saddle.verify)
+call("networks.parts", networks.parts, split=split, sizes=[4, 4], seed=0)
+recipe(
+    "networks.principal_components",
+    lambda f: (
+        (lambda train, other, number: networks.principal_components(train, other, number=number)),
+        {"train": f.split, "other": f.split, "number": 1},
+    ),
+)
+recipe(
+    "networks.standardised",
+    lambda f: ((lambda train, other: networks.standardised(train, other)), {"train": f.split, "other": f.split}),
+)
+call("networks.shuffled", networks.shuffled, split=split, seed=0)
+call("networks.wrong_labels", networks.wrong_labels, split=split, share=0.2, seed=0)
+call("networks.digits", networks.digits, shape="flat")
+call("networks.diabetes", networks.diabetes)
+call("networks.karate", networks.karate, labelled=(0, 33))
+call("networks.mnist5k", networks.mnist5k, shape="flat", side=14)
+call("networks.pydoc_text", networks.pydoc_text, context=32)
+call("networks.random_pixels", networks.random_pixels, shape=(4, 4, 1), number=3, seed=0)
+call("networks.spirals", networks.spirals, number=20, turns=1.0, spread=0.02, seed=0)
+for _name, _arguments in {
+    "cifar10": {"shape": "flat", "side": 32},
+    "fashion_mnist": {"shape": "flat", "side": 28},
+    "mutag": {},
+    "reuters_r8": {"words": 100},
+}.items():
+    call(f"networks.{_name}", getattr(networks, _name), folder=of(lambda f: f.folder), **_arguments)
+
+# --- show -------------------------------------------------------------------------------------------------------
+
+recipe("plotting.basin_colors", lambda f: ((lambda result: plotting.basin_colors(result)), {"result": f.basins}))
+call(
+    "plotting.draw_basins",
+    plotting.draw_basins,
+    ax=ax,
+    basins=of(lambda f: f.basins),
+    colors=None,
+    shade=True,
+    attractors=True,
+    legend=False,
+)
+call(
+    "plotting.draw_branch",
+    plotting.draw_branch,
+    ax=ax,
+    branch=of(lambda f: f.branch),
+    coordinate=0,
+    color="black",
+    label="x",
+)
+call("plotting.draw_fractions", plotting.draw_fractions, ax=ax, curve=of(lambda f: f.curve), colors=None, legend=False)
+call(
+    "plotting.draw_labels",
+    plotting.draw_labels,
+    ax=ax,
+    box=BOX,
+    labels=np.array([[0, 1], [1, 0]]),
+    names=["a", "b"],
+    colors=["red", "blue"],
+    legend=False,
+)
+call(
+    "plotting.draw_density",
+    plotting.draw_density,
+    ax=ax,
+    density=of(lambda f: f.density),
+    width=0.5,
+    box=(-1.0, 4.0),
+    color="black",
+    label="x",
+    points=11,
+)
+call("plotting.draw_line", plotting.draw_line, ax=ax, line=of(lambda f: f.sliced), layers=(), color="black", label="x")
+call(
+    "plotting.draw_plane",
+    plotting.draw_plane,
+    ax=ax,
+    plane=of(lambda f: f.plane),
+    names=(),
+    levels=4,
+    spacing="log",
+    marks=True,
+)
+call(
+    "plotting.draw_critical_points",
+    plotting.draw_critical_points,
+    ax=ax,
+    points=of(lambda f: f.L.critical_points()),
+    color="black",
+    legend=False,
+)
+call("plotting.draw_field", plotting.draw_field, ax=ax, process=process, box=BOX, resolution=3, color="black")
+call(
+    "plotting.draw_landscape",
+    plotting.draw_landscape,
+    ax=ax,
+    landscape=L,
+    box=BOX,
+    levels=4,
+    spacing="log",
+    resolution=5,
+)
+call("plotting.draw_manifold", plotting.draw_manifold, ax=ax, manifold=of(lambda f: f.manifold), color="black")
+call(
+    "plotting.draw_paths",
+    plotting.draw_paths,
+    ax=ax,
+    ensemble=of(lambda f: f.ensemble),
+    color="black",
+    label="x",
+    ends=True,
+)
+call(
+    "plotting.draw_surface",
+    plotting.draw_surface,
+    ax=of(lambda f: f.ax3),
+    landscape=L,
+    box=BOX,
+    paths=(),
+    resolution=4,
+    zlim=(0.0, 2.0),
+)
+call("plotting.rho_colors", plotting.rho_colors, values=[0.1, 0.2])
+call("notebook.number", fd.notebook.number, value=0.1234, uncertainty=0.01, sig=3)
+call("notebook.report", fd.notebook.report, values={"a": 1.0}, sig=3, unc=None)
+call("notebook.say", fd.notebook.say, name="a", value=1.0, error=0.1)
+call("notebook.preset", fd.notebook.preset, quick=1, full=2)
+call("notebook.digest", fd.notebook.digest, figure=of(lambda f: f.figure))
+call("notebook.show", fd.notebook.show, figure=of(lambda f: f.figure))
+call(
+    "notebook.save_figure",
+    fd.notebook.save_figure,
+    figure=of(lambda f: f.figure),
+    name="00_fuzz",
+    data=of(lambda f: f.ensemble),
+)
+call(
+    "ledger.settle",
+    fd.ledger.settle,
+    claim="K1",
+    verdict="holds",
+    condition="here",
+    measured={"a": (1.0, 0.1)},
+    notebook_name="00_fuzz",
+)
+call("ledger.markdown", fd.ledger.markdown, missing=False)
+bound("Ensemble.save", lambda f: f.ensemble.save, path=of(lambda f: os.path.join(f.folder, "again.npz")))
+bound("Ensemble.load", lambda f: fd.records.Ensemble.load, path=of(lambda f: f.record))
+bound("Ensemble.counts", lambda f: f.ensemble.counts)
+bound("FractionCurve.of_kind", lambda f: lambda kind: f.curve.of_kind(kind), kind="minimum")
+call(
+    "records.save_arrays",
+    fd.records.save_arrays,
+    path=of(lambda f: os.path.join(f.folder, "arrays.npz")),
+    arrays={"a": np.ones(2)},
+    header={"a": 1},
+)
+call("records.load_arrays", fd.records.load_arrays, path=of(lambda f: f.record))
