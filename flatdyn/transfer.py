@@ -60,10 +60,7 @@ class ExitLaw(NamedTuple):
 
     def survival(self, steps: Any) -> np.ndarray:
         """P(τ > k) at these numbers of steps k."""
-        steps, last = checks.number("steps", checks.numbers("steps", steps), at_least=0), len(self.head) - 1
-        if (steps != np.floor(steps)).any():
-            raise ValueError(f"steps must be whole numbers, got {steps[steps != np.floor(steps)].flat[0]}")
-        steps = steps.astype(int)
+        steps, last = checks.wholes("steps", steps), len(self.head) - 1
         return self.head[np.minimum(steps, last)] * self.factor ** np.maximum(steps - last, 0)
 
     def quantile(self, q: float) -> int:
@@ -164,10 +161,7 @@ def expectation(
 def _expected(process, functions, start, steps: int, interval, panels: int) -> tuple[np.ndarray, np.ndarray]:
     """What :func:`expectation` is with so many panels, and the largest value of each function."""
     operator, first = _operator(process, interval, start, panels)
-    values = np.stack(
-        [np.broadcast_to(checks.answers("functions", f, operator.nodes), operator.nodes.shape) for f in functions],
-        axis=1,
-    )
+    values = np.stack([checks.answers("functions", function, operator.nodes) for function in functions], axis=1)
     size = np.abs(values).max(axis=0)
     if steps > 4 * len(operator.nodes):
         values = np.linalg.matrix_power(operator.matrix, steps - 1) @ values
