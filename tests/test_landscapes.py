@@ -208,9 +208,9 @@ BAD_EXPRESSIONS = [
     ("abs(x) + y", "x y", "differentiable.*symbols found: x, y"),
     ("Max(x, y)", "x y", "differentiable"),
     ("floor(x)", "x", "differentiable"),
-    ("f(x)", "x", "differentiable"),
-    ("[x, y]", "x y", "one scalar"),
-    ("x < y", "x y", "one scalar"),
+    ("f(x)", "x", "the function f is not among exp, sqrt"),
+    ("[x, y]", "x y", "List.* one scalar"),
+    ("x < y", "x y", "Compare.* one scalar"),
     ("x +* y", "x y", "cannot read"),
 ]
 

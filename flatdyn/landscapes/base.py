@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 import sympy
 
 from flatdyn import checks
-from flatdyn.algebra import Deferred, Vector
-from flatdyn.landscapes import critical
+from flatdyn.algebra import Vector
+from flatdyn.landscapes import critical, programs, symbolic
 from flatdyn.landscapes.critical import CriticalPoints
 from flatdyn.landscapes.forms import Form
+from flatdyn.landscapes.symbolic import parameter
 
 
 class Landscape(eqx.Module):
@@ -36,31 +35,33 @@ class Landscape(eqx.Module):
         parameters: Mapping[str, Any] | None = None,
         name: str = "expression",
     ) -> SymbolicLandscape:
-        """A landscape from a SymPy expression, or a string that SymPy reads as one.
+        """A landscape from a SymPy expression, or from text.
+
+        Text is read, never evaluated: numbers, coordinates, parameters, pi, E, ``+ - * / **`` (or ``^``), brackets and
+        the functions listed in :mod:`flatdyn.landscapes.parsing`. Of SymPy's special functions those work that JAX has:
+        erf, erfc, erfinv, gamma, loggamma, polygamma, beta, besseli, Ei, expint, zeta, sinc.
 
         Args:
-            expression: L, in the coordinates and parameters alone; real and differentiable
+            expression: L, in the coordinates and parameters alone; real and differentiable. Its symbols are known by
+                name, whatever is assumed of them. Whether the pieces of a Piecewise join smoothly is not checked.
             symbols: the coordinates in order: names ("x y"), or SymPy symbols
             box: ((lower, upper), ...), one pair per coordinate, or None
             parameters: values of the other symbols by name: numbers, or SymPy symbols to stay symbolic
             name: for legends and records
         Raises:
-            ValueError: if the expression holds other symbols, is complex, not a scalar, or has a kink or jump
+            ValueError: if the expression holds other symbols, is complex, not a scalar, has a kink or jump, a number
+                beyond 64 bits, or a function without JAX code; if a parameter is not a finite real number
         """
-        coordinates = sympy.symbols(symbols, real=True, seq=True) if isinstance(symbols, str) else symbols
-        coordinates, parameters = tuple(coordinates), dict(parameters or {})
-        names = {symbol.name: symbol for symbol in coordinates}
-        names |= {key: parameter(key) for key in parameters}
-        template = _parse(expression, names)
-        _check_scalar_field(template, names)
-        for key, value in parameters.items():
-            checks.number(key, value)
+        coordinates = symbolic.coordinates(symbols)
+        known = {symbol.name: symbol for symbol in coordinates}
+        values = symbolic.numbers(parameters or {}, taken=known)
+        known |= {key: parameter(key) for key in values}
         return SymbolicLandscape(
             name=name,
             box=None if box is None else checks.box(box, len(coordinates)),
-            template=template,
+            template=symbolic.read(expression, known),
             symbols=coordinates,
-            parameters=parameters,
+            parameters=values,
         )
 
     @staticmethod
@@ -126,37 +127,26 @@ class Landscape(eqx.Module):
         """Inverse of :meth:`vector`: coordinates of shape (dim,)."""
         raise NotImplementedError
 
-    @eqx.filter_jit
     def loss(self, theta) -> jax.Array:
         """L(θ) for theta of shape (..., dim); result of shape (...)."""
-        return self._on_points(lambda theta: self.value(self.vector(theta)), "()", theta)
+        return programs.call("loss", self, theta)
 
-    @eqx.filter_jit
     def grad(self, theta) -> jax.Array:
         """∇L(θ) for theta of shape (..., dim); result of the same shape."""
-        return self._on_points(self._grad, "(d)", theta)
+        return programs.call("grad", self, theta)
 
-    @eqx.filter_jit
     def hessian(self, theta) -> jax.Array:
         """∇²L(θ) for theta of shape (..., dim); result of shape (..., dim, dim)."""
-        return self._on_points(jax.jacfwd(self._grad), "(d,d)", theta)
+        return programs.call("hessian", self, theta)
 
-    def _grad(self, theta: jax.Array) -> jax.Array:
-        return self.array(self.field(self.vector(theta)))
-
-    def _on_points(self, function: Callable, result: str, theta) -> jax.Array:
-        theta = jnp.asarray(theta)
-        if theta.ndim == 0 or theta.shape[-1] != self.dim:
-            raise ValueError(f"theta must have shape (..., {self.dim}) on {self.name}, got {theta.shape}")
-        theta = theta if jnp.issubdtype(theta.dtype, jnp.floating) else theta.astype(float)
-        return jnp.vectorize(function, signature=f"(d)->{result}")(theta)
-
-    def critical_points(self) -> CriticalPoints:
-        """Where ∇L = 0: a list of :class:`CriticalPoint`, lowest loss first.
+    def critical_points(self, progress: bool | None = None) -> CriticalPoints:
+        """Where ∇L = 0: a list of :class:`CriticalPoint`, lowest loss first; in 64 bits whatever the session's mode.
 
         Polynomials are solved exactly in the whole space. Elsewhere a search in `box` finds what it finds; the
         attributes `complete` and `how` of the list say which it was, `continua` what is critical but not isolated.
 
+        Args:
+            progress: a bar for a search: always, never, or (None) when it takes longer than two seconds
         Raises:
             ValueError: if a search is needed and there is no box, or a parameter is a symbol
         """
@@ -185,14 +175,14 @@ class SymbolicLandscape(Landscape):
 
     @property
     def expression(self) -> sympy.Expr:
-        return self.template.subs({parameter(key): _symbolic_value(key, v) for key, v in self.parameters.items()})
+        return self.template.subs({parameter(key): symbolic.value(key, v) for key, v in self.parameters.items()})
 
     def value(self, point):
         return self._evaluate("loss", point)[0]
 
     def field(self, point):
         if isinstance(point.tree[0], sympy.Expr):
-            entries = [_derivative(self.expression, self.symbols, (i,)) for i in range(self.dim)]
+            entries = [symbolic.derivative(self.expression, self.symbols, (i,)) for i in range(self.dim)]
             return Vector(tuple(entry(*point.tree) for entry in entries))
         return Vector(self._evaluate("gradient", point))
 
@@ -203,18 +193,26 @@ class SymbolicLandscape(Landscape):
         return jnp.stack(point.tree)
 
     def _evaluate(self, what: str, point: Vector) -> tuple:
-        outputs = self._compiled(what, tuple(self.parameters))(*point.tree, *self.parameters.values())
         kind = jnp.result_type(*point.tree)
+        outputs = self._compiled(what, tuple(self.parameters), kind)(*point.tree, *self._numbers(kind))
         return tuple(jnp.asarray(v, kind) for v in outputs)
 
-    def _compiled(self, what: str, parameters: tuple[str, ...]) -> Callable:
-        return _compiled(what, self.template, self.symbols, parameters)
+    def _compiled(self, what: str, parameters: tuple[str, ...], kind: Any) -> Callable:
+        symbolic.check_precision(self.template, kind)
+        return symbolic.compiled(what, self.template, self.symbols, parameters)
 
-    def critical_points(self):
+    def _numbers(self, kind: Any) -> list:
+        """Values of the parameters as the compiled code takes them."""
+        exponents = symbolic.exponents(self.template)
+        return [symbolic.operand(key, v, kind, key in exponents) for key, v in self.parameters.items()]
+
+    def critical_points(self, progress=None):
         unknown = self.expression.free_symbols - set(self.symbols)
         if unknown:
-            raise ValueError(f"critical points need numbers for the parameters {_names(unknown)} of {self.name}")
-        return critical.of_expression(self.expression, self.symbols, self.box)
+            raise ValueError(
+                f"critical points need numbers for the parameters {symbolic.names(unknown)} of {self.name}"
+            )
+        return critical.of_expression(self.expression, self.symbols, self.box, progress)
 
     def __repr__(self) -> str:
         shown = ({"dim": self.dim} if self.dim != 2 else {}) | self.parameters
@@ -258,100 +256,8 @@ class FunctionLandscape(Landscape):
         """Coordinates (dim,) of parameters given as the tree that the loss takes."""
         return self.form.flatten(tree)
 
-    def critical_points(self):
-        return critical.of_function(self.loss, self.grad, self.hessian, self.box, self.dim)
+    def critical_points(self, progress=None):
+        return critical.of_function(self, self.box, progress)
 
     def __repr__(self) -> str:
         return f"{self.name}(dim={self.dim})"
-
-
-@lru_cache(maxsize=256)
-def _compiled(what: str, template: sympy.Expr, symbols: tuple, parameters: tuple) -> Callable:
-    """The loss or gradient as JAX code with common subexpressions shared: coordinates, parameters -> list."""
-    outputs = [template] if what == "loss" else [sympy.diff(template, symbol) for symbol in symbols]
-    return sympy.lambdify([*symbols, *map(parameter, parameters)], outputs, modules="jax", cse=True)
-
-
-@lru_cache(maxsize=4096)
-def _derivative(expression: sympy.Expr, symbols: tuple, by: tuple[int, ...]) -> type[Deferred]:
-    """∂L/∂x_i∂x_j… as a function of a point, spelled out last: differentiating ∇L(p(θ)) stays a short chain rule."""
-    derivative = sympy.diff(expression, *(symbols[i] for i in by))
-
-    def at(point) -> sympy.Expr:
-        return derivative.xreplace(dict(zip(symbols, point, strict=True)))
-
-    class Entry(Deferred):
-        nargs = len(symbols)
-        is_real = True
-
-        @classmethod
-        def eval(cls, *point):
-            return at(point) if all(x.is_number for x in point) else None
-
-        def fdiff(self, argindex=1):
-            return _derivative(expression, symbols, tuple(sorted((*by, argindex - 1))))(*self.args)
-
-        def spelled_out(self):
-            return at(self.args)
-
-    Entry.__name__ = "dL_" + "".join(symbols[i].name for i in by)  # SymPy tells functions apart by their names too
-    return Entry
-
-
-def parameter(name: str) -> sympy.Symbol:
-    """The symbol that stands for a parameter in a template."""
-    return sympy.Symbol(name, real=True)
-
-
-def _symbolic_value(name: str, value: Any) -> sympy.Expr:
-    if isinstance(value, jax.core.Tracer) or np.ndim(value):
-        raise TypeError(f"parameter {name} holds a batch of values: a symbolic question needs one number or symbol")
-    return value if isinstance(value, sympy.Basic) else sympy.sympify(np.asarray(value).item())
-
-
-def _names(symbols) -> str:
-    return ", ".join(sorted(symbol.name for symbol in symbols)) or "none"
-
-
-def _parse(expression: Any, names: dict[str, sympy.Symbol]) -> sympy.Expr:
-    try:
-        parsed = sympy.sympify(expression, locals=names)
-    except (sympy.SympifyError, TypeError, SyntaxError, AttributeError) as error:
-        raise ValueError(f"cannot read {expression!r} as an expression: {error}") from None
-    if not isinstance(parsed, sympy.Expr) or parsed.is_Matrix:
-        raise ValueError(f"a loss must be one scalar expression, got {type(parsed).__name__}: {expression!r}")
-    return parsed
-
-
-# What a gradient contains where the loss has a kink or a jump, or is not a function SymPy can differentiate.
-_NOT_SMOOTH = (
-    sympy.sign,
-    sympy.Heaviside,
-    sympy.DiracDelta,
-    sympy.floor,
-    sympy.ceiling,
-    sympy.Derivative,
-    sympy.Subs,
-    sympy.re,
-    sympy.im,
-    sympy.arg,
-)
-
-
-def _check_scalar_field(template: sympy.Expr, names: dict[str, sympy.Symbol]) -> None:
-    unknown = template.free_symbols - set(names.values())
-    if unknown:
-        raise ValueError(
-            f"the expression holds the symbols {_names(template.free_symbols)}, of which {_names(unknown)} are "
-            f"neither coordinates nor parameters (known: {', '.join(names)})"
-        )
-    found = f"(symbols found: {_names(template.free_symbols)})"
-    if template.has(sympy.I) or template.is_real is False:
-        raise ValueError(f"a loss must be real, got {template} {found}")
-    undefined = template.atoms(sympy.core.function.AppliedUndef)
-    gradient = [sympy.diff(template, symbol) for symbol in names.values()]
-    if undefined or template.has(*_NOT_SMOOTH) or any(entry.has(*_NOT_SMOOTH) for entry in gradient):
-        raise ValueError(
-            f"a loss must be differentiable everywhere, {template} is not {found}: smooth it, "
-            "or give JAX code to Landscape.from_function if the kink is meant"
-        )

@@ -10,7 +10,8 @@ import sympy
 from sympy import Rational
 
 from flatdyn import checks
-from flatdyn.landscapes.base import Landscape, SymbolicLandscape, parameter
+from flatdyn.landscapes.base import Landscape, SymbolicLandscape
+from flatdyn.landscapes.symbolic import parameter
 
 
 def _coordinates(dim: int) -> tuple[sympy.Symbol, ...]:

@@ -12,7 +12,8 @@ import numpy as np
 
 from flatdyn import checks
 from flatdyn.algebra import Vector
-from flatdyn.landscapes.base import FunctionLandscape, Landscape, SymbolicLandscape, parameter
+from flatdyn.landscapes.base import FunctionLandscape, Landscape, SymbolicLandscape
+from flatdyn.landscapes.symbolic import parameter
 
 
 class Examples(Landscape):
@@ -67,10 +68,10 @@ class SymbolicExamples(Examples, SymbolicLandscape):
         return sum(whole.subs(dict(zip(names, row, strict=True))) for row in rows) / self.number
 
     def _evaluate(self, what, point):
-        outputs = self._compiled(what, (*self.parameters, *self.examples))(
-            *point.tree, *self.parameters.values(), *self.examples.values()
-        )
         kind = jnp.result_type(*point.tree)
+        outputs = self._compiled(what, (*self.parameters, *self.examples), kind)(
+            *point.tree, *self._numbers(kind), *self.examples.values()
+        )
         return tuple(jnp.broadcast_to(jnp.asarray(v, kind), (self.number,)).mean() for v in outputs)
 
 

@@ -1,0 +1,84 @@
+"""Compiled programs of landscapes: loss, gradient and Hessian at many points, and when their memory is given back.
+
+Landscapes that differ in their numbers alone (arrays and NumPy's floats) share their programs. Those of the last
+64 landscapes asked are kept, earlier ones are given back. What JAX keeps of simulations and other questions
+is given back by :func:`clear_programs`.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from flatdyn.landscapes import symbolic
+
+_KEPT = 3 * 64
+_RESULTS = {"loss": "()", "grad": "(d)", "hessian": "(d,d)"}
+
+
+def call(what: str, landscape: Any, theta: Any) -> jax.Array:
+    """Loss, gradient or Hessian ("loss", "grad", "hessian") of a landscape at points of shape (..., dim).
+
+    Raises:
+        ValueError: if theta is not of this shape, or not of real numbers
+    """
+    return bound(what, landscape)(_points(landscape, theta))
+
+
+def bound(what: str, landscape: Any) -> Callable:
+    """The same as a function of a floating array alone, for many calls."""
+    numbers, rest = eqx.partition(landscape, eqx.is_array)
+    leaves, tree = jax.tree.flatten(rest)
+    return partial(_program(what, tree, tuple(leaves), tuple(map(type, leaves))), numbers)
+
+
+def clear_programs() -> None:
+    """Give back the memory of all compiled programs, JAX's own included; what is used again is compiled again.
+
+    For a long session that makes many landscapes, each with a loss of its own (a new expression or function): every
+    simulation, sweep or map of basins of such a landscape keeps some megabytes of compiled code.
+    """
+    for cache in (_program, symbolic.compiled, symbolic.derivative):
+        cache.cache_clear()
+    eqx.clear_caches()
+    jax.clear_caches()
+    gc.collect()
+
+
+@lru_cache(maxsize=_KEPT)
+def _program(what: str, tree: Any, leaves: tuple, types: tuple):
+    """One compiled program. It lives in this cache alone, so that dropping it here frees its memory."""
+    rest = jax.tree.unflatten(tree, leaves)
+
+    def at(landscape, theta):
+        if what == "loss":
+            return landscape.value(landscape.vector(theta))
+        gradient = lambda theta: landscape.array(landscape.field(landscape.vector(theta)))  # noqa: E731
+        return gradient(theta) if what == "grad" else jax.jacfwd(gradient)(theta)
+
+    @jax.jit
+    def program(numbers, theta):
+        landscape = eqx.combine(numbers, rest)
+        return jnp.vectorize(lambda theta: at(landscape, theta), signature=f"(d)->{_RESULTS[what]}")(theta)
+
+    return program
+
+
+def _points(landscape: Any, theta: Any) -> jax.Array:
+    wanted = f"theta must have shape (..., {landscape.dim}) on {landscape.name}"
+    try:
+        points = jnp.asarray(theta)
+    except (TypeError, ValueError):
+        remedy = ": landscape.flatten(tree) makes an array of it" if hasattr(landscape, "flatten") else ""
+        raise ValueError(f"{wanted}, got {type(theta).__name__}{remedy}") from None
+    if points.ndim == 0 or points.shape[-1] != landscape.dim:
+        raise ValueError(f"{wanted}, got {points.shape}")
+    if jnp.issubdtype(points.dtype, jnp.complexfloating):
+        raise ValueError(f"{wanted} and hold real numbers, got {points.dtype}")
+    return points if jnp.issubdtype(points.dtype, jnp.floating) else points.astype(float)

@@ -1,0 +1,376 @@
+"""A SymPy expression as JAX code: what it may hold, the numbers in it, the compiled loss and gradient."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from fractions import Fraction
+from functools import lru_cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.scipy.special
+import numpy as np
+import sympy
+
+from flatdyn.algebra import Deferred
+from flatdyn.landscapes.parsing import parse
+
+# --- special functions ----------------------------------------------------------------------------------------
+
+
+def _polygamma(order, x):
+    return jax.scipy.special.digamma(x) if order == 0 else jax.scipy.special.polygamma(order, x)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _besseli(order, x):
+    """I_n(x) for a whole n: a series near 0, where the recurrence I_{n+1} = I_{n−1} − (2n/x) I_n cancels."""
+    order = abs(order)
+    if order < 2:
+        return (jax.scipy.special.i0, jax.scipy.special.i1)[order](x)
+    near = jnp.abs(x) < 2
+    far = jnp.where(near, 2, x)
+    recurrence = _besseli(order - 2, far) - 2 * (order - 1) / far * _besseli(order - 1, far)
+    half = jnp.where(near, x, 0) / 2
+    series = sum(half ** (2 * k + order) / (math.factorial(k) * math.factorial(k + order)) for k in range(14))
+    return jnp.where(near, series, recurrence)
+
+
+@_besseli.defjvp
+def _besseli_jvp(order, primals, tangents):
+    # Not JAX's own rule: its second derivative of I₀ at 0 is wrong.
+    slope = (_besseli(order - 1, *primals) + _besseli(order + 1, *primals)) / 2
+    return _besseli(order, *primals), slope * tangents[0]
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _expint(order, x):
+    return jax.scipy.special.expn(order, x) if order else jnp.exp(-x) / x
+
+
+@_expint.defjvp
+def _expint_jvp(order, primals, tangents):
+    (x,) = primals
+    slope = -_expint(order - 1, x) if order else -jnp.exp(-x) * (x + 1) / x**2  # E_n′ = −E_{n−1}
+    return _expint(order, x), slope * tangents[0]
+
+
+def _whole(low: int, high: int | float = math.inf) -> Callable:
+    return lambda order, *_: order.is_Integer and low <= order <= high
+
+
+# SymPy's name -> the JAX function, and which arguments it takes.
+_SPECIAL: dict[str, tuple[Callable, Callable]] = {
+    "erf": (jax.scipy.special.erf, lambda *_: True),
+    "erfc": (jax.scipy.special.erfc, lambda *_: True),
+    "erfinv": (jax.scipy.special.erfinv, lambda *_: True),
+    "gamma": (jax.scipy.special.gamma, lambda *_: True),
+    "loggamma": (jax.scipy.special.gammaln, lambda *_: True),
+    "polygamma": (_polygamma, _whole(0)),
+    "beta": (jax.scipy.special.beta, lambda *_: True),
+    "besseli": (_besseli, _whole(-8)),
+    "Ei": (jax.scipy.special.expi, lambda *_: True),
+    "expint": (_expint, _whole(0)),
+    "zeta": (lambda s, a=1.0: jax.scipy.special.zeta(s, a), lambda s, *_: s.is_number and s > 1),
+    "sinc": (lambda x: jnp.sinc(x / jnp.pi), lambda *_: True),
+    "coth": (lambda x: 1 / jnp.tanh(x), lambda *_: True),  # SymPy writes it with exponentials that overflow
+}
+_JAX_CODE = {name: function for name, (function, _) in _SPECIAL.items()}
+_ELEMENTARY = {
+    *("exp", "log", "sin", "cos", "tan", "sec", "csc", "cot", "asin", "acos", "atan", "atan2", "acot"),
+    *("sinh", "cosh", "tanh", "sech", "csch", "asinh", "acosh", "atanh", "acoth", "Piecewise"),
+}
+
+# What a gradient contains where the loss has a kink or a jump, or is not a function SymPy can differentiate.
+_NOT_SMOOTH = (
+    sympy.sign,
+    sympy.Heaviside,
+    sympy.DiracDelta,
+    sympy.floor,
+    sympy.ceiling,
+    sympy.Derivative,
+    sympy.Subs,
+    sympy.re,
+    sympy.im,
+    sympy.arg,
+)
+
+
+# --- reading --------------------------------------------------------------------------------------------------
+
+
+def parameter(name: str) -> sympy.Symbol:
+    """The symbol that stands for a parameter in a template."""
+    return sympy.Symbol(name, real=True)
+
+
+def coordinates(symbols: Any) -> tuple[sympy.Symbol, ...]:
+    """The coordinates from names ("x y") or SymPy symbols.
+
+    Raises:
+        ValueError: if there are none, one is not a symbol or not real, or two have the same name
+    """
+    wanted = "symbols must be names of coordinates, such as 'x y', or SymPy symbols"
+    if isinstance(symbols, str):
+        try:
+            symbols = sympy.symbols(symbols, real=True, seq=True)
+        except ValueError as error:
+            raise ValueError(f"{wanted}, got {symbols!r}: {error}") from None
+    elif isinstance(symbols, sympy.Symbol):
+        symbols = (symbols,)
+    try:
+        found = tuple(parameter(one) if isinstance(one, str) else one for one in symbols)
+    except TypeError:
+        raise ValueError(f"{wanted}, got {symbols!r}") from None
+    for symbol in found:
+        if not isinstance(symbol, sympy.Symbol) or symbol.is_real is False:
+            raise ValueError(f"{wanted} of real numbers, got {symbol!r} in it")
+    names = [symbol.name for symbol in found]
+    if not names:
+        raise ValueError(f"{wanted}, got none")
+    if len(set(names)) < len(names):
+        raise ValueError(f"symbols must be different coordinates, got {' '.join(names)}")
+    return found
+
+
+def numbers(parameters: Mapping[str, Any], taken: Mapping[str, sympy.Symbol]) -> dict[str, Any]:
+    """Values of parameters by name, each as :func:`number` gives it.
+
+    Raises:
+        ValueError: if a name is not one, or is that of a coordinate
+    """
+    if not isinstance(parameters, Mapping):
+        raise ValueError(f"parameters must be a mapping from names to numbers, got {_short(parameters)}")
+    for name in parameters:
+        if not isinstance(name, str) or name in taken:
+            what = "a coordinate too" if name in taken else "no name"
+            raise ValueError(f"parameters must have names of their own, got {name!r}, which is {what}")
+    return {name: number(name, one) for name, one in parameters.items()}
+
+
+def number(name: str, value: Any) -> Any:
+    """A parameter's value in a kind of number that can't wrap around or overflow, or a SymPy expression with symbols.
+
+    Whole numbers of NumPy, fractions and SymPy's numbers become Python numbers, floats of any width 64 bits; arrays and
+    values traced by JAX stay what they are.
+
+    Raises:
+        ValueError: for anything that is not one finite real number (or an array of such), or beyond 64 bits
+    """
+    if isinstance(value, jax.core.Tracer) or (isinstance(value, sympy.Expr) and value.free_symbols):
+        return value
+    wanted = f"parameter {name} must be a finite real number"
+    if isinstance(value, (bool, np.bool_, str, bytes)):
+        raise ValueError(f"{wanted}, got {value!r}")
+    try:
+        found = value if isinstance(value, (int, float)) else _converted(value)
+        if not np.isfinite(np.asarray(found, dtype=float)).all():
+            raise ValueError
+    except OverflowError:
+        raise ValueError(f"{wanted} of at most 64 bits, got {_short(value)}") from None
+    except (TypeError, ValueError):
+        raise ValueError(f"{wanted}, got {_short(value)}") from None
+    return found
+
+
+def _converted(value: Any) -> Any:
+    if isinstance(value, sympy.Integer):
+        return int(value)
+    if isinstance(value, (sympy.Basic, Fraction, Decimal)):
+        found = float(value)
+        if found == 0 != value:
+            raise OverflowError
+        return found
+    array = np.asarray(value)
+    if np.issubdtype(array.dtype, np.integer):
+        return array.astype(np.float64) if array.ndim else array.item()
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError
+    if array.ndim:
+        return value if hasattr(value, "dtype") else array
+    with np.errstate(over="ignore"):  # of a long double; the caller refuses the infinity
+        return np.float64(array)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def value(name: str, value: Any) -> sympy.Expr:
+    """A parameter's value in an expression.
+
+    Raises:
+        TypeError: if it is a batch of values
+    """
+    if isinstance(value, jax.core.Tracer) or np.ndim(value):
+        raise TypeError(f"parameter {name} holds a batch of values: a symbolic question needs one number or symbol")
+    return value if isinstance(value, sympy.Basic) else sympy.sympify(np.asarray(value).item())
+
+
+def read(expression: Any, symbols: Mapping[str, sympy.Symbol]) -> sympy.Expr:
+    """A loss, from text or a SymPy expression, in the given symbols by name, whatever was assumed of its own.
+
+    Raises:
+        ValueError: if it is not one real scalar, differentiable, in these symbols alone, of functions that JAX has
+    """
+    if isinstance(expression, str):
+        template = parse(expression, symbols)
+    else:
+        try:
+            template = sympy.sympify(expression, strict=True)
+        except sympy.SympifyError:
+            template = expression
+    if not isinstance(template, sympy.Expr) or template.is_Matrix:
+        raise ValueError(f"a loss must be one scalar expression, got {type(template).__name__}: {_short(expression)}")
+    own = {symbol: symbols.get(symbol.name, symbol) for symbol in template.free_symbols}
+    template = template.xreplace(own)
+    _check_scalar_field(template, symbols)
+    return template
+
+
+def _check_scalar_field(template: sympy.Expr, symbols: Mapping[str, sympy.Symbol]) -> None:
+    unknown = template.free_symbols - set(symbols.values())
+    if unknown:
+        raise ValueError(
+            f"the expression holds the symbols {names(template.free_symbols)}, of which {names(unknown)} are "
+            f"neither coordinates nor parameters (known: {', '.join(symbols)})"
+        )
+    found = f"(symbols found: {names(template.free_symbols)})"
+    _check_numbers(template)
+    if template.has(sympy.I) or template.is_real is False:
+        raise ValueError(f"a loss must be real, got {template} {found}")
+    gradient = [sympy.diff(template, symbol) for symbol in symbols.values()]
+    if template.has(*_NOT_SMOOTH) or any(entry.has(*_NOT_SMOOTH) for entry in gradient):
+        raise ValueError(
+            f"a loss must be differentiable everywhere, {template} is not {found}: smooth it, "
+            "or give JAX code to Landscape.from_function if the kink is meant"
+        )
+    for part in {part for entry in (template, *gradient) for part in entry.atoms(sympy.Function, sympy.Piecewise)}:
+        _check_function(part)
+
+
+def _check_function(part: sympy.Basic) -> None:
+    name = type(part).__name__
+    function, takes = _SPECIAL.get(name, (None, lambda *_: name in _ELEMENTARY))
+    if not takes(*part.args):
+        what = f"the function {name}" if function is None else str(part)
+        raise ValueError(
+            f"{what} has no JAX code here: write the loss with {', '.join(sorted({*_ELEMENTARY, *_SPECIAL}))} "
+            "(orders of Bessel functions and the like are whole numbers), or give JAX code to Landscape.from_function"
+        )
+
+
+def _check_numbers(template: sympy.Expr) -> None:
+    if template.has(sympy.nan, sympy.zoo, sympy.oo, -sympy.oo):
+        raise ValueError(f"a loss must be finite, got {template}")
+    for one in template.atoms(sympy.Number):
+        if not fits(one, np.float64):
+            raise ValueError(f"the number {_short(one)} of the loss is beyond what 64 bits hold (1e-308 to 1e308)")
+
+
+def fits(one: sympy.Number, dtype: Any) -> bool:
+    """Whether a number is zero or, in size, between the smallest and the largest of a kind of float."""
+    range_ = jnp.finfo(dtype)
+    return one == 0 or bool(sympy.Float(float(range_.tiny)) <= abs(one) <= sympy.Float(float(range_.max)))
+
+
+def names(symbols: Any) -> str:
+    """Names of symbols in order, for messages."""
+    return ", ".join(sorted(symbol.name for symbol in symbols)) or "none"
+
+
+# --- compiling ------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=256)
+def compiled(what: str, template: sympy.Expr, symbols: tuple, parameters: tuple[str, ...]) -> Callable:
+    """The loss or gradient as JAX code with common subexpressions shared: coordinates, parameters -> list."""
+    arguments = [*symbols, *map(parameter, parameters)]
+    if what == "gradient" and template.has(sympy.sinc):  # SymPy's derivative of it divides by zero at 0, JAX's doesn't
+        return _gradient_by_jax(compiled("loss", template, symbols, parameters), len(symbols))
+    outputs = [template] if what == "loss" else [sympy.diff(template, symbol) for symbol in symbols]
+    outputs = [_with_floats(output) for output in outputs]
+    return sympy.lambdify(arguments, outputs, modules=[_JAX_CODE, "jax"], cse=True)
+
+
+def _gradient_by_jax(loss: Callable, dim: int) -> Callable:
+    def gradient(*arguments):
+        point, rest = arguments[:dim], arguments[dim:]
+        units = [[jnp.full_like(x, i == j) for j, x in enumerate(point)] for i in range(dim)]
+        return [jax.jvp(lambda *x: loss(*x, *rest)[0], point, tuple(unit))[1] for unit in units]
+
+    return gradient
+
+
+@lru_cache(maxsize=256)
+def exponents(template: sympy.Expr) -> frozenset[str]:
+    """Names of the symbols that stand in an exponent."""
+    powers = template.atoms(sympy.Pow)
+    return frozenset(symbol.name for power in powers for symbol in power.exp.free_symbols)
+
+
+def operand(name: str, value: Any, kind: Any, in_exponent: bool) -> Any:
+    """A parameter's value as compiled code in floats of a kind takes it: nothing may wrap around or overflow early.
+
+    Raises:
+        TypeError: if it is a symbol, or a batch of values outside of jax.vmap
+    """
+    if isinstance(value, sympy.Basic):
+        raise TypeError(f"numbers need a number for the parameter {name}, got the symbol {value}")
+    if isinstance(value, int):  # small whole powers are products, exact for negative bases
+        return value if in_exponent and abs(value) <= 64 else float(value)
+    if np.ndim(value):
+        raise TypeError(
+            f"parameter {name} holds a batch of values: ask for one at a time, or with equinox.filter_vmap over the "
+            "landscape"
+        )
+    if isinstance(value, float):
+        return value
+    return jnp.asarray(value, jnp.promote_types(jnp.result_type(value), kind))
+
+
+@lru_cache(maxsize=256)
+def check_precision(template: sympy.Expr, kind: Any) -> None:
+    """Raise ValueError if a number of the loss is zero or infinite in floats of this kind."""
+    for one in template.atoms(sympy.Number):
+        if not fits(one, kind):
+            raise ValueError(
+                f"the number {_short(one)} of the loss is beyond what {jnp.finfo(kind).bits} bits hold: "
+                'call jax.config.update("jax_enable_x64", True) first, or scale the loss'
+            )
+
+
+def _with_floats(expression: sympy.Expr) -> sympy.Expr:
+    """Whole numbers beyond 32 bits as floats: JAX has no longer ones."""
+    long = [one for one in expression.atoms(sympy.Integer) if abs(one) >= 2**31]
+    return expression.xreplace({one: sympy.Float(float(one)) for one in long})
+
+
+@lru_cache(maxsize=4096)
+def derivative(expression: sympy.Expr, symbols: tuple, by: tuple[int, ...]) -> type[Deferred]:
+    """∂L/∂x_i∂x_j… as a function of a point, spelled out last: differentiating ∇L(p(θ)) stays a short chain rule."""
+    slope = sympy.diff(expression, *(symbols[i] for i in by))
+
+    def at(point) -> sympy.Expr:
+        return slope.xreplace(dict(zip(symbols, point, strict=True)))
+
+    class Entry(Deferred):
+        nargs = len(symbols)
+        is_real = True
+
+        @classmethod
+        def eval(cls, *point):
+            return at(point) if all(x.is_number for x in point) else None
+
+        def fdiff(self, argindex=1):
+            return derivative(expression, symbols, tuple(sorted((*by, argindex - 1))))(*self.args)
+
+        def spelled_out(self):
+            return at(self.args)
+
+    Entry.__name__ = "dL_" + "".join(symbols[i].name for i in by)  # SymPy tells functions apart by their names too
+    return Entry
