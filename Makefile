@@ -5,10 +5,15 @@ BIN := $(VENV)/bin
 PY ?= python3
 UV := $(shell command -v uv 2>/dev/null)
 JOBS ?= 2
+ifneq ($(UV),)
+INSTALL := $(UV) pip install --compile-bytecode --python $(BIN)/python -c requirements.lock
+else
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c requirements.lock
+endif
 export FLATDYN_PROGRESS ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help figures test lab notebooks lock bench kills format clean
+.PHONY: help figures test lab notebooks lock bench kills portability format clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -17,13 +22,10 @@ help: ## show this list
 $(VENV)/.ready: pyproject.toml requirements.lock
 	@$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "flatdyn needs Python 3.11 or newer; '$(PY)' is older. Choose one: make PY=python3.12 ..."; exit 1; }
-ifneq ($(UV),)
-	$(UV) venv -q --allow-existing --python $(PY) $(VENV)
-	$(UV) pip install -q --compile-bytecode --python $(BIN)/python -c requirements.lock -e ".[notebooks,test]"
-else
-	$(PY) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c requirements.lock -e ".[notebooks,test]"
-endif
+	@echo "setting up $(VENV): about 140 packages, some 260 MB to download if none is at hand, 1.3 GB on disk;"
+	@echo "from one to five minutes, once$(if $(UV),, (faster with uv: https://docs.astral.sh/uv/))"
+	$(if $(UV),$(UV) venv -q --allow-existing --python $(PY) $(VENV),$(PY) -m venv $(VENV))
+	$(INSTALL) -e ".[notebooks,test]"
 	touch $@
 
 figures: $(VENV)/.ready ## regenerate every figure and the ledger (ONLY=03 for one notebook)
@@ -34,21 +36,27 @@ test: $(VENV)/.ready ## everything CI runs: style, tests, all notebooks
 	$(BIN)/ruff format --check
 	$(BIN)/python -m pytest -q -n $(JOBS)
 
-lab: $(VENV)/.ready ## open the notebooks in JupyterLab
-	FLATDYN_PROGRESS=1 $(BIN)/jupyter lab notebooks
+lab: $(VENV)/.ready ## open the notebooks in JupyterLab (ARGS="--port 8899 --no-browser --allow-root")
+	FLATDYN_PROGRESS=1 $(BIN)/jupyter lab $(ARGS) notebooks
 
 notebooks: $(VENV)/.ready ## renew the notebooks' stored output (quick preset)
 	$(BIN)/python figures/regenerate.py --store $(if $(ONLY),--only $(ONLY))
 
-bench: $(VENV)/.ready ## benchmarks: ratios against peers, measured in one run
+bench: $(VENV)/.ready ## benchmarks: ratios against peers, measured in one run; some ten minutes
+	@$(BIN)/python -c "import numba" 2>/dev/null || $(INSTALL) -e ".[bench]" || \
+	  echo "the rivals could not be installed: what is compared with them is left out"
 	for file in tests/benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
 
 kills: $(VENV)/.ready ## kill -9 and full disks, ten of each for all work that keeps what is finished
 	$(BIN)/python tests/kills.py
 
-lock: ## renew requirements.lock from pyproject.toml (needs uv)
-	uv pip compile -q --universal --python-version 3.11 --all-extras --no-header --no-annotate \
-	  --upgrade pyproject.toml -o requirements.lock
+lock: $(VENV)/.ready ## renew requirements.lock from pyproject.toml
+	$(if $(UV),,$(BIN)/python -m pip install -q --disable-pip-version-check uv)
+	$(if $(UV),$(UV),$(BIN)/python -m uv) pip compile -q --universal --python-version 3.11 --all-extras --no-header \
+	  --no-annotate --upgrade pyproject.toml -o requirements.lock
+
+portability: $(VENV)/.ready ## all under other instruction sets, kernels, Pythons: hours (ARGS="--row AVX2", --list)
+	$(BIN)/python tests/portability.py $(ARGS)
 
 format: $(VENV)/.ready ## format code and notebooks
 	$(BIN)/ruff check --fix

@@ -14,12 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.collections import Collection, PathCollection, QuadMesh
-from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
-from matplotlib.quiver import Quiver
 
-from flatdyn import checks, records, stores
+from flatdyn import checks, digests, records, stores
 from flatdyn.records import Record
 
 
@@ -50,8 +47,12 @@ def check_figures(folder: Path) -> None:
         stores.check_writable(part / "figure", what="figures")
 
 
-def number(value: float, uncertainty: float | None = None, sig: int = 6) -> str:
-    """A number as text: `sig` significant digits with trailing zeros, or value(uncertainty), 0.894(2)."""
+def number(value: float, uncertainty: float | None = None, sig: int = 6, zero: float = 0.0) -> str:
+    """A number as text: `sig` significant digits with trailing zeros, or value(uncertainty), 0.894(2).
+
+    A number in the middle between two texts, such as 0.25 with one digit, is rounded away from 0 on every machine.
+    Without an uncertainty, one of size `zero` or less is 0.
+    """
     checks.count("sig", sig, at_least=1, at_most=17)
     if isinstance(value, (bool, np.bool_, str)):
         return str(value)
@@ -60,9 +61,10 @@ def number(value: float, uncertainty: float | None = None, sig: int = 6) -> str:
     value = measured("value", value)
     uncertainty = None if uncertainty is None else measured("uncertainty", uncertainty)
     if uncertainty is None or not np.isfinite(uncertainty):
-        return f"{float(value):#.{sig}g}"
+        return f"{_off_the_middle(0.0 if abs(value) <= zero else value, sig):#.{sig}g}"
     if uncertainty == 0:
-        return f"{float(value):.{sig}g} (exact)"
+        return f"{_off_the_middle(value, sig):.{sig}g} (exact)"
+    uncertainty = _off_the_middle(uncertainty)
     places = -int(np.floor(np.log10(uncertainty)))
     last = round(uncertainty * 10.0**places)
     if last == 10:
@@ -83,13 +85,24 @@ def measured(name: str, value: Any) -> float:
     return float(array.item())
 
 
-def report(values: Mapping[str, Any], sig: int = 6, unc: Mapping[str, float] | None = None) -> None:
+def _off_the_middle(value: float, sig: int = 1) -> float:
+    """The number, moved by more than its rounding and far less than the last digit that is shown."""
+    return value * (1 + min(1e-11, 10.0 ** -(sig + 3)))
+
+
+def report(
+    values: Mapping[str, Any], sig: int = 6, unc: Mapping[str, float] | None = None, zero: float = 1e-14
+) -> None:
     """Print `name = value`, one a line, so that nbval can hold a rerun to it.
+
+    What is zero but for rounding has other digits on every machine and is printed as 0: numbers without an error up
+    to the size `zero`, and entries of an array up to 1e-12 of its largest.
 
     Args:
         values: name -> number, word, or array of numbers
         sig: significant digits; as many as are stable between machines
         unc: name -> standard error, printed as value(uncertainty) instead
+        zero: size up to which a number without an error is 0; give 0 if yours are as small as that
     """
     checks.mapping("values", values, "name -> number")
     if unc is not None:
@@ -98,7 +111,9 @@ def report(values: Mapping[str, Any], sig: int = 6, unc: Mapping[str, float] | N
     width = max(map(len, values), default=0)
     for name, value in values.items():
         entries = np.ravel(np.asarray(value, dtype=object))
-        text = ", ".join(number(entry, (unc or {}).get(name), sig) for entry in entries)
+        sizes = [abs(entry) for entry in entries if isinstance(entry, (float, np.floating)) and np.isfinite(entry)]
+        floor = max(zero, 1e-12 * max(sizes, default=0.0)) if len(entries) > 1 else zero
+        text = ", ".join(number(entry, (unc or {}).get(name), sig, floor) for entry in entries)
         print(f"{name:<{width}} = {text}")
 
 
@@ -126,19 +141,9 @@ def show(figure: Figure) -> None:
 
 
 def digest(figure: Figure) -> str:
-    """The plotted data in a few numbers: for each artist its size, range, mean, and two weighted means.
-
-    The weights differ from place to place, so that a flip, a transposition or one changed pixel shows too. An
-    artist whose gid is "chaotic" is listed with its size only: its digits differ from machine to machine.
-    """
+    """The plotted data in a few numbers, each rounded on the scale of its axis; see :mod:`flatdyn.digests`."""
     checks.kind("figure", figure, Figure, "plt.figure()")
-    lines = []
-    for axes in figure.axes:
-        lines.append(f"[{axes.get_title(loc='left') or axes.get_title()}|{axes.get_xlabel()}|{axes.get_ylabel()}]")
-        for artist in [*axes.lines, *axes.images, *axes.collections]:
-            for name, data in _plotted(artist):
-                lines.append(f"  {name} {_fingerprint(data, artist.get_gid() == 'chaotic')}")
-    return "\n".join(lines)
+    return digests.digest(figure)
 
 
 def save_figure(figure: Figure, name: str, **data: Record | Any) -> None:
@@ -181,39 +186,3 @@ def figures_folder() -> Path:
         if (folder / "figures" / "regenerate.py").exists():
             return folder / "figures"
     return Path.cwd() / "figures"
-
-
-def _plotted(artist: Any) -> list[tuple[str, np.ndarray]]:
-    """The arrays an artist shows, by name."""
-    if hasattr(artist, "get_data_3d"):
-        return [(f"line3d {axis}", data) for axis, data in zip("xyz", artist.get_data_3d(), strict=True)]
-    if hasattr(artist, "get_xydata"):
-        return [("line x", artist.get_xdata()), ("line y", artist.get_ydata())]
-    if isinstance(artist, ContourSet):
-        return [("contour levels", artist.levels), ("contour vertices", [len(p.vertices) for p in artist.get_paths()])]
-    if isinstance(artist, Quiver):
-        return [("arrows u", artist.U), ("arrows v", artist.V)]
-    if isinstance(artist, PathCollection):
-        return [("points x", artist.get_offsets()[:, 0]), ("points y", artist.get_offsets()[:, 1])]
-    if isinstance(artist, QuadMesh) or not isinstance(artist, Collection):
-        return [("image", artist.get_array())]
-    return [("outline", path.vertices) for path in artist.get_paths()[:1]]
-
-
-def _fingerprint(data: Any, coarse: bool) -> str:
-    values = np.ma.filled(np.ma.asarray(data, dtype=float), np.nan).ravel()
-    good = values[np.isfinite(values)]
-    if good.size == values.size == 1 and not coarse:
-        return f"at {good[0]:#.4g}"
-    text = f"n {values.size}" + (f" nan {values.size - good.size}" if good.size < values.size else "")
-    if not good.size:
-        return text
-    if coarse:
-        return text
-    i = np.arange(good.size)
-    scale = max(np.abs(good).max(), 1e-300)
-    weights = 1.0, np.cos(2 * np.pi * 0.618 * i), np.cos(np.pi * (i + 0.5) / i.size)
-    means = [np.mean(good * weight) for weight in weights]
-    # Means that cancel to rounding noise are zero, not digits of noise.
-    shown = [0.0 if abs(m) < 1e-12 * scale else m for m in (good.min(), good.max(), *means)]
-    return f"{text} range {shown[0]:#.4g} {shown[1]:#.4g} means {shown[2]:#.4g} {shown[3]:#.4g} {shown[4]:#.4g}"

@@ -119,6 +119,38 @@ def test_every_import_is_declared():
                 assert names.get(module, module).replace("_", "-") in declared, f"{path.name} imports {module}"
 
 
+def planned(*words, **variables):
+    """What make would run, as after a fresh clone."""
+    words = [*words, *(f"{name}={value}" for name, value in variables.items())]
+    done = subprocess.run(["make", "-n", "-B", *words], cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_every_make_target_works_after_set_up_alone():
+    help_text = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    targets = [line.split()[0] for line in help_text.splitlines()]
+    assert {"figures", "test", "lab", "bench", "lock", "portability"} <= set(targets)
+    for target in set(targets) - {"help", "clean"}:
+        assert '-e ".[notebooks,test]"' in planned(target, UV=""), f"make {target} does not set up"
+    assert re.search(r"MB to download.*GB on disk", planned("test"))
+    assert "jupyter lab --port 8899 --allow-root notebooks" in planned("lab", ARGS="--port 8899 --allow-root")
+    assert '-e ".[bench]"' in planned("bench", UV="")
+    without, having = planned("lock", UV=""), planned("lock", UV="/bin/uv")
+    assert re.search(r"pip install .* uv\n.*python -m uv pip compile", without)
+    assert "/bin/uv pip compile" in having
+
+
+def test_a_benchmark_runs_without_its_rivals():
+    """What set-up does not install is imported where it is used, and its absence is said."""
+    extra = {Requirement(text).name for text in PROJECT["optional-dependencies"]["bench"]}
+    for path in (ROOT / "tests" / "benchmarks").glob("*.py"):
+        tree = ast.parse(path.read_text())
+        at_once = "\n".join(ast.unparse(node) for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom)))
+        assert not extra & set(imported(at_once)), f"{path.name} needs {extra}"
+        if extra & set(imported(path.read_text())):
+            assert "except ImportError" in path.read_text()
+
+
 def test_ci_runs_the_readmes_test_command():
     assert "make test" in (ROOT / ".ci" / "run").read_text()
     assert "bash .ci/run" in (ROOT / ".github" / "workflows" / "ci.yml").read_text()
@@ -153,6 +185,33 @@ def test_a_notebook_was_run_and_holds_nothing_volatile(path):
             text = "".join(output.get("text", [])) + json.dumps(output.get("data", {}).get("text/plain", ""))
             assert not re.search(r"0x[0-9a-f]{6,}", text), "an address in memory"
             assert not re.search(r"(?<![\w.:/$}\\])/[\w.-]+/[\w.-]+", text), "an absolute path"
+
+
+# Calls that a cell may end in: they return nothing, or a text with markup. The value of any other would be stored.
+LAST_CALLS = {"print", "report", "show", "save_figure", "settle", "use_style", "Markdown", "Math"}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_no_object_enters_an_output(path):
+    """The text of an object holds addresses, digits of an axis' limits, or the wording of another package's version.
+
+    So output is what is printed, a figure by `show`, or a text with markup; a figure is not displayed half-drawn.
+    """
+    for cell in cells(path, "code"):
+        last = ast.parse(source(cell)).body[-1]
+        if isinstance(last, ast.Expr):
+            function = getattr(last.value, "func", None)
+            name = getattr(function, "attr", getattr(function, "id", None))
+            assert name in LAST_CALLS, f"{ast.unparse(last)} has a value: write `_ = ...`"
+        for output in cell["outputs"]:
+            printed = "".join(output.get("text", []))
+            assert not re.search(r"<matplotlib|\[Text\(|Text\(\d| at 0x|<\w+(\.\w+)+ object", printed)
+            plain = "".join(output.get("data", {}).get("text/plain", []))
+            if output["output_type"] == "execute_result":
+                assert re.fullmatch(r"<IPython\.core\.display\.(Markdown|Math) object>", plain)
+            elif output["output_type"] == "display_data":
+                assert re.fullmatch(r"<Figure size \d+x\d+ with \d+ Axes>", plain)
+                assert "show(" in source(cell)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -157,51 +157,6 @@ def test_presets(monkeypatch):
         notebook.preset(quick=1, full=2)
 
 
-def picture(data):
-    figure, (left, right) = plt.subplots(1, 2)
-    left.plot(data[0])
-    right.imshow(data)
-    text = notebook.digest(figure)
-    plt.close(figure)
-    return text
-
-
-def test_a_digest_sees_flips_transpositions_and_single_pixels():
-    data = np.random.default_rng(0).integers(0, 3, (40, 40)).astype(float)
-    changed = data.copy()
-    changed[17, 23] += 1
-    others = [data.T, data[::-1], data[:, ::-1], np.rot90(data), changed]
-    texts = {picture(other) for other in others}
-    assert picture(data) not in texts
-    assert len(texts) == len(others)
-    # and does not see rounding
-    assert picture(data * (1 + 1e-13)) == picture(data)
-
-
-def test_digests_cover_every_kind_of_artist():
-    figure = plt.figure()
-    flat, solid = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2, projection="3d")
-    x = np.linspace(0, 1, 5)
-    flat.scatter(x, x**2)
-    flat.quiver(x, x, x, -x)
-    flat.fill_between(x, x, 2 * x)
-    flat.contour(x, x, np.add.outer(x, x))
-    flat.pcolormesh(np.add.outer(x, x))
-    solid.plot(x, x, x)
-    text = notebook.digest(figure)
-    for name in ("points x", "arrows u", "outline", "contour levels", "image", "line3d z"):
-        assert name in text
-    plt.close(figure)
-
-
-def test_chaotic_artists_are_listed_coarsely():
-    figure, ax = plt.subplots()
-    (line,) = ax.plot([0.0, 1.234567])
-    line.set_gid("chaotic")
-    assert "line y n 2\n" in notebook.digest(figure) + "\n"
-    plt.close(figure)
-
-
 def test_figures_are_written_by_the_full_preset_only_and_byte_identically(tmp_path, monkeypatch, ensemble, capsys):
     monkeypatch.setenv("FLATDYN_FIGURES", str(tmp_path))
     monkeypatch.delenv("FLATDYN_PRESET", raising=False)

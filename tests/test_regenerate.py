@@ -77,11 +77,14 @@ def test_a_failing_cell_and_a_dead_kernel_are_reported_and_the_others_go_on(hous
 
 def test_store_renews_output_without_volatile_metadata_and_again_changes_nothing(house):
     path = house / "notebooks" / "01_good.ipynb"
+    slow = "import time\nfor i in range(3): print(i, flush=True); time.sleep(0.3)"  # sent in pieces
+    path.write_text(notebook(SAVE.format(name="01_good"), slow))
     assert run(house, "--store").returncode == 0
     first = path.read_text()
     stored = json.loads(first)
     assert [cell["execution_count"] for cell in stored["cells"]] == [1, 2]
     assert "left as it is" in str(stored["cells"][0]["outputs"])
+    assert [output["text"] for output in stored["cells"][1]["outputs"]] == [["0\n", "1\n", "2\n"]]
     assert not (house / "figures" / "01_good.pdf").exists()
     assert run(house, "--store").returncode == 0
     assert path.read_text() == first

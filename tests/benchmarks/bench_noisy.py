@@ -24,7 +24,6 @@ from pathlib import Path
 import diffrax
 import jax
 import jax.numpy as jnp
-import numba
 import numpy as np
 
 import flatdyn as fd
@@ -38,28 +37,33 @@ def flatdyn_run(start):
     return fd.simulate(process, start, STEPS, jax.random.key(0), every=STEPS, progress=False).final
 
 
-@numba.njit(fastmath=True)
-def gradient(x, y):
-    y2 = y * y
-    a, b, c = np.float32(1.5) - x + x * y, np.float32(2.25) - x + x * y2, np.float32(2.625) - x + x * y2 * y
-    gx = 2 * (a * (y - 1) + b * (y2 - 1) + c * (y2 * y - 1))
-    return np.float32(gx), np.float32(2 * x * (a + 2 * b * y + 3 * c * y2))
+def numba_loop():
+    """The rival, compiled when it first runs; ImportError without numba."""
+    import numba
 
+    @numba.njit(fastmath=True)
+    def gradient(x, y):
+        y2 = y * y
+        a, b, c = np.float32(1.5) - x + x * y, np.float32(2.25) - x + x * y2, np.float32(2.625) - x + x * y2 * y
+        gx = 2 * (a * (y - 1) + b * (y2 - 1) + c * (y2 * y - 1))
+        return np.float32(gx), np.float32(2 * x * (a + 2 * b * y + 3 * c * y2))
 
-@numba.njit(parallel=True, fastmath=True)
-def numba_run(start, lr, rho, sigma, steps):
-    out = np.empty_like(start)
-    for i in numba.prange(len(start)):
-        x, y = start[i]
-        for _ in range(steps):
-            n, m = np.float32(sigma * np.random.randn()), np.float32(sigma * np.random.randn())  # noqa: NPY002, numba's
-            gx, gy = gradient(x, y)
-            gx, gy = gx + n, gy + m
-            scale = rho / np.sqrt(gx * gx + gy * gy)
-            px, py = gradient(x + scale * gx, y + scale * gy)
-            x, y = x - lr * (px + n), y - lr * (py + m)
-        out[i, 0], out[i, 1] = x, y
-    return out
+    @numba.njit(parallel=True, fastmath=True)
+    def numba_run(start, lr, rho, sigma, steps):
+        out = np.empty_like(start)
+        for i in numba.prange(len(start)):
+            x, y = start[i]
+            for _ in range(steps):
+                n, m = np.float32(sigma * np.random.randn()), np.float32(sigma * np.random.randn())  # noqa: NPY002, numba's
+                gx, gy = gradient(x, y)
+                gx, gy = gx + n, gy + m
+                scale = rho / np.sqrt(gx * gx + gy * gy)
+                px, py = gradient(x + scale * gx, y + scale * gy)
+                x, y = x - lr * (px + n), y - lr * (py + m)
+            out[i, 0], out[i, 1] = x, y
+        return out
+
+    return numba_run
 
 
 @functools.partial(jax.jit, static_argnames=("steps", "tree"))
@@ -170,12 +174,18 @@ def main():
     numbers = np.float32(LR), np.float32(RHO), np.float32(SIGMA), STEPS
     rivals = {
         "flatdyn.simulate": (WALKERS * STEPS, lambda: flatdyn_run(start)),
-        "numba prange": (WALKERS // 4 * STEPS, lambda: numba_run(start[: WALKERS // 4], *numbers)),
         "diffrax, tree": (DIFFRAX_STEPS * WALKERS, lambda: diffrax_run(start, key, DIFFRAX_STEPS, True)),
         "diffrax, unsafe": (DIFFRAX_STEPS * WALKERS, lambda: diffrax_run(start, key, DIFFRAX_STEPS, False)),
     }
+    try:
+        prange = numba_loop()
+        rivals["numba prange"] = WALKERS // 4 * STEPS, lambda: prange(start[: WALKERS // 4], *numbers)
+    except ImportError:
+        print("numba is not installed: no comparison with its loop")
     if loop := c_run():
         rivals["C, vector units"] = (WALKERS * STEPS, lambda: loop(start))
+    else:
+        print("there is no C compiler: no comparison with a loop in C")
     begun, memory = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     ends = {"flatdyn.simulate": rivals["flatdyn.simulate"][1]()}
     first, memory = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
