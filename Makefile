@@ -22,7 +22,7 @@ help: ## show this list
 $(VENV)/.ready: pyproject.toml requirements.lock
 	@$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "flatdyn needs Python 3.11 or newer; '$(PY)' is older. Choose one: make PY=python3.12 ..."; exit 1; }
-	@echo "setting up $(VENV): about 140 packages, some 260 MB to download if none is at hand, 1.3 GB on disk;"
+	@echo "setting up $(VENV): some 150 packages, some 260 MB to download if none is at hand, 1.3 GB on disk;"
 	@echo "from one to five minutes, once$(if $(UV),, (faster with uv: https://docs.astral.sh/uv/))"
 	$(if $(UV),$(UV) venv -q --allow-existing --python $(PY) $(VENV),$(PY) -m venv $(VENV))
 	$(INSTALL) -e ".[notebooks,test]"
