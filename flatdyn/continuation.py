@@ -10,7 +10,7 @@ Unstable points are followed as well as stable ones, through folds, on the full 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from flatdyn import checks, records
+from flatdyn import checks, drivers, records
 from flatdyn.arclength import Equations, follow
 from flatdyn.bifurcations import Bifurcation, FixedPointProblem, compound
 from flatdyn.processes import Process
@@ -109,6 +109,7 @@ def continue_in(
     box: Any = None,
     scale: float = 1.0,
     most: int = 2000,
+    progress: bool | None = None,
 ) -> Branch:
     """Follow a branch of fixed points or cycles as one parameter varies.
 
@@ -125,6 +126,7 @@ def continue_in(
         box: the branch also ends where θ leaves it
         scale: typical size of θ on the branch; steps are at most 0.02 of it and of the range
         most: number of points at which to stop, in each direction
+        progress: show a bar over the points; if not given, after two seconds
     Returns:
         Branch
     Raises:
@@ -154,11 +156,12 @@ def continue_in(
 
         if isinstance(start, Bifurcation):
             z, towards = problem.crossing(start)
-            back, forth = (list(follow(problem.equations, z, t, [-1], inside, most)) for t in (-towards, towards))
+            ways = [follow(problem.equations, z, t, [-1], inside, most) for t in (-towards, towards)]
+            back, forth = _counted(ways, progress)
             points = [(z, -t) for z, t in reversed(back)] + forth[1:]
         else:
             z = _first(problem, orbit, start)
-            points = list(follow(problem.equations, z, np.eye(len(z))[-1], [-1], inside, most))
+            (points,) = _counted([follow(problem.equations, z, np.eye(len(z))[-1], [-1], inside, most)], progress)
         return _record(problem, orbit, points, {"parameter": parameter, "process": records.described(example)})
 
 
@@ -171,6 +174,7 @@ def curve_in(
     *,
     scale: float = 1.0,
     most: int = 1000,
+    progress: bool | None = None,
 ) -> Curve:
     """Follow a bifurcation in the plane of two parameters, in both directions.
 
@@ -185,6 +189,7 @@ def curve_in(
         second: value of the second parameter at which it was found
         scale: typical size of θ
         most: number of points at which to stop, in each direction
+        progress: show a bar over the points; if not given, after two seconds
     Returns:
         Curve
     Raises:
@@ -209,7 +214,8 @@ def curve_in(
         if not starts:
             raise ValueError(f"{start!r} is no such point at ({place[0]:g}, {place[1]:g}): do the processes agree?")
         t = equations.tangent(starts[0], np.eye(len(z))[-1])
-        sides = [list(follow(equations, starts[0], s * t, [-2, -1], lambda z: True, most)) for s in (-1, 1)]
+        ways = [follow(equations, starts[0], s * t, [-2, -1], lambda z: True, most) for s in (-1, 1)]
+        sides = _counted(ways, progress)
         points = np.array([z for z, _ in [*reversed(sides[0]), *sides[1][1:]]])
         states = np.tile(start.state, (len(points), 1)) if stays else points[:, :-2] * scale
         return Curve(
@@ -219,6 +225,12 @@ def curve_in(
             theta=np.asarray(jax.vmap(orbit.position)(jnp.asarray(states))),
             kind=np.array(start.kind),
         )
+
+
+def _counted(ways: list[Iterable], progress: bool | None) -> list[list]:
+    """All points of each way, counted by a bar."""
+    with drivers.progress_bar(0, "points", progress) as bar:
+        return [[bar.update() or point for point in way] for way in ways]
 
 
 class _Orbit:

@@ -10,6 +10,7 @@ an interval that jump at known places are kept on :class:`Panels` between them.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatdyn import checks
+from flatdyn.memory import array_bytes, check_memory
 
 _REACH = 9.0  # standard deviations: beyond lies 1e-19 of the probability
 _FAR = 7.0  # a jump out there concerns 1e-12 of it
@@ -45,6 +47,9 @@ def smooth(dim: int, nodes: int | None = None) -> Rule:
     """
     dim = checks.count("dim", dim, at_least=1)
     nodes = checks.count("nodes", _HERMITE.get(dim, 8) if nodes is None else nodes, at_least=1)
+    points = 2**62 if dim * math.log2(max(nodes, 2)) > 62 else nodes**dim
+    needed = max(array_bytes(6, points, dim), array_bytes(3, nodes, nodes))
+    check_memory(needed, "the nodes", "take fewer `nodes` in each coordinate, or a smaller `dim`")
     points, weights = np.polynomial.hermite_e.hermegauss(nodes)
     grid = np.stack(np.meshgrid(*[points] * dim, indexing="ij"), axis=-1).reshape(-1, dim)
     product = np.prod(np.meshgrid(*[weights / weights.sum()] * dim, indexing="ij"), axis=0).ravel()

@@ -27,7 +27,7 @@ import numpy as np
 import scipy
 import sympy
 
-from flatdyn import checks, quadratic, stability
+from flatdyn import checks, drivers, quadratic, stability
 from flatdyn.continuation import continue_in as continue_in
 from flatdyn.continuation import curve_in as curve_in
 from flatdyn.landscapes import critical
@@ -88,7 +88,9 @@ class FixedPoints(list):
         self.unconverged = np.asarray(unconverged, dtype=float)
 
 
-def find(process: Process, box: Any = None, period: int = 1, *, starts: int = 256) -> FixedPoints:
+def find(
+    process: Process, box: Any = None, period: int = 1, *, starts: int = 256, progress: bool | None = None
+) -> FixedPoints:
     """All fixed points, or all cycles of one period, of a process in a box.
 
     Args:
@@ -96,6 +98,7 @@ def find(process: Process, box: Any = None, period: int = 1, *, starts: int = 25
         box: ((lower, upper), ...), one pair per coordinate; the process's own if not given
         period: 1 for fixed points; 2, 3, 4, … for cycles of exactly that period, one entry each
         starts: starting points of a search, where one is needed
+        progress: show a bar over them; if not given, after two seconds
     Returns:
         FixedPoints: a list with the attributes `complete`, `how`, `unconverged`
     Raises:
@@ -115,7 +118,9 @@ def find(process: Process, box: Any = None, period: int = 1, *, starts: int = 25
             places, complete, how = reduced
             inside = [theta for theta in places if _inside(theta, box)]
             return FixedPoints([_describe(process, theta[None], period) for theta in inside], complete, how)
-        return _searched(process, box, period, checks.count("starts", starts, at_least=1))
+        starts = checks.count("starts", starts, at_least=1)
+        drivers.check_memory(drivers.array_bytes(6, starts, process.dim), "the starts", "search from fewer `starts`")
+        return _searched(process, box, period, starts, progress)
 
 
 # --- reduction to critical points -----------------------------------------------------------------------------
@@ -224,8 +229,8 @@ def _pulled_points(process: Iteration, centres: list, rho: float, box: tuple) ->
 # --- search ---------------------------------------------------------------------------------------------------
 
 
-def _searched(process: Process, box: tuple, period: int, starts: int) -> FixedPoints:
-    """Newton's method on the full state from many starts, deflated by what is known, until nothing new turns up."""
+def _searched(process: Process, box: tuple, period: int, starts: int, progress: bool | None) -> FixedPoints:
+    """Newton's method on the full state from many starts, then deflated: known roots repel, others get their turn."""
     lower, upper = np.array(box).T
     sobol = scipy.stats.qmc.Sobol(process.dim, rng=np.random.default_rng(0))
     seeds = lower + (upper - lower) * sobol.random(1 << (starts - 1).bit_length())[:starts]
@@ -234,8 +239,10 @@ def _searched(process: Process, box: tuple, period: int, starts: int) -> FixedPo
     orbits: list[np.ndarray] = []
     states: list[np.ndarray] = []
     lost = []
-    for deflated in (False, True):  # known roots repel in the second pass, so that others get their turn
-        for seed in seeds if not deflated else seeds[-starts:]:
+    passes = [(seed, False) for seed in seeds] + [(seed, True) for seed in seeds[-starts:]]  # True: deflated
+    with drivers.progress_bar(len(passes), "starts", progress) as bar:
+        for seed, deflated in passes:
+            bar.update()
             for state in system.starts(seed):
                 root = system.solve(state, np.array(states) if deflated and states else None)
                 if root is not None:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn import checks, records
+from flatdyn import checks, drivers, records
 from flatdyn.ensembles import simulate
 from flatdyn.methods.base import State
 from flatdyn.processes import Process
@@ -54,6 +54,7 @@ def manifold(
     spacing: float | None = None,
     offset: float = 1e-6,
     max_steps: int = 100_000,
+    progress: bool | None = None,
 ) -> Manifold:
     """The stable or unstable manifold of a saddle point of a map of the plane, inside a box.
 
@@ -67,6 +68,7 @@ def manifold(
         offset: distance from the saddle at which the linear direction is taken for the manifold; the error is of
             the order of its square
         max_steps: steps after which a side ends
+        progress: show a bar over the images; if not given, after two seconds
     Returns:
         Manifold
     Raises:
@@ -80,7 +82,8 @@ def manifold(
     box = process.box if box is None else box
     if box is None:
         raise ValueError("a manifold is followed inside a box: give box=((lower, upper), (lower, upper))")
-    box = checks.box(box, 2)
+    box, max_steps = checks.box(box, 2), drivers.check_steps("max_steps", max_steps, at_least=1)
+    _check_memory(1, max_steps)
     with jax.enable_x64(True):
         state = FlatState(process)
         if process.random or state.size != 2:
@@ -97,7 +100,8 @@ def manifold(
         growth = abs(multiplier) ** (1 if multiplier > 0 else 2)
         growth = max(growth, 1 / growth)
         gap = spacing or np.diff(np.array(box), axis=1).max() / 400
-        sides = [_side(moving, theta, s * offset * direction, growth, box, gap, max_steps) for s in (-1, 1)]
+        with drivers.progress_bar(0, "images", progress) as bar:
+            sides = [_side(moving, theta, s * offset * direction, growth, box, gap, max_steps, bar) for s in (-1, 1)]
     return Manifold(
         config={"process": records.described(process), "kind": kind},
         provenance=records.provenance(),
@@ -142,8 +146,13 @@ class _Alone(Process):
         return jnp.where(missed, jnp.nan, found)
 
 
+def _check_memory(points: int, steps: int) -> None:
+    needed = drivers.array_bytes(6, points, steps, 2)
+    drivers.check_memory(needed, "the images of the manifold", "give a larger `spacing`, or a smaller `max_steps`")
+
+
 def _side(
-    moving: Process, saddle, first, growth: float, box: tuple, gap: float, max_steps: int
+    moving: Process, saddle, first, growth: float, box: tuple, gap: float, max_steps: int, bar: Any
 ) -> tuple[np.ndarray, str]:
     """Images of the segment from δ to growth·δ, end to end; points are put in where their images lie too far apart."""
     low, high = np.array(box).T
@@ -151,6 +160,8 @@ def _side(
     def images(shares, steps):
         size = 1 << (len(shares) - 1).bit_length()  # a power of 2, so that few sizes are compiled
         starts = saddle + first * growth ** np.resize(shares, size)[:, None]
+        _check_memory(size, steps)
+        bar.update(len(shares) * steps)
         return simulate(moving, starts, steps, progress=False)
 
     steps = min(256, max_steps)

@@ -17,7 +17,7 @@ import numpy as np
 import scipy
 import sympy
 
-from flatdyn import checks
+from flatdyn import checks, drivers
 from flatdyn.algebra import Vector, plain
 from flatdyn.landscapes import Landscape
 from flatdyn.methods.base import Method
@@ -72,6 +72,9 @@ def covariance(process: Iteration | Method, landscape: Landscape | None = None, 
     )
     checks.point("at", at, process.dim)
     with jax.enable_x64(True):
+        size = FlatState(process).size
+        needed = drivers.array_bytes(12, size, size + process.draws)
+        drivers.check_memory(needed, f"the covariance of {size} numbers", "ask for a `landscape` of fewer coordinates")
         start = FlatState(process).at_rest(np.asarray(at, float))
         found = derivatives(process)(start, jnp.zeros(process.draws))
     start, landed, transition, gain = map(np.asarray, (start, *found))

@@ -21,10 +21,9 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from flatdyn import checks, randomness, records
+from flatdyn import checks, drivers, randomness, records
 from flatdyn.answers import Layout, found
 from flatdyn.cells import Found, Store, cell_key, check_signature, describe, plan
-from flatdyn.drivers import progress_bar
 from flatdyn.identity import identity
 from flatdyn.methods import ASAM, USAM
 from flatdyn.processes import Process
@@ -116,6 +115,9 @@ def sweep(
     checks.function("ask", ask, "a function of a process and a key")
     seeds = checks.count("seeds", seeds, at_least=1)
     grid = plan(parameters)
+    drivers.check_memory(
+        len(grid.cells) * seeds * 1024, "the results", "ask for fewer `seeds`, or smaller `parameters`"
+    )
     check_signature(make_process, grid.cells[0])
     if key is None and seeds > 1:
         raise ValueError(f"{seeds} seeds need key=jax.random.key(0), or another seed")
@@ -211,7 +213,7 @@ class _Run:
     def share(self, numbers: range, layout: Layout, progress: bool | None) -> dict[int, tuple[Found, dict]]:
         """Answers and provenance of some of the work, by number."""
         results = {}
-        with progress_bar(len(numbers), "cells", progress if jax.process_index() == 0 else False) as bar:
+        with drivers.progress_bar(len(numbers), "cells", progress if jax.process_index() == 0 else False) as bar:
             for i in numbers:
                 results[i] = self.one(*self.work[i])
                 with _blame("ask", *self.work[i]):

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from flatdyn import checks, ensembles, flows, records, transfer
+from flatdyn import checks, drivers, ensembles, flows, records, transfer
 from flatdyn.landscapes import Landscape
 from flatdyn.noise import Noise
 from flatdyn.processes import Iteration
@@ -62,6 +62,8 @@ def weak_errors(
     start: float,
     time: float,
     interval: tuple[float, float],
+    *,
+    progress: bool | None = None,
 ) -> dict[str, WeakError]:
     """Expectations of a method and of one or more SDEs for it, at several steps, without sampling.
 
@@ -76,6 +78,7 @@ def weak_errors(
         start: θ₀
         time: t, in steps × lr
         interval: (a, c) around the paths, with ends where practically nothing arrives
+        progress: show a bar; if not given, after two seconds
     Returns:
         name -> WeakError
     Raises:
@@ -86,13 +89,16 @@ def weak_errors(
     checks.function("method", method, "a function from lr to a method")
     checks.kind("noise", noise, Noise)
     time, methods, sdes = checks.number("time", time, above=0), [], {name: [] for name in equations}
-    for lr in lrs:
-        iteration = Iteration(landscape, method(lr), noise)
-        methods.append(transfer.expectation(iteration, functions, start, _steps(time, lr), interval))
-        for name, options in equations.items():
-            others = {key: value for key, value in options.items() if key != "method"}
-            diffusion = flows.Diffusion(landscape, options.get("method", method)(lr), noise, **others)
-            sdes[name].append(flows.expectation(diffusion, functions, start, time, interval))
+    with drivers.progress_bar(len(lrs) * (1 + len(equations)), "expectations", progress) as bar:
+        for lr in lrs:
+            iteration, steps = Iteration(landscape, method(lr), noise), _steps(time, lr)
+            methods.append(transfer.expectation(iteration, functions, start, steps, interval, progress=False))
+            bar.update()
+            for name, options in equations.items():
+                others = {key: value for key, value in options.items() if key != "method"}
+                diffusion = flows.Diffusion(landscape, options.get("method", method)(lr), noise, **others)
+                sdes[name].append(flows.expectation(diffusion, functions, start, time, interval))
+                bar.update()
     config = {"process": records.described(iteration), "start": f"{start:g}", "time": f"{time:g}"}
     return {
         name: WeakError(config, records.provenance(), np.array(lrs, float), np.array(methods), np.array(found))
@@ -108,6 +114,8 @@ def simulated_error(
     time: float,
     runs: int,
     key: jax.Array,
+    *,
+    progress: bool | None = None,
 ) -> tuple[float, float]:
     """The weak error in any number of dimensions, by simulation.
 
@@ -123,6 +131,7 @@ def simulated_error(
         time: t, in steps × lr; lr and dt divide it
         runs: of each of the two
         key: a JAX key
+        progress: show a bar; if not given, after two seconds
     Returns:
         the difference and its standard error
     Raises:
@@ -131,11 +140,14 @@ def simulated_error(
     checks.kind("iteration", iteration, Iteration)
     checks.kind("diffusion", diffusion, flows.Diffusion, "fd.flows.Diffusion(landscape, method, noise)")
     checks.key(key)
-    means, variances = [], []
+    runs, means, variances = checks.count("runs", runs, at_least=2), [], []
+    needed = drivers.array_bytes(6, runs, iteration.dim)
+    drivers.check_memory(needed, "the runs", "take fewer `runs`, with several keys one after the other")
     sides = ((iteration, iteration.method.lr), (diffusion, diffusion.dt))
     for (process, step), own in zip(sides, jax.random.split(key), strict=True):
         steps = _steps(time, step)
-        found = ensembles.simulate(process, np.tile(np.asarray(start, float), (runs, 1)), steps, own, every=steps)
+        starts = np.tile(np.asarray(start, float), (runs, 1))
+        found = ensembles.simulate(process, starts, steps, own, every=steps, progress=progress)
         diverged = found.counts()["DIVERGED"]
         if diverged:
             raise ValueError(f"{diverged} of {runs} runs diverged, so there is no mean of {process!r}: lower lr or rho")

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 from scipy.stats import norm
 
 import flatdyn as fd
-from flatdyn import transfer
+from flatdyn import operators, transfer
 
 REFERENCE = json.loads((Path(__file__).parent / "data" / "reference.json").read_text())["5_escape"]
 SETS = REFERENCE["discrete_exit"]["sets"]
@@ -125,7 +125,7 @@ def test_expectation_of_one_sam_step():
 def test_panels_are_as_many_as_it_takes(method):
     well = fd.Landscape.from_expression("w**4/4 - w**2/2", "w")
     process, interval = fd.Iteration(well, method, fd.noise.Gaussian(0.5)), (-1.8, 1.8)
-    functions, most = [lambda w: w, np.square], transfer._panels(process, *interval, pairs=False)
+    functions, most = [lambda w: w, np.square], operators.panels(process, *interval, pairs=False)
     assert most == 150  # as many as there may be, for steps this short; smooth functions need a fifth of them
     finest = transfer.expectation(process, functions, 0.5, 80, interval, panels=most)
     assert_allclose(transfer.expectation(process, functions, 0.5, 80, interval), finest, atol=1e-12)

@@ -32,7 +32,7 @@ import numpy as np
 import sympy
 from numpy.polynomial import legendre
 
-from flatdyn import checks
+from flatdyn import checks, drivers
 from flatdyn.landscapes import saddle
 from flatdyn.methods import Method
 from flatdyn.noise import Gaussian, Noise
@@ -96,7 +96,7 @@ def msd_theory(
     checks.choice("ascent", ascent, ASCENTS)
     (batch_size,) = checks.floats(batch_size=batch_size)
     curvature = float(checks.number("curvature", curvature, one=True))
-    steps, start = checks.count("steps", steps), float(checks.number("start", start, one=True))
+    steps, start = _counted(steps), float(checks.number("start", start, one=True))
     scale = abs(curvature) ** 0.5 if scale is None else scale
     transition, gain = _linear_step(method, curvature, Gaussian(scale, batch_size), ascent)
     covariance, mean = np.zeros_like(transition), np.zeros(len(transition))
@@ -174,7 +174,7 @@ def heavy_ball_msd(
     )
     strength = _strength(lr, noise, batch_size)
     momentum = checks.number("momentum", momentum, at_least=0, below=1)
-    j = np.arange(1, checks.count("steps", steps) + 1)
+    j = np.arange(1, _counted(steps) + 1)
     s = lr * checks.number("drift", drift)
     if momentum == 0:
         kernel = (1.0 - s) ** (j - 1)
@@ -256,10 +256,16 @@ def langevin_msd(
         return (fading * (np.expm1(-2 * split * t) / (-2 * split) if split else t)).real
 
     places, weights = legendre.leggauss(16)
-    ends = lr * np.arange(checks.count("steps", steps) + 1)
+    ends = lr * np.arange(_counted(steps) + 1)
     kicks = response(ends[:-1, None] + lr / 2 * (1 + places)) ** 2 @ weights * lr / 2
     initial = heat / (2 * friction) * response(ends) ** 2 if velocity == "stationary" else 0.0
     return heat * np.append(0, np.cumsum(kicks)) + initial
+
+
+def _counted(steps: int) -> int:
+    steps = checks.count("steps", steps)
+    drivers.check_memory(steps * 512, "one number for each step", "ask for fewer `steps`")
+    return steps
 
 
 def _strength(lr: float, noise: float, batch_size: float) -> float:
@@ -290,7 +296,7 @@ def variant_msd(
     row, rho = _variant(variant), checks.number("rho", rho, at_least=0)
     drift, variance = row.drift(curvature, rho), row.noise(checks.number("curvature", curvature), rho)
     if continuous:
-        times = lr * np.arange(checks.count("steps", steps) + 1)
+        times = lr * np.arange(_counted(steps) + 1)
         return ou_msd(lr, drift, times, noise=variance, batch_size=batch_size)
     return heavy_ball_msd(lr, drift, steps, noise=variance, batch_size=batch_size)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import scipy
 
-from flatdyn import checks
+from flatdyn import checks, drivers
 from flatdyn.flows.diffusions import Diffusion
 
 
@@ -54,6 +54,7 @@ def expectation(
     checks.number("time", time, at_least=0, one=True)
     functions = checks.sequence("functions", functions, "functions")
     nodes = checks.count("nodes", nodes, at_least=8)
+    drivers.check_memory(drivers.array_bytes(12, nodes, nodes), "the generator", "take fewer `nodes`")
     found, rough = (_expected(process, functions, start, time, low, high, n) for n in (nodes, 3 * nodes // 4))
     if not np.allclose(found, rough, rtol=1e-3, atol=1e-4):
         raise ValueError(

@@ -16,6 +16,7 @@ from flatdyn.flows.odes import Flow
 from flatdyn.records import Record, Status
 
 _CLOSE = 1e-5  # ‖∇L‖/‖G‖ at which the rest of the way is straight: what is neglected is its square
+_BLOCK, _BLOCK_NUMBERS = 1 << 10, 1 << 16  # runs that are solved at once, and coordinates of all of them
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -37,7 +38,14 @@ class Solution(Record):
 
 
 def solve(
-    flow: Flow, theta0: Any, times: Any, *, rtol: float = 1e-9, atol: float = 1e-11, max_steps: int = 20_000
+    flow: Flow,
+    theta0: Any,
+    times: Any,
+    *,
+    rtol: float = 1e-9,
+    atol: float = 1e-11,
+    max_steps: int = 20_000,
+    progress: bool | None = None,
 ) -> Solution:
     """Solve a flow with adaptive steps.
 
@@ -52,6 +60,7 @@ def solve(
         times: at which the solution is wanted, increasing, ≥ 0
         rtol, atol: tolerances of the solver (diffrax.Dopri8 with a PID controller)
         max_steps: of the solver, for each run
+        progress: show a bar over the runs; if not given, after two seconds
     Returns:
         Solution
     Raises:
@@ -65,17 +74,32 @@ def solve(
     if times.ndim != 1 or not np.isfinite(times).all() or times[0] < 0 or (np.diff(times) <= 0).any():
         raise ValueError(f"times must be increasing numbers >= 0, got {times}")
     rtol, atol = checks.number("rtol", rtol, above=0, one=True), checks.number("atol", atol, above=0, one=True)
-    max_steps = checks.count("max_steps", max_steps, at_least=1)
+    max_steps = drivers.check_steps("max_steps", max_steps, at_least=1)
     config = {"flow": records.described(flow), "rtol": f"{rtol:g}", "atol": f"{atol:g}", "max_steps": str(max_steps)}
     starts = jnp.atleast_2d(theta0)
     # The solver starts and ends on a time of its own, so that a first or last time of 0 is none that is special.
     end = jnp.asarray(times[-1] or 1.0, starts.dtype)
     prepared = drivers.prepared(flow, starts.dtype)
-    found = _solved(prepared, starts, jnp.asarray(times, starts.dtype), end, rtol, atol, max_steps)
-    theta, arrival, status = (np.asarray(part) for part in found)
+    needed = drivers.array_bytes(4, len(starts), len(times), flow.dim, itemsize=starts.dtype.itemsize)
+    drivers.check_memory(needed, "the paths", "ask for fewer `times`, or start fewer runs at once, in `theta0`")
+    options = jnp.asarray(times, starts.dtype), end, rtol, atol, max_steps
+    theta, arrival, status = _in_blocks(prepared, starts, options, progress)
     if theta0.ndim == 1:
         theta, arrival, status = theta[0], arrival[0], status[0]
     return Solution(config, records.provenance(), times, theta, arrival, status)
+
+
+def _in_blocks(flow: Flow, starts: jax.Array, options: tuple, progress: bool | None) -> list[np.ndarray]:
+    """What :func:`_solved` finds for all runs, so many at a time that an interrupt is heard in between."""
+    runs, size = len(starts), max(1, min(_BLOCK, _BLOCK_NUMBERS // flow.dim))
+    found = []
+    with drivers.progress_bar(runs, "runs", progress) as bar:
+        for first in range(0, runs, size):
+            # All blocks are of one size, so that one program does
+            block = starts if runs <= size else starts[jnp.minimum(jnp.arange(first, first + size), runs - 1)]
+            found.append([np.asarray(part)[: runs - first] for part in _solved(flow, block, *options)])
+            bar.update(len(found[-1][0]))
+    return [np.concatenate(parts) for parts in zip(*found, strict=True)]
 
 
 @eqx.filter_jit

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from flatdyn import checks
-from flatdyn.networks.models import Network, affine, inputs_of, shape_of
+from flatdyn.networks.models import Network, affine, check_size, inputs_of, shape_of
 
 SPREAD = 0.02  # standard deviation of embeddings at the start, as is usual for transformers
 
@@ -59,6 +59,7 @@ def _layers(width: int, depth: int, heads: int, key: jax.Array) -> list[Layer]:
         checks.count(name, number, at_least=1)
     if width % heads:
         raise ValueError(f"heads must divide width, got heads {heads} and width {width}")
+    check_size(depth * (8 * width + 16) * width, "take a smaller `width` or `depth`")
     return [Layer(width, heads, one) for one in jax.random.split(key, depth)]
 
 
@@ -107,10 +108,12 @@ class ViT(_Transformer):
         tokens = math.prod(extent // patch for extent in extents)
         one, two, three, four = jax.random.split(key, 4)
         self.layers = _layers(width, depth, heads, one)
+        sides = patch ** len(extents) * channels + tokens + checks.count("classes", classes, at_least=1)
+        check_size(sides * width, "take a smaller `shape`, or a smaller `width`")
         self.embedding = eqx.nn.Linear(patch ** len(extents) * channels, width, key=two)
         self.positions = SPREAD * jax.random.normal(three, (tokens, width))
         self.norm = eqx.nn.LayerNorm(width)
-        self.head = eqx.nn.Linear(width, checks.count("classes", classes, at_least=1), key=four)
+        self.head = eqx.nn.Linear(width, classes, key=four)
 
     def outputs(self, x, batch):
         x = self._transformed(affine(self.embedding, self._patches(x)), batch)
@@ -153,6 +156,7 @@ class CharTransformer(_Transformer):
         checks.count("context", context, at_least=1)
         one, two, three, four = jax.random.split(key, 4)
         self.layers = _layers(width, depth, heads, one)
+        check_size((2 * vocabulary + context) * width, "take a smaller `vocabulary`, `context` or `width`")
         self.embedding = SPREAD * jax.random.normal(two, (vocabulary, width))
         self.positions = SPREAD * jax.random.normal(three, (context, width))
         self.norm = eqx.nn.LayerNorm(width)

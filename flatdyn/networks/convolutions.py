@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from flatdyn import checks
-from flatdyn.networks.models import Network, affine, inputs_of, shape_of
+from flatdyn.networks.models import Network, affine, check_size, inputs_of, shape_of
 from flatdyn.networks.norms import normalization
 
 ENGINES = ("product", "lax")
@@ -67,6 +67,11 @@ class Conv(eqx.Module):
             raise ValueError(f"side must be odd, so that the output lies on the input, got {side}")
         if engine not in ENGINES:
             raise ValueError(f"engine must be one of {', '.join(map(repr, ENGINES))}, got {engine!r}")
+        if dimensions > 32:
+            raise ValueError(f"dimensions must be at most 32, got {dimensions}")
+        check_size(
+            side**dimensions * inputs * outputs, "take fewer channels: `inputs`, `outputs`, or a network's `width`"
+        )
         shape = (side,) * dimensions + (inputs, outputs)
         self.weight = jax.random.normal(key, shape) * (2 / (side**dimensions * inputs)) ** 0.5
         self.bias = jnp.zeros(outputs) if bias else None

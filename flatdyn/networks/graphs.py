@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import equinox as eqx
@@ -11,7 +12,7 @@ import numpy as np
 
 from flatdyn import checks
 from flatdyn.networks.data import Graph
-from flatdyn.networks.models import Network
+from flatdyn.networks.models import Network, check_size
 from flatdyn.records import digest
 
 
@@ -164,6 +165,7 @@ def normalised(adjacency: jax.Array, mask: jax.Array) -> jax.Array:
 
 def _layers(widths: tuple[int, ...], key: jax.Array) -> tuple[list[jax.Array], list[jax.Array]]:
     widths = tuple(checks.count("widths", width, at_least=1) for width in widths)
+    check_size(sum((a + 1) * b for a, b in itertools.pairwise(widths)), "take fewer `hidden` units")
     keys = jax.random.split(key, len(widths) - 1)
     pairs = list(zip(widths[:-1], widths[1:], keys, strict=True))
     bounds = [(6 / (a + b)) ** 0.5 for a, b, _ in pairs]

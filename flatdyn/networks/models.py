@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 
-from flatdyn import checks
+from flatdyn import checks, drivers
 from flatdyn.networks.norms import Pass, normalization
 
 
@@ -30,6 +32,12 @@ class Network(eqx.Module):
         """Outputs, shape (n, ...), for inputs (n, ...), and the statistics used: the given ones, or the batch's."""
         batch = Pass(statistics)
         return self.outputs(x, batch), batch.used
+
+
+def check_size(parameters: int, remedy: str) -> None:
+    """Refuse a network that does not fit into memory: weights, and as many random numbers to draw them from."""
+    needed = drivers.array_bytes(2, parameters, itemsize=jnp.zeros(0).dtype.itemsize)
+    drivers.check_memory(0, "the network's weights", remedy, device=needed)
 
 
 def affine(linear: eqx.nn.Linear, x: jax.Array) -> jax.Array:
@@ -85,6 +93,7 @@ class MLP(Network):
         if len(widths) < 2:
             raise ValueError(f"widths must hold at least input and output, got {widths}")
         widths = [checks.count("widths", width, at_least=1) for width in widths]
+        check_size(sum((a + 1) * b for a, b in itertools.pairwise(widths)), "take smaller `widths`")
         keys = jax.random.split(key, len(widths) - 1)
         pairs = zip(widths[:-1], widths[1:], keys, strict=True)
         self.layers = [eqx.nn.Linear(a, b, key=one) for a, b, one in pairs]

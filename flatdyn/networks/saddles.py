@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy
 
-from flatdyn import checks
+from flatdyn import checks, drivers
 from flatdyn.curvature import extreme_eigenvalues, hessian_product
 from flatdyn.escape.regions import Region
 from flatdyn.networks.data import Split
@@ -123,7 +123,9 @@ class Saddle:
         """Points at a transverse distance, in directions equally likely, shape (runs, dim)."""
         checks.key(key)
         checks.number("distance", distance, above=0, one=True)
-        normal = jax.random.normal(key, (checks.count("runs", runs, at_least=1), len(self.basis)))
+        runs = checks.count("runs", runs, at_least=1)
+        drivers.check_memory(0, "the starts", "make fewer `runs`", device=drivers.array_bytes(3, runs, len(self.theta)))
+        normal = jax.random.normal(key, (runs, len(self.basis)))
         return self.theta + distance * normal / jnp.linalg.norm(normal, axis=1, keepdims=True) @ self.basis
 
     def verify(self) -> Verified:
@@ -282,6 +284,8 @@ def linear_origin(data: Split, depth: int = 2, width: int | None = None) -> Sadd
         raise ValueError(f"x and y must have shapes (n, inputs) and (n, outputs), got {x.shape} and {y.shape}")
     width = x.shape[1] if width is None else checks.count("width", width, at_least=1)
     depth = checks.count("depth", depth, at_least=2)
+    dim = (depth - 2) * width**2 + width * (x.shape[1] + y.shape[1])
+    drivers.check_memory(drivers.array_bytes(3, dim, dim), "the Hessian", "take a smaller `width` or `depth`")
     network = MLP((x.shape[1], *[width] * (depth - 1), y.shape[1]), jax.random.key(0), activation=_identity)
     bare = eqx.tree_at(lambda n: [layer.bias for layer in n.layers], network, [None] * depth)
     task = regressor(jax.tree.map(lambda leaf: 0 * leaf if eqx.is_inexact_array(leaf) else leaf, bare), data)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn import checks
+from flatdyn import checks, drivers
 from flatdyn.landscapes import Landscape
 from flatdyn.networks.data import Split
 from flatdyn.networks.models import Network
@@ -49,7 +49,10 @@ class Task(eqx.Module):
         """
         checks.function("make", make, "a function from a key to a network")
         checks.key(key)
-        numbers = jnp.arange(checks.count("runs", runs, at_least=1))
+        runs = checks.count("runs", runs, at_least=1)
+        needed = drivers.array_bytes(2, runs, self.dim, itemsize=self.start.dtype.itemsize)
+        drivers.check_memory(0, "the networks", "make fewer `runs`", device=needed)
+        numbers = jnp.arange(runs)
         return jax.vmap(lambda number: self.coordinates(make(jax.random.fold_in(key, number))))(numbers)
 
     def scores(self, theta: Any, x: Any) -> jax.Array:
@@ -117,7 +120,9 @@ class Classifier(Task):
         theta = checks.coordinates("theta", theta, self.dim)
         (reach,) = checks.floats(reach=reach)
         checks.number("reach", reach, above=0)
-        theta, side = jnp.asarray(theta), np.linspace(-reach, reach, checks.count("resolution", resolution, 2))
+        resolution = checks.count("resolution", resolution, 2)
+        drivers.check_memory(drivers.array_bytes(8, resolution, resolution), "the grid", "take a smaller `resolution`")
+        theta, side = jnp.asarray(theta), np.linspace(-reach, reach, resolution)
         grid = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
         each = [np.asarray(self.scores(one, grid)).argmax(axis=-1) for one in theta.reshape(-1, theta.shape[-1])]
         labels = np.reshape(each, (-1, resolution, resolution))

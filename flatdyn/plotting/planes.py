@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from flatdyn import checks
+from flatdyn import checks, drivers
 from flatdyn.landscapes import CriticalPoint, Landscape
 from flatdyn.manifolds import Manifold
 from flatdyn.plotting.style import DIVERGED_COLOR, KIND_MARKERS, check_axes, check_color
@@ -213,6 +213,8 @@ def _grid(thing: Landscape | Process, box: Any, resolution: int) -> tuple[np.nda
         raise ValueError("no box to draw in: pass box=((x lower, x upper), (y lower, y upper))")
     sides = checks.box(box, 2)
     resolution = checks.count("resolution", resolution, at_least=2)
+    needed = drivers.array_bytes(12, resolution, resolution)
+    drivers.check_memory(needed, "the grid", "draw with a smaller `resolution`")
     x, y = (np.linspace(*side, resolution) for side in sides)
     return x, y, np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
 
