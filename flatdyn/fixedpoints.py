@@ -236,9 +236,7 @@ def _searched(process: Process, box: tuple, period: int, starts: int, progress: 
     seeds = lower + (upper - lower) * sobol.random(1 << (starts - 1).bit_length())[:starts]
     seeds = np.concatenate([_hints(process, box), _sign_changes(process, box), seeds])
     system = _System(process, period)
-    orbits: list[np.ndarray] = []
-    states: list[np.ndarray] = []
-    lost = []
+    orbits, states, lost = [], [], []
     passes = [(seed, False) for seed in seeds] + [(seed, True) for seed in seeds[-starts:]]  # True: deflated
     with drivers.progress_bar(len(passes), "starts", progress) as bar:
         for seed, deflated in passes:
