@@ -1,40 +1,31 @@
-"""What runs end at: given by you, or discovered from the runs themselves.
+"""What runs end at: attractors and regions, and how near a run must come to be there to stay.
 
-A discovered attractor is a set of positions that runs keep returning to: one point, a cycle, or a small band, regular
-or chaotic, such as the one in which SAM is held at a saddle. It is found as follows.
-
-1. Runs from many starts are sampled over the third and the last quarter of `max_steps`.
-2. A run has *settled* if every position of its last quarter lies near one of its third quarter: within `grain`, or a
-   few times the distance between neighbours there. So a run that still drifts down a valley has not, a band has.
-   Nor has one that creeps along: a point or cycle that would move by more than `grain` if its pace went on falling as
-   it has fallen.
-3. Positions of settled runs that lie within `grain` of each other, or that one run visits, belong together.
+Attractors are given by you, or discovered from the runs themselves (:mod:`flatdyn.discovery`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy
 
+<<<<<<< HEAD
 from flatdyn import drivers, ensembles, fingerprints
+=======
+from flatdyn import ensembles
+>>>>>>> bdc9230 (Slow stretches are no attractors: what is found is asked whether it draws back what is beside it, or has a fixed point under it; the search hears Ctrl-C, shows a bar and runs in 64 bits; undecided points make no boundary fractal)
 from flatdyn.arrivals import Targets
 from flatdyn.identity import of_object
 from flatdyn.processes import Process
 from flatdyn.records import Status
 
-_SAMPLES = 128  # of each quarter of a run
-_WINDOW, _WINDOWS = 60, (0, 98, 196)  # of these samples, equally far apart, means are taken; 60 has many divisors
-_CONSECUTIVE = 64  # positions at the end of a run in which a period is looked for
-_KEPT = 16  # positions that stand for a band
+KEPT = 16  # positions that stand for a band
 _ROWS = 4
 _SHRINKING = 1 / 3.0 ** np.arange(4)  # shares of the radius that are tried as traps
 
@@ -62,7 +53,7 @@ class Attractor:
 
     def __repr__(self) -> str:
         what = {0: "band", 1: "point"}.get(self.period, f"{self.period}-cycle")
-        return f"Attractor({self.name!r}: {what} at ({_place(self.theta)}))"
+        return f"Attractor({self.name!r}: {what} at ({place(self.theta)}))"
 
 
 @dataclass(frozen=True)
@@ -113,7 +104,7 @@ def _read(name: str | None, value: Any, dim: int) -> Attractor:
     if orbit.ndim != 2 or orbit.shape[1] != dim or not np.isfinite(orbit).all():
         raise ValueError(f"an attractor must be a finite position of shape ({dim},), got {np.asarray(value)!r}")
     kind = getattr(value, "kind", "point")
-    return Attractor(name or f"{kind} ({_place(orbit[0])})", orbit.mean(axis=0), kind, len(orbit), orbit)
+    return Attractor(name or f"{kind} ({place(orbit[0])})", orbit.mean(axis=0), kind, len(orbit), orbit)
 
 
 def unused(name: str, attractors: Iterable[Attractor]) -> str:
@@ -133,150 +124,10 @@ def digests(
     return words + [f"{r.name} {r.absorbing} {word}" for r, word in zip(regions, inside, strict=True)]
 
 
-def _place(theta: np.ndarray) -> str:
-    shown = [f"{x:.3g}" for x in np.where(np.abs(theta) < 1e-9, 0.0, theta)]
+def place(theta: np.ndarray, scale: float = 1.0) -> str:
+    """A position for a name: what is nothing beside `scale`, or 1 if that is less, is written as 0."""
+    shown = [f"{x:.3g}" for x in np.where(np.abs(theta) < 1e-9 * min(scale, 1.0), 0.0, theta)]
     return ", ".join(shown if len(shown) <= 4 else [*shown[:3], "…"])
-
-
-# --- discovery ------------------------------------------------------------------------------------------------
-
-
-def discover(
-    process: Process, starts: np.ndarray, *, max_steps: int, grain: float, bound: float, key: jax.Array | None = None
-) -> list[Attractor]:
-    """Attractors in which runs from `starts`, shape (runs, dim), have settled after `max_steps`, most visited first."""
-    tails, ends, alive = _tails(process, starts, max_steps, bound, key)
-    settled = alive & _settled(tails, grain) & ~_creeping(tails, ends, grain)
-    ends = ends[settled]
-    tails = np.append(tails[settled, _SAMPLES:], ends, axis=1)  # in a row they show every phase of a short cycle
-    found = []
-    for runs in _clusters(tails, grain):
-        period = _period(ends[runs[0]], grain)
-        cloud = tails[runs].reshape(-1, tails.shape[-1])
-        points = ends[runs[0]][-period:] if period else _spread_out(cloud)
-        found.append((len(runs), _named(process, points, period, _reach(cloud, points), grain)))
-    return [attractor for _, attractor in sorted(found, key=lambda pair: -pair[0])]
-
-
-def _tails(process: Process, starts: np.ndarray, max_steps: int, bound: float, key):
-    """Samples of the second half (runs, 2·samples, dim), the very last positions in a row, and who has not diverged."""
-    process = drivers.prepared(process, starts.dtype)
-    seed = drivers.seed_of(process, key)
-    quarter = max(max_steps // 4, _SAMPLES)
-    stride = quarter // _SAMPLES
-    stride -= stride > 1 and stride % 2 == 0  # odd, so that a short even cycle is seen in all its phases
-    size = -(-len(starts) // 64) * 64  # whole vectors, as drivers.chunks explains
-    padded = np.resize(starts, (size, starts.shape[1]))
-    skipped = 4 * quarter - 2 * _SAMPLES * stride
-    sampled = _sampled(process, seed, padded, jnp.array([skipped, stride]), jnp.asarray(bound, starts.dtype))
-    tails, ends, alive = (np.asarray(x) for x in sampled)
-    return np.swapaxes(tails, 0, 1)[: len(starts)], np.swapaxes(ends, 0, 1)[: len(starts)], alive[: len(starts)]
-
-
-@eqx.filter_jit
-def _sampled(process, seed, starts, plan, bound):
-    skipped, stride = plan
-    runs = jnp.arange(len(starts), dtype=jnp.uint32)
-
-    def sample(carry, steps):
-        carry = drivers.advanced(process, carry, seed, runs, steps, bound)
-        return carry, jax.vmap(process.position)(carry.state)
-
-    carry, _ = sample(drivers.at_rest(process, starts), skipped)
-    carry, tails = jax.lax.scan(lambda carry, _: sample(carry, stride), carry, length=2 * _SAMPLES)
-    carry, ends = jax.lax.scan(lambda carry, _: sample(carry, 1), carry, length=_CONSECUTIVE)
-    return tails, ends, carry.alive
-
-
-def _settled(tails: np.ndarray, grain: float) -> np.ndarray:
-    """Whether each run's last quarter stays near its third."""
-
-    def one(third, last):
-        tree = scipy.spatial.KDTree(third)
-        return tree.query(last)[0].max() <= max(grain, 3 * tree.query(third, k=2)[0][:, 1].max())
-
-    return np.array([one(tail[:_SAMPLES], tail[_SAMPLES:]) for tail in tails], dtype=bool)
-
-
-def _creeping(tails: np.ndarray, ends: np.ndarray, grain: float) -> np.ndarray:
-    """Whether each point or cycle still has more than `grain` to go, by the geometric series of its last two moves."""
-    means = [tails[:, first : first + _WINDOW].mean(axis=1) for first in _WINDOWS]
-    before, last = (np.linalg.norm(b - a, axis=1) for a, b in itertools.pairwise(means))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        to_go = np.where(last < before, last**2 / (before - last), np.where(last > 0, np.inf, 0.0))
-    periods = np.array([_period(end, grain) for end in ends], dtype=int)
-    regular = (periods > 0) & (_WINDOW % np.maximum(periods, 1) == 0)  # else the means move by themselves
-    return regular & (last > 1e-3 * grain) & (to_go > grain)
-
-
-def _clusters(tails: np.ndarray, grain: float) -> list[np.ndarray]:
-    """Groups of runs whose positions come within `grain` of each other."""
-    if len(tails) == 0:
-        return []
-    cells = np.round(tails / grain).reshape(-1, tails.shape[-1])
-    unique, cell = np.unique(cells, axis=0, return_inverse=True)
-    run = np.repeat(np.arange(len(tails)), tails.shape[1])
-    near = scipy.spatial.KDTree(unique).query_pairs(
-        1.5, output_type="ndarray"
-    )  # neighbouring cells, diagonal ones included
-    rows, columns = (
-        np.append(run, near[:, 0] + len(tails)),
-        np.append(cell.ravel() + len(tails), near[:, 1] + len(tails)),
-    )
-    size = len(tails) + len(unique)
-    graph = scipy.sparse.coo_matrix((np.ones(len(rows), bool), (rows, columns)), shape=(size, size))
-    group = scipy.sparse.csgraph.connected_components(graph, directed=False)[1][: len(tails)]
-    return [np.flatnonzero(group == g) for g in np.unique(group)]
-
-
-def _period(end: np.ndarray, grain: float) -> int:
-    """The shortest period of the last positions, up to a thousandth of `grain`; 0 if there is none."""
-    for period in range(1, len(end) // 2 + 1):
-        if np.abs(end[period:] - end[:-period]).max() <= 1e-3 * grain:
-            return period
-    return 0
-
-
-def _spread_out(cloud: np.ndarray) -> np.ndarray:
-    """A few points of a cloud, each as far from the others as possible."""
-    chosen = [cloud[0]]
-    distance = np.linalg.norm(cloud - chosen[0], axis=1)
-    while len(chosen) < _KEPT and distance.max() > 0:
-        chosen.append(cloud[np.argmax(distance)])
-        distance = np.minimum(distance, np.linalg.norm(cloud - chosen[-1], axis=1))
-    return np.array(chosen)
-
-
-def _reach(cloud: np.ndarray, points: np.ndarray) -> float:
-    return float(scipy.spatial.KDTree(points).query(cloud)[0].max())
-
-
-def _named(process: Process, points: np.ndarray, period: int, spread: float, grain: float) -> Attractor:
-    """With the kind of the critical point that lies inside it, or within its own width, if there is one."""
-    centre = points.mean(axis=0)
-    width = max(float(np.linalg.norm(points - centre, axis=1).max()), grain)
-    landscape = getattr(process, "landscape", None)
-    critical = None if landscape is None else _critical_near(landscape, centre, 2 * width)
-    if critical is not None:
-        centre, kind = np.where(np.abs(critical[0]) < 1e-9 * grain, 0.0, critical[0]), critical[1]
-    else:
-        kind = {0: "band", 1: "point"}.get(period, "cycle")
-    return Attractor(f"{kind} ({_place(centre)})", centre, kind, period, points, spread)
-
-
-def _critical_near(landscape: Any, theta: np.ndarray, width: float) -> tuple[np.ndarray, str] | None:
-    """The critical point within `width` of θ, and its kind by the signs of the Hessian's eigenvalues."""
-    with jax.enable_x64(True):
-        theta = np.asarray(theta, dtype=float)
-        root = scipy.optimize.root(
-            lambda t: np.asarray(landscape.grad(t)), theta, jac=lambda t: np.asarray(landscape.hessian(t))
-        )
-        if not root.success or np.linalg.norm(root.x - theta) > width:
-            return None
-        values = np.linalg.eigvalsh(np.asarray(landscape.hessian(root.x)))
-    if np.abs(values).min() <= 1e-9 * np.abs(values).max():
-        return root.x, "degenerate"
-    return root.x, "minimum" if (values > 0).all() else "maximum" if (values < 0).all() else "saddle"
 
 
 # --- when has a run arrived? ----------------------------------------------------------------------------------
@@ -348,7 +199,7 @@ def _as_point(attractor: Attractor) -> Attractor:
 
 def padded(attractors: list[Attractor], dim: int) -> np.ndarray:
     """The points of all attractors as one array (attractors, 1 or more, dim), NaN where there are fewer."""
-    most = 1 if all(len(a.points) == 1 for a in attractors) else max(_KEPT, *(len(a.points) for a in attractors))
+    most = 1 if all(len(a.points) == 1 for a in attractors) else max(KEPT, *(len(a.points) for a in attractors))
     points = np.full((len(attractors), most, dim), np.nan)
     for row, attractor in zip(points, attractors, strict=True):
         row[: len(attractor.points)] = attractor.points

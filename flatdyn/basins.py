@@ -21,14 +21,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+<<<<<<< HEAD
 from flatdyn import arrivals, checks, fingerprints, records, stores
 from flatdyn.arrivals import Arrivals, Rules, Targets
 from flatdyn.attractors import Attractor, Region, digests, discover, gap, given, padded, targets, unused
+=======
+from flatdyn import arrivals, checks, randomness, records
+from flatdyn.arrivals import Arrivals, Rules
+from flatdyn.attractors import Attractor, Region, gap, given, padded, region_digests, targets, unused
+from flatdyn.discovery import discover, scouts
+>>>>>>> bdc9230 (Slow stretches are no attractors: what is found is asked whether it draws back what is beside it, or has a fixed point under it; the search hears Ctrl-C, shows a bar and runs in 64 bits; undecided points make no boundary fractal)
 from flatdyn.labels import DIVERGED, Basins, Sample
 from flatdyn.processes import Process
 from flatdyn.records import Status
 
-_SCOUTS = 1024  # runs from which attractors are discovered
 _SEARCHES = 3  # times that undecided runs are searched for more
 
 
@@ -320,16 +326,17 @@ class _Search:
 
     def discover(self, runs: np.ndarray, known: list[Attractor]) -> list[Attractor]:
         """Attractors of some of the runs that are not near a known one, under names of their own."""
-        scouts = runs
-        if len(runs) > _SCOUTS:  # by chance: a regular choice of a grid's rows would see the same columns only
-            scouts = np.sort(np.random.default_rng(0).choice(runs, _SCOUTS, replace=False))
+        most = scouts(self.process.dim)
+        if len(runs) > most:  # by chance: a regular choice of a grid's rows would see the same columns only
+            runs = np.sort(np.random.default_rng(0).choice(runs, most, replace=False))
         found = discover(
             self.process,
-            self.starts[scouts],
+            self.starts[runs],
             max_steps=self.rules.max_steps,
             grain=self.grain,
             bound=self.rules.bound,
             key=self.key,
+            progress=self.progress,
         )
         kept: list[Attractor] = []
         for attractor in found:

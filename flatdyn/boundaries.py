@@ -1,6 +1,7 @@
 """How entangled are the basins? Entropies and dimensions of basins and of the boundary between them.
 
-Diverged runs count as a basin of their own; points that are undecided are left out.
+Diverged runs count as a basin of their own; points that are undecided are left out. What they could change is taken
+into account where something is claimed: :attr:`Entropy.is_fractal`.
 
 References:
     Daza, Wagemakers, Georgeot, Guéry-Odelin, Sanjuán, Basin entropy, Scientific Reports 6, 31416 (2016)
@@ -28,6 +29,7 @@ class Entropy(NamedTuple):
         value, stderr: mean over all boxes
         boundary, boundary_stderr: mean over boxes that hold more than one label; NaN if there are none
         boxes, boundary_boxes: their numbers
+        boundary_least: the least that the boundary entropy can be, whatever the undecided points turn out to be
     """
 
     value: float
@@ -36,14 +38,16 @@ class Entropy(NamedTuple):
     boundary_stderr: float
     boxes: int
     boundary_boxes: int
+    boundary_least: float
 
     @property
     def is_fractal(self) -> bool:
         """The log 2 criterion: a smooth boundary between two basins has boundary entropy at most ln 2.
 
-        Sufficient, not necessary: True means fractal, by more than two standard errors; False says nothing.
+        Sufficient, not necessary: True means fractal, by more than two standard errors and whatever the undecided
+        points turn out to be; False says nothing.
         """
-        return self.boundary - 2 * self.boundary_stderr > np.log(2)
+        return bool(self.boundary_least - 2 * self.boundary_stderr > np.log(2))
 
 
 class Dimension(NamedTuple):
@@ -66,7 +70,7 @@ def basin_entropy(basins: Basins, size: int = 5) -> Entropy:
 
         S = (1/N) Σ_boxes Σ_labels −p ln p,     S_b = the same over boxes with more than one label
 
-    Standard errors are those of a mean over boxes.
+    Standard errors are those of a mean over boxes. Where every point is undecided the entropies are NaN.
 
     Args:
         basins: labels on a grid
@@ -78,12 +82,37 @@ def basin_entropy(basins: Basins, size: int = 5) -> Entropy:
     size = checks.count("size", size, at_least=2)
     boxes = _boxes(basins.labels, size)
     labels = [label for label in np.unique(boxes) if label != UNDECIDED]
-    shares = np.stack([(boxes == label).sum(axis=1) for label in labels], axis=1).astype(float)
-    total = shares.sum(axis=1)
-    shares = shares[total > 0] / total[total > 0, None]
+    counts = np.array([(boxes == label).sum(axis=1) for label in labels]).reshape(len(labels), len(boxes)).T
+    entropy, several = _entropies(counts)
+    seen = counts.sum(axis=1) > 0
+    return Entropy(
+        *_mean(entropy[seen]),
+        *_mean(entropy[several]),
+        int(seen.sum()),
+        int(several.sum()),
+        _least(counts, boxes.shape[1]),
+    )
+
+
+def _entropies(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Entropy of each box, and whether it holds several labels, from its counts of each, shape (boxes, labels)."""
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     entropy = -(shares * np.log(np.where(shares > 0, shares, 1))).sum(axis=1)
-    mixed = entropy[(shares > 0).sum(axis=1) > 1]
-    return Entropy(*_mean(entropy), *_mean(mixed), len(entropy), len(mixed))
+    return entropy, (shares > 0).sum(axis=1) > 1
+
+
+def _least(counts: np.ndarray, cells: int) -> float:
+    """The mean over mixed boxes at its least: undecided points have the label that their box has most often, and every
+    box that may be mixed because of them is, as little as can be."""
+    if counts.shape[1] == 0:
+        return float("nan")
+    missing = cells - counts.sum(axis=1)
+    filled = counts.copy()
+    filled[np.arange(len(counts)), counts.argmax(axis=1)] += missing
+    entropy, several = _entropies(filled)
+    one = np.array([cells - 1, 1]) / cells  # a single point that is another one's
+    entropy = np.where(several, entropy, -(one * np.log(one)).sum())
+    return _mean(entropy[several | (missing > 0)])[0]
 
 
 def box_dimension(basins: Basins) -> Dimension:
@@ -143,9 +172,9 @@ def uncertainty_exponent(
         key: a JAX key
         attractors, rules: as for :func:`flatdyn.map_basins`
     Returns:
-        Dimension with the fractions f(ε) as counts/runs
+        Dimension with the fractions f(ε) as counts/runs; pairs of starts with an undecided one are left out of the fit
     Raises:
-        ValueError: if there are fewer than 3 scales, or one at which no start is uncertain
+        ValueError: if there are fewer than 3 scales, or one at which no start is uncertain, or every one
     """
     checks.kind("process", process, Process)
     checks.key(key)
@@ -164,11 +193,15 @@ def uncertainty_exponent(
 
     sample = basin_fractions(process, pairs, 2 * len(scales) * runs, key, attractors, **rules)
     here, there = sample.labels.reshape(2, len(scales), runs)
-    counts = ((here != there) & (here != UNDECIDED) & (there != UNDECIDED)).sum(axis=1)
+    decided = (here != UNDECIDED) & (there != UNDECIDED)
+    counts, pairs_seen = ((here != there) & decided).sum(axis=1), decided.sum(axis=1)
     if (counts == 0).any():
         raise ValueError(f"no start is uncertain at scales {scales[counts == 0]}: take more runs or larger scales")
-    weight = counts / (1 - counts / runs)  # inverse variance of ln f
-    alpha, error = _weighted_line(np.log(scales), np.log(counts / runs), weight)
+    share = counts / pairs_seen
+    if (share == 1).any():
+        raise ValueError(f"every start is uncertain at scales {scales[share == 1]}: take smaller scales")
+    weight = counts / (1 - share)  # inverse variance of ln f
+    alpha, error = _weighted_line(np.log(scales), np.log(share), weight)
     return Dimension(process.dim - alpha, error, scales, counts)
 
 

@@ -1,0 +1,118 @@
+"""Slow stretches are no attractors, and slow attractors are."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from test_boundaries import painted
+
+import flatdyn as fd
+from flatdyn.boundaries import basin_entropy
+
+L = fd.Landscape.from_expression
+H = fd.landscapes.himmelblau()
+
+
+def gd(loss, symbols="x", lr=0.1, **more):
+    return fd.Iteration(L(loss, symbols), fd.GD(lr, **more))
+
+
+def found(process, box, resolution=64, **rules):
+    return fd.map_basins(process, box, resolution, progress=False, **rules)
+
+
+# --- what creeps ----------------------------------------------------------------------------------------------
+
+
+def test_a_plateau_around_a_minimum_is_not_many_attractors():
+    basins = found(gd("x**2/(1 + x**2)"), [(-300, 300)], 201)
+    assert [a.kind for a in basins.attractors] == ["minimum"]
+    assert_allclose(basins.attractors[0].theta, 0, atol=1e-9)
+    # GD from x takes about x⁴/0.8 steps, 11 from where 20,000 are enough: beyond, and beyond what counts as near (a
+    # twentieth of the box), nothing is decided
+    (x,) = basins.coordinates()
+    assert (basins.labels[np.abs(x) < 10] == 0).all()
+    assert (basins.labels[np.abs(x) > 35] == -1).all()
+
+
+@pytest.mark.parametrize("method", [fd.GD(1e-9), fd.GD(1e-9, momentum=0.9), fd.SAM(1e-9, 0.1)])
+def test_steps_that_are_too_small_settle_nothing(method):
+    basins = found(fd.Iteration(H, method), [(-5, 5)] * 2, 32)
+    assert basins.attractors == []
+    assert basins.counts()["undecided"] == 32 * 32
+    assert not basin_entropy(basins).is_fractal
+
+
+CREEPING = {
+    "exponential": (gd("exp(-x)", lr=0.01), [(-1, 300)]),  # x = ln(lr k), and standing still to the last digit from 37
+    "logarithm": (gd("log(1 + x**2)", lr=1e-9), [(2, 300)]),
+    "ravine": (gd("exp(-x) + y**2", "x y", lr=0.01), [(-1, 300), (-1, 1)]),
+    "bouncing": (gd("1e-7*x + 10*y**2", "x y", lr=0.0999), [(-1, 1)] * 2),
+    "momentum": (gd("1/x", lr=1e-3, momentum=0.9), [(2, 50)]),
+    "a saddle": (gd("x**2/2 - y**2/2", "x y", lr=2e-4), [(-2, 2), (-1e-9, 2e-9)]),
+    "every point": (fd.Map(lambda t: t, 1), [(-1, 1)]),
+}
+
+
+@pytest.mark.parametrize("name", CREEPING)
+def test_what_creeps_is_undecided(name):
+    process, box = CREEPING[name]
+    basins = found(process, box, 32)
+    assert basins.attractors == []
+
+
+def test_noise_on_a_plateau_does_not_make_attractors():
+    process = fd.Iteration(L("x**2/(1 + x**2)", "x"), fd.GD(0.1), fd.noise.Gaussian(1e-3))
+    basins = found(process, [(-300, 300)], 64, max_steps=2000, key=jax.random.key(0))
+    assert [a.kind for a in basins.attractors] == ["minimum"]
+
+
+def test_where_32_bits_stand_still_is_no_attractor():
+    with jax.enable_x64(False):  # a step of 2e-9 is less than the rounding of every start that is not near 0
+        basins = found(gd("x**2", lr=1e-9), [(1.0, 3.0)], 32)
+        assert basins.final.dtype == np.float32
+        assert (basins.final[:, 0] == np.linspace(1, 3, 32, dtype=np.float32)).all()
+    assert basins.attractors == []
+
+
+# --- what is slow, and real -----------------------------------------------------------------------------------
+
+REAL = {
+    "x^4": (gd("x**4"), [(-1, 1)], [0.0]),  # as (8 lr k)^(-1/2)
+    "x^4 across": (gd("x**4 + y**2", "x y"), [(-1, 1)] * 2, [0.0, 0.0]),
+    "a kink": (fd.Map(lambda t: t - 1e-3 * jnp.sign(t), 1), [(-1, 1)], [0.0]),
+    "a saddle on its own manifold": (gd("x**2/2 - y**2/2", "x y"), [(-1, 1), (-1, 1)], [0.0, 0.0]),
+    "a tiny band": (fd.Iteration(L("x**2", "x"), fd.SAM(1e-3, 1e-3)), [(-1, 1)], [0.0]),
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_what_comes_to_rest_slowly_or_in_its_own_way_is_found(name):
+    process, box, where = REAL[name]
+    (attractor,) = found(process, box, 33).attractors
+    assert_allclose(attractor.theta, where, atol=0.01)  # a grain: a 200th of the box
+
+
+def test_a_level_valley_is_found():
+    level = found(gd("(a*b - 1)**2", "a b", lr=0.05), [(0.5, 2)] * 2, 32)
+    assert level.attractors
+    for attractor in level.attractors:
+        assert attractor.kind == "degenerate"
+        assert_allclose(attractor.points.prod(axis=1), 1, atol=1e-6)
+
+
+def test_undecided_points_do_not_make_a_boundary_fractal():
+    """Three labels side by side in every box are beyond ln 2; with as many undecided points around, nothing is."""
+    thirds = np.arange(60) % 3 * np.ones((60, 1), int)
+    assert basin_entropy(painted(thirds), 3).is_fractal
+    hidden = np.full((60, 60), -1)
+    hidden[:6, :6] = thirds[:6, :6]
+    entropy = basin_entropy(painted(hidden), 3)
+    assert entropy.boundary == pytest.approx(np.log(3))
+    assert entropy.boundary_least < np.log(2)
+    assert not entropy.is_fractal
+    nothing = basin_entropy(painted(np.full((60, 60), -1)), 3)
+    assert nothing.boxes == 0
+    assert np.isnan(nothing.value)
+    assert not nothing.is_fractal
