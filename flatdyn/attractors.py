@@ -15,11 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy
 
-<<<<<<< HEAD
-from flatdyn import drivers, ensembles, fingerprints
-=======
-from flatdyn import ensembles
->>>>>>> bdc9230 (Slow stretches are no attractors: what is found is asked whether it draws back what is beside it, or has a fixed point under it; the search hears Ctrl-C, shows a bar and runs in 64 bits; undecided points make no boundary fractal)
+from flatdyn import ensembles, fingerprints
 from flatdyn.arrivals import Targets
 from flatdyn.identity import of_object
 from flatdyn.processes import Process

@@ -21,16 +21,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-<<<<<<< HEAD
 from flatdyn import arrivals, checks, fingerprints, records, stores
 from flatdyn.arrivals import Arrivals, Rules, Targets
-from flatdyn.attractors import Attractor, Region, digests, discover, gap, given, padded, targets, unused
-=======
-from flatdyn import arrivals, checks, randomness, records
-from flatdyn.arrivals import Arrivals, Rules
-from flatdyn.attractors import Attractor, Region, gap, given, padded, region_digests, targets, unused
+from flatdyn.attractors import Attractor, Region, digests, gap, given, padded, targets, unused
 from flatdyn.discovery import discover, scouts
->>>>>>> bdc9230 (Slow stretches are no attractors: what is found is asked whether it draws back what is beside it, or has a fixed point under it; the search hears Ctrl-C, shows a bar and runs in 64 bits; undecided points make no boundary fractal)
 from flatdyn.labels import DIVERGED, Basins, Sample
 from flatdyn.processes import Process
 from flatdyn.records import Status
