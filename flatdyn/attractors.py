@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy
 
-from flatdyn import ensembles, fingerprints
+from flatdyn import checks, ensembles, fingerprints
 from flatdyn.arrivals import Targets
 from flatdyn.identity import of_object
 from flatdyn.processes import Process
@@ -47,6 +47,15 @@ class Attractor:
     points: np.ndarray
     spread: float = 0.0
 
+    def __post_init__(self):
+        checks.text("name", self.name)
+        checks.text("kind", self.kind)
+        checks.count("period", self.period)
+        theta, points = checks.numbers("theta", self.theta, ndim=1), checks.numbers("points", self.points, ndim=2)
+        if not len(points) or points.shape[1:] != theta.shape:
+            raise ValueError(f"points must have shape (number, {len(theta)}) as theta has, got {points.shape}")
+        checks.number("spread", self.spread, at_least=0, one=True)
+
     def __repr__(self) -> str:
         what = {0: "band", 1: "point"}.get(self.period, f"{self.period}-cycle")
         return f"Attractor({self.name!r}: {what} at ({place(self.theta)}))"
@@ -66,6 +75,11 @@ class Region:
     inside: Callable
     absorbing: bool = False
 
+    def __post_init__(self):
+        checks.text("name", self.name)
+        checks.function("inside", self.inside, "a JAX function from θ (dim,) to a boolean")
+        checks.flag("absorbing", self.absorbing)
+
 
 def given(attractors: Any, dim: int) -> tuple[list[Attractor], list[Region]]:
     """Attractors and regions from what a user writes.
@@ -81,7 +95,7 @@ def given(attractors: Any, dim: int) -> tuple[list[Attractor], list[Region]]:
     elif isinstance(attractors, Iterable):
         items = [(None, value) for value in attractors]
     else:
-        raise ValueError(f"attractors must be a list or a dict of positions, got {attractors!r}")
+        raise ValueError(f"attractors must be a list or a dict of positions, got {checks.shown(attractors)}")
     points, regions = [], []
     for name, value in items:
         if isinstance(value, Region) or callable(value):
@@ -96,9 +110,10 @@ def given(attractors: Any, dim: int) -> tuple[list[Attractor], list[Region]]:
 
 
 def _read(name: str | None, value: Any, dim: int) -> Attractor:
-    orbit = np.atleast_2d(np.asarray(getattr(value, "orbit", getattr(value, "theta", value)), dtype=float))
+    place = getattr(value, "orbit", getattr(value, "theta", value))
+    orbit = np.atleast_2d(checks.entries("attractors", place, f"positions of shape ({dim},)"))
     if orbit.ndim != 2 or orbit.shape[1] != dim or not np.isfinite(orbit).all():
-        raise ValueError(f"an attractor must be a finite position of shape ({dim},), got {np.asarray(value)!r}")
+        raise ValueError(f"an attractor must be a finite position of shape ({dim},), got {checks.shown(value)}")
     kind = getattr(value, "kind", "point")
     return Attractor(name or f"{kind} ({place(orbit[0])})", orbit.mean(axis=0), kind, len(orbit), orbit)
 

@@ -69,6 +69,7 @@ class Branch(Record):
 
     def at(self, parameter: float) -> list[np.ndarray]:
         """Positions on the branch at one value of the parameter, by linear interpolation between its points."""
+        (parameter,) = checks.floats(parameter=parameter)
         gap = self.parameter - parameter
         found = [self.theta[i] for i in np.flatnonzero(gap == 0)]
         for i in np.flatnonzero(gap[:-1] * gap[1:] < 0):
@@ -135,6 +136,7 @@ def continue_in(
     checks.function("make_process", make_process, "a function from a value to a Process")
     checks.text("parameter", parameter)
     checks.count("most", most, at_least=1)
+    checks.number("scale", scale, above=0, one=True)
     values = np.asarray(checks.number("values", values), dtype=float)
     if values.ndim != 1 or len(values) < 2 or values[0] == values[-1]:
         raise ValueError(f"values must be a range of {parameter}, at least two different numbers, got {values}")
@@ -198,6 +200,8 @@ def curve_in(
     checks.function("make_process", make_process, "a function from two values to a Process")
     checks.kind("start", start, Bifurcation, "one of branch.bifurcations")
     checks.count("most", most, at_least=1)
+    checks.number("scale", scale, above=0, one=True)
+    checks.floats(second=second)
     (low, high), place = np.array(checks.box(ranges, 2)).T, np.array([start.parameter, second])
     if not ((place >= low) & (place <= high)).all():
         raise ValueError(f"start ({place[0]:g}, {place[1]:g}) is outside the ranges {ranges}")

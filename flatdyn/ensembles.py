@@ -183,7 +183,8 @@ def _shape_of(observe: Callable | None, process: Process, starts: jax.Array) -> 
     if observe is None:
         return jax.ShapeDtypeStruct((0,), starts.dtype)
     point = jax.ShapeDtypeStruct(starts.shape[1:], starts.dtype)
-    found = jax.eval_shape(lambda theta: observe(process.init(theta)), point)
+    state = jax.eval_shape(process.init, point)
+    found = checks.traced("observe", observe, state, what="a function of the state of a run")
     if not isinstance(found, jax.ShapeDtypeStruct):
         raise ValueError(f"observe must give one array of a state, got {found}")
     return found

@@ -82,7 +82,7 @@ class Extended(Process):
         if set(given) != set(self.names):
             raise ValueError(f"values must be given for {', '.join(self.names)}, got {', '.join(given) or 'none'}")
         theta = checks.points("theta", theta, self.process.dim)
-        columns = [jnp.asarray(checks.number(name, given[name]), theta.dtype) for name in self.names]
+        columns = [jnp.asarray(checks.number(name, _row(name, given[name])), theta.dtype) for name in self.names]
         lengths = {len(part) for part in (*columns, theta[..., 0]) if jnp.ndim(part)}
         if len(lengths) > 1 or any(column.ndim > 1 for column in columns):
             raise ValueError(f"theta and values must be one, or as many as runs, got lengths {sorted(lengths)}")
@@ -158,6 +158,11 @@ def _holder(process: Process, name: str) -> Any:
     if not hasattr(holder, field):
         raise ValueError(f"{process!r} has no number {name}: name a field of its method, or a path such as noise.scale")
     return holder
+
+
+def _row(name: str, value: Any) -> Any:
+    """One number, or one for each run; values traced by JAX pass."""
+    return value if isinstance(value, jax.core.Tracer) else checks.numbers(name, value, ndim=(0, 1))
 
 
 def _found(process: Process, name: str) -> Any:

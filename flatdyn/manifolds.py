@@ -78,7 +78,9 @@ def manifold(
     checks.choice("kind", kind, ("stable", "unstable"))
     if kind not in ("stable", "unstable"):
         raise ValueError(f"kind must be 'stable' or 'unstable', got {kind!r}")
-    theta = np.asarray(getattr(saddle, "theta", saddle), dtype=float)
+    theta = checks.numbers("saddle", getattr(saddle, "theta", saddle), ndim=1)
+    if len(theta) != process.dim:
+        raise ValueError(f"saddle must have shape ({process.dim},), got {theta.shape}")
     box = process.box if box is None else box
     if box is None:
         raise ValueError("a manifold is followed inside a box: give box=((lower, upper), (lower, upper))")

@@ -78,9 +78,12 @@ def complement(mask: Any) -> Any:
 
 def union(*masks: Any) -> Any:
     """What any of the masks selects: the largest of their entries."""
-    return jax.tree.map(
-        lambda *entries: any(entries) if all(map(_is_flag, entries)) else _largest_of(entries), *map(settled, masks)
-    )
+    masks = tuple(map(settled, masks))
+    if len({(jax.tree.structure(mask)) for mask in masks}) != 1:
+        raise ValueError(
+            f"each mask must be a tree of one and the same form, got {' and '.join(map(checks.shown, masks))}"
+        )
+    return jax.tree.map(lambda *entries: any(entries) if all(map(_is_flag, entries)) else _largest_of(entries), *masks)
 
 
 def random(theta: Any, size: int, key: jax.Array) -> Any:
@@ -148,7 +151,7 @@ def count(theta: Any, mask: Any = None) -> Any:
     if mask is None:
         return sum(sizes)
     if not _is_array(getattr(theta, "tree", theta)):
-        _check_tree(settled(mask), Vector(theta), "mask")
+        _check_tree(settled(mask), theta if isinstance(theta, Vector) else Vector(theta), "mask")
     entries = jax.tree.leaves(match(settled(mask), theta))
     return sum(size * bool(m) if _is_flag(m) else (m != 0).sum() for m, size in zip(entries, sizes, strict=True))
 
@@ -223,7 +226,7 @@ def check(mask: Any, theta: Any, name: str = "mask") -> None:
 def _check_tree(mask: Any, theta: Vector, name: str) -> None:
     wanted, given = jax.tree.structure(theta.tree), jax.tree.structure(mask)
     if wanted != given:
-        raise ValueError(f"{name} must be a tree like the parameters, {wanted}, got {given}")
+        raise ValueError(f"{name} must be a tree like the parameters, got {checks.shown(mask)}")
     for (path, leaf), entry in zip(jax.tree.leaves_with_path(theta.tree), jax.tree.leaves(mask), strict=True):
         if not _is_flag(entry) and np.shape(entry) != np.shape(leaf):
             place = jax.tree_util.keystr(path)

@@ -140,6 +140,7 @@ class Gaussian(Normal):
         checks.number("batch_size", self.batch_size, at_least=1)
 
     def check(self, landscape):
+        _check_single(self.batch_size)
         _check_width("scale" if self.root is None else "covariance", self.spread(landscape, None), landscape)
 
     def spread(self, landscape, theta):
@@ -177,6 +178,9 @@ class Curvature(Normal):
         checks.number("batch_size", self.batch_size, at_least=1)
 
     def check(self, landscape):
+        if np.ndim(self.scale):
+            raise ValueError(f"scale must be one number, got {checks.shown(self.scale)}")
+        _check_single(self.batch_size)
         if self.root is not None:
             _check_width("matrix", self.root, landscape)
 
@@ -207,6 +211,7 @@ class StateDependent(Normal):
         checks.number("batch_size", self.batch_size, at_least=1)
 
     def check(self, landscape):
+        _check_single(self.batch_size)
         theta = jax.ShapeDtypeStruct((landscape.dim,), jnp.zeros(0).dtype)
         spread = checks.traced("function", self.function, theta, what="a function from θ (dim,) to S")
         if not jnp.issubdtype(getattr(spread, "dtype", object), jnp.number) or jnp.issubdtype(
@@ -302,6 +307,11 @@ def _root(matrix: Any) -> jax.Array:
         return jnp.sqrt(jnp.abs(matrix))
     values, vectors = jnp.linalg.eigh(matrix)
     return (vectors * jnp.sqrt(jnp.abs(values))) @ vectors.T
+
+
+def _check_single(batch_size: Any) -> None:
+    if np.ndim(batch_size):
+        raise ValueError(f"batch_size must be one number, got {checks.shown(batch_size)}")
 
 
 def _check_width(name: str, spread: Any, landscape: Landscape) -> None:

@@ -241,7 +241,7 @@ def _ragged(row: np.ndarray, values: np.ndarray, rows: int) -> np.ndarray:
 
 def fits(process: Process, interval: Any, start: float) -> tuple[tuple[float, float], bool]:
     """The interval, and whether the process has momentum; raises what exit_law says of arguments that do not fit."""
-    (low, high) = checks.box([interval], 1)[0]
+    (low, high) = checks.interval("interval", interval)
     if not (process.random and process.dim == 1 and hasattr(process, "driven")):
         raise TypeError(f"this needs a random process with one coordinate, driven by normal numbers; got {process!r}")
     if not 1 <= process.draws <= 2:

@@ -18,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm.auto import tqdm
 
+from flatdyn import checks
+
 _SEGMENT_SECONDS = 0.5
 _ROWS = 1 << 12  # that a segment of :func:`mapped` may have
 
@@ -56,6 +58,8 @@ def progress_bar(total: int, unit: str, shown: bool | None) -> tqdm:
 
     Set FLATDYN_PROGRESS=0 to have none by default, as recorded notebooks do.
     """
+    if shown is not None:
+        checks.flag("progress", shown)
     hidden = shown is False or (shown is None and os.environ.get("FLATDYN_PROGRESS") == "0")
     return tqdm(total=total, unit=f" {unit}", unit_scale=True, disable=hidden, delay=0 if shown else 2, leave=False)
 

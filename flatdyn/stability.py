@@ -179,6 +179,7 @@ class FlatState:
 def is_critical(landscape: Landscape, theta: Any, *, partly: bool = False) -> bool:
     """Whether ∇L, or `partly` one of its coordinates, vanishes at θ, shape (dim,), up to the rounding of θ."""
     checks.kind("landscape", landscape, Landscape)
+    checks.flag("partly", partly)
     with jax.enable_x64(True):
         theta = jnp.asarray(
             checks.point("theta", np.asarray(checks.entries("theta", theta, "coordinates")), landscape.dim)
@@ -306,7 +307,7 @@ def edge_of_stability(method: Method, gradient_norm: Any = None) -> Any:
     if isinstance(method, SAM):
         if gradient_norm is None:
             raise ValueError("the edge of normalised SAM depends on the gradient: give gradient_norm")
-        norm = checks.number("gradient_norm", gradient_norm, above=0) + method.eps
+        norm = checks.number("gradient_norm", _one("gradient_norm", gradient_norm), above=0) + method.eps
         method = USAM(method.lr, method.rho / norm, method.momentum, nesterov=method.nesterov)
     curvature = sympy.Dummy("lambda", positive=True)
     step, limit, values = _effective_step(method, curvature)
@@ -341,8 +342,13 @@ def _effective_step(method: Method, curvature: Any) -> tuple[sympy.Expr, sympy.E
     return step, limit, values | {_CURVATURE: _as_symbolic("curvature", curvature)}
 
 
+def _one(name: str, value: Any) -> Any:
+    """A symbol as it is, and one number as Python's."""
+    return value if isinstance(value, sympy.Basic) else np.asarray(checks.number(name, value, one=True)).item()
+
+
 def _as_symbolic(name: str, value: Any) -> sympy.Expr:
-    return sympy.sympify(checks.number(name, value.item() if np.size(value) == 1 and hasattr(value, "item") else value))
+    return sympy.sympify(checks.number(name, _one(name, value)))
 
 
 @functools.cache

@@ -46,5 +46,7 @@ def binomial_error(count: Any, runs: int) -> Any:
     """
     count = checks.number("count", checks.numbers("count", count), at_least=0)
     runs = checks.count("runs", runs, at_least=1)
+    if (count > runs).any():
+        raise ValueError(f"count must be at most runs={runs}, got {count.max():g}")
     p = (np.asarray(count) + 0.5) / (runs + 1)
     return np.sqrt(p * (1 - p) / runs)

@@ -248,6 +248,9 @@ def compare(a: Any, b: Any, level: float = 0.95) -> Comparison:
         error of the hazard ratio.
     """
     width = scipy.stats.norm.ppf(0.5 + checks.number("level", level, above=0, below=1, one=True) / 2)
+    for name, x in {"a": a, "b": b}.items():
+        if not hasattr(x, "escaped") and not (isinstance(x, tuple | list) and len(x) == 2):
+            raise TypeError(f"{name} must be a pair (steps, escaped), or an Escapes, got {checks.shown(x)}")
     a, b = ((x.steps, x.escaped) if hasattr(x, "escaped") else tuple(x) for x in (a, b))
     first, second = _table(*a), _table(*b)
     if not (first.exits.any() or second.exits.any()):

@@ -113,6 +113,8 @@ def sweep(
     """
     checks.function("make_process", make_process, "a function from hyperparameters to a Process")
     checks.function("ask", ask, "a function of a process and a key")
+    checks.flag("common", common)
+    checks.text("name", name)
     seeds = checks.count("seeds", seeds, at_least=1)
     grid = plan(parameters)
     drivers.check_memory(

@@ -157,7 +157,7 @@ def expectation(
     """
     checks.kind("process", process, Process)
     functions = checks.sequence("functions", functions, "functions")
-    steps, ends = checks.count("steps", steps, at_least=1), checks.box([interval], 1)[0]
+    steps, ends = checks.count("steps", steps, at_least=1), checks.interval("interval", interval)
     if operators.fits(process, interval, start)[1]:
         raise TypeError("expectation knows processes without momentum only: ask simulate for a sample")
     if panels:

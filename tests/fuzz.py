@@ -146,6 +146,8 @@ def _of_error(error: Exception, call: Call, arguments: dict) -> str:
         return f"from {Path(frames[-1].filename).name}:{frames[-1].lineno} {told}"
     if INNER.search(re.sub(r"got .*", "", text, flags=re.DOTALL)):
         return f"inner words: {told}"
+    if isinstance(error, DataMissing):
+        return ""
     words = {name for name in arguments if name in replaced} or set(arguments)
     known = words | {spoken for name in words for spoken in ALIASES.get(name, ())}
     if not any(re.search(rf"\b{re.escape(word)}", text, re.IGNORECASE) for word in known):
@@ -164,6 +166,17 @@ ALIASES = {
     "landscape": ("expression",),
     "curvatures": ("curvature",),
     "steps": ("survival",),
+    "over": ("name",),
+    "name": ("was not compared", "was not watched"),
+    "by": ("was not watched",),
+    "theta": ("mask is empty",),
+    "word": ("mask is empty",),
+    "fast": ("mask", "block"),
+    "a": ("mask",),
+    "b": ("mask",),
+    "second": ("outside the ranges",),
+    "choose": ("split",),
+    "report": ("split",),
 }
 
 
@@ -215,7 +228,8 @@ NUMBERS_OF_THE_USERS = {
     "Landscape.loss", "Landscape.grad", "Landscape.hessian", "FunctionLandscape.loss", "ExamplesLandscape.loss",
     "records.load_arrays", "Ensemble.load", "notebook.preset", "notebook.say", "FunctionLandscape.flatten",
     "methods.State", "survival.mean", "survival.rate", "survival.compare", "Escapes.mean", "Escapes.rate",
-    "Escapes.compare", "map_basins", "map_basins given", "basin_fractions", "fractions_in", "masks.complement",
+    "Escapes.compare", "networks.critical_rho",
+    "map_basins", "map_basins given", "basin_fractions", "fractions_in", "masks.complement",
     "masks.union", "Attractor",
 }  # fmt: skip
 

@@ -410,11 +410,6 @@ call(
     temperature=1.0,
     along="new",
 )
-bound(
-    "ConstrainedLangevin.tangency",
-    lambda f: f.orthogonal.method.tangency,
-    state=of(lambda f: f.orthogonal.init(jnp.array([1.0, 0.0]))),
-)
 call("Multirate", fd.Multirate, lr=0.1, fast=(True, False), k=2, momentum=0.5, blocks=None, rates=None)
 call(
     "Alternating", fd.Alternating, methods=of(lambda f: (fd.GD(0.1), fd.GD(0.2))), blocks=((True, False), (False, True))
@@ -1015,7 +1010,6 @@ call("networks.CharTransformer", networks.CharTransformer, vocabulary=5, context
 call("networks.GraphGCN", networks.GraphGCN, features=3, classes=2, key=key, hidden=2)
 call("networks.NodeGCN", networks.NodeGCN, graph=of(lambda f: f.graph), classes=2, key=key, hidden=2, features=None)
 call("networks.BatchNorm", networks.BatchNorm, width=2, eps=1e-5)
-bound("Network.forward", lambda f: f.network.forward, x=of(lambda f: f.split.x), statistics=None)
 call("networks.norm_mask", networks.norm_mask, network=of(lambda f: networks.MLP((2, 3, 2), f.key, norm="batch")))
 call("networks.classifier", networks.classifier, network=network, data=split, weight_decay=1e-3)
 call(

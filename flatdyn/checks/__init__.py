@@ -19,6 +19,7 @@ from flatdyn.checks.arrays import box as box
 from flatdyn.checks.arrays import coordinates as coordinates
 from flatdyn.checks.arrays import covariance as covariance
 from flatdyn.checks.arrays import flags as flags
+from flatdyn.checks.arrays import interval as interval
 from flatdyn.checks.arrays import labels as labels
 from flatdyn.checks.arrays import multipliers as multipliers
 from flatdyn.checks.arrays import numbers as numbers
@@ -28,6 +29,7 @@ from flatdyn.checks.arrays import reals as reals
 from flatdyn.checks.arrays import row as row
 from flatdyn.checks.arrays import symbols as symbols
 from flatdyn.checks.arrays import symmetric as symmetric
+from flatdyn.checks.arrays import tree as tree
 from flatdyn.checks.arrays import wholes as wholes
 from flatdyn.checks.objects import choice as choice
 from flatdyn.checks.objects import flag as flag

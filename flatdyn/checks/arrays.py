@@ -14,6 +14,14 @@ from flatdyn.checks.objects import function, sequence, shown
 from flatdyn.checks.values import entries, number
 
 
+def interval(name: str, value: Any) -> tuple[float, float]:
+    """Return a pair of finite numbers (lower, upper) with lower < upper, else raise ValueError."""
+    ends = entries(name, value, "a pair (lower, upper)")
+    if ends.shape != (2,) or not (np.isfinite(ends).all() and ends[0] < ends[1]):
+        raise ValueError(f"{name} must be a pair (lower, upper) of finite numbers, lower < upper, got {shown(value)}")
+    return float(ends[0]), float(ends[1])
+
+
 def box(value: Any, dim: int) -> tuple[tuple[float, float], ...]:
     """Return a box as ((lower, upper), ...) if it has `dim` finite, non-empty sides, else raise ValueError."""
     sides = entries("box", value, "a list of (lower, upper) pairs")
@@ -58,14 +66,15 @@ def point(name: str, value: Any, dim: int) -> jax.Array:
     return array
 
 
-def coordinates(name: str, value: Any, dim: int) -> jax.Array:
+def coordinates(name: str, value: Any, dim: int, on: str = "") -> jax.Array:
     """Return points of shape (..., dim) as a floating JAX array, else raise ValueError with both shapes.
 
     Whole numbers become floating ones; what is not finite stays: its loss, say, is not finite either.
     """
-    array = _real(name, value, f"coordinates, an array of shape (..., {dim})")
+    place = f" on {on}" if on else ""
+    array = _real(name, value, f"coordinates, an array of shape (..., {dim}){place}")
     if array.ndim == 0 or array.shape[-1] != dim:
-        raise ValueError(f"{name} must have shape (..., {dim}), got {array.shape}")
+        raise ValueError(f"{name} must have shape (..., {dim}){place}, got {array.shape}")
     return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
 
 
@@ -73,6 +82,14 @@ def reals(name: str, value: Any) -> jax.Array:
     """Return real numbers of any shape as a floating JAX array, else raise ValueError."""
     array = _real(name, value, "an array")
     return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
+
+
+def tree(name: str, value: Any) -> Any:
+    """Return a tree of arrays of real numbers, (n, ...) each and n the same, else raise ValueError."""
+    leaves = [_real(name, leaf, "an array (n, ...), or a tree of them") for leaf in jax.tree.leaves(value)]
+    if not leaves or any(leaf.ndim == 0 for leaf in leaves) or len({len(leaf) for leaf in leaves}) > 1:
+        raise ValueError(f"{name} must be an array (n, ...), or a tree of them, got {shown(value)}")
+    return value
 
 
 def bound(name: str, value: Any) -> None:

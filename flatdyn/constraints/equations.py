@@ -103,6 +103,9 @@ class Implicit(Constraint):
 
     function: Callable
 
+    def __check_init__(self):
+        checks.function("function", self.function, "g, a JAX function of an array (dim,)")
+
     def check(self, shape):
         dim = int(np.prod(shape))
         found = jax.eval_shape(self._value, jax.ShapeDtypeStruct((dim,), jnp.zeros(0).dtype))

@@ -37,7 +37,9 @@ def coordinates(landscape: Landscape, theta: Any, name: str = "theta") -> jax.Ar
         if not hasattr(landscape, "flatten"):
             return checks.point(name, theta, landscape.dim)
         if jax.tree.structure(theta) != landscape.form.tree:
-            raise ValueError(f"{name} must be a tree like {landscape.form.tree}, got {checks.shown(theta)}")
+            raise ValueError(
+                f"{name} must be a tree like the parameters of {landscape.name}, got {checks.shown(theta)}"
+            )
         theta = landscape.flatten(theta)
     theta = checks.points(name, theta, landscape.dim)
     if theta.ndim != 1:

@@ -174,6 +174,8 @@ def slice2d(
         ValueError: if an argument does not fit, or the three points lie on one line
     """
     checks.flag("filterwise", filterwise)
+    if key is not None:
+        checks.key(key)
     landscape, centre = placed(loss, centre, "centre")
     points = checks.count("points", points, at_least=2)
     drivers.check_memory(points**2 * 64, "the plane", "ask for fewer `points`")

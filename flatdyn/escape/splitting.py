@@ -104,6 +104,8 @@ def split(
             or no walker of any replicate reaches a level
         TypeError: if there is no score, or the process is not random
     """
+    if score is not None:
+        checks.function("score", score, "a function from θ (dim,) to a number")
     checks.kind("process", process, Process)
     checks.key(key)
     walkers = checks.count("walkers", walkers, at_least=10)

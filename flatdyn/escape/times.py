@@ -78,6 +78,7 @@ class Escapes(Record):
 
     def compare(self, other: Escapes, level: float = 0.95) -> survival.Comparison:
         """This process against another: log-rank test, ratio of means and of hazards."""
+        checks.kind("other", other, Escapes, "fd.escape_times(...)")
         return survival.compare(self, other, level)
 
     def __repr__(self) -> str:

@@ -48,7 +48,7 @@ def expectation(
     checks.kind("process", process, Diffusion, "fd.flows.Diffusion(landscape, method, noise)")
     if not isinstance(process, Diffusion) or process.dim != 1 or process.method.inertial:
         raise TypeError(f"this needs a Diffusion with one coordinate and no momentum, got {process!r}")
-    (low, high) = checks.box([interval], 1)[0]
+    (low, high) = checks.interval("interval", interval)
     if not low < checks.number("start", start, one=True) < high:
         raise ValueError(f"start must lie inside the interval ({low:g}, {high:g}), got {start:g}")
     checks.number("time", time, at_least=0, one=True)

@@ -27,6 +27,8 @@ class Landscape(eqx.Module):
         box: ((lower, upper), ...) that shows what is interesting, or None
     """
 
+    made_by = "fd.landscapes.beale(), fd.Landscape.from_expression(text, symbols) or from_function(loss, dim)"
+
     @staticmethod
     def from_expression(
         expression: str | sympy.Expr,
@@ -52,6 +54,7 @@ class Landscape(eqx.Module):
             ValueError: if the expression holds other symbols, is complex, not a scalar, has a kink or jump, a number
                 beyond 64 bits, or a function without JAX code; if a parameter is not a finite real number
         """
+        checks.text("name", name)
         coordinates = symbolic.coordinates(symbols)
         known = {symbol.name: symbol for symbol in coordinates}
         values = symbolic.numbers(parameters or {}, taken=known)
@@ -83,8 +86,10 @@ class Landscape(eqx.Module):
         Raises:
             ValueError: if both or neither of dim and like are given, or `loss` does not map to one real number
         """
+        checks.text("name", name)
         form = Form.of(dim, like)
-        shape = jax.eval_shape(loss, form.vector(jax.ShapeDtypeStruct((form.dim,), jnp.zeros(0).dtype)).tree)
+        point = form.vector(jax.ShapeDtypeStruct((form.dim,), jnp.zeros(0).dtype)).tree
+        shape = checks.traced("loss", loss, point, what=f"a JAX function of {form} that returns one real number")
         if getattr(shape, "shape", None) != () or not jnp.issubdtype(shape.dtype, jnp.floating):
             raise ValueError(f"loss must map {form} to one real number, got {shape}")
         box = None if box is None else checks.box(box, form.dim)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from decimal import Decimal
+from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
@@ -23,6 +25,13 @@ def _make(name: str, template: sympy.Expr, symbols: Sequence, box: Any, **parame
     return Landscape.from_expression(template, symbols, box, parameters, name)
 
 
+def _check_parameters(**values: Any) -> None:
+    """Raise ValueError, by the argument's own name, unless a parameter is a number, a batch of numbers or a symbol."""
+    for name, value in values.items():
+        if not isinstance(value, Decimal | Fraction):
+            checks.number(name, value)
+
+
 def saddle(curvatures: Sequence = (2.0, -2.0)) -> SymbolicLandscape:
     """Quadratic: L = ½ Σᵢ cᵢ wᵢ². The default is x² − y², the toy problem of Kim et al. (arXiv 2301.06308).
 
@@ -31,7 +40,9 @@ def saddle(curvatures: Sequence = (2.0, -2.0)) -> SymbolicLandscape:
     Raises:
         ValueError: if there are none, or one is not finite
     """
-    values = list(curvatures)
+    values = list(checks.sequence("curvatures", curvatures, "numbers or symbols"))
+    for value in values:
+        checks.number("curvatures", value)
     if not values:
         raise ValueError("saddle needs at least one curvature, got none")
     w = _coordinates(len(values))
@@ -68,6 +79,7 @@ def rosenbrock(dim: int = 2, a: Any = 1, b: Any = 100) -> SymbolicLandscape:
         a: position of the minimum
         b: steepness of the valley's walls
     """
+    _check_parameters(a=a, b=b)
     x = _coordinates(checks.count("dim", dim, at_least=2))
     centre, steepness = parameter("a"), parameter("b")
     template = sum((centre - p) ** 2 + steepness * (q - p**2) ** 2 for p, q in pairwise(x))
@@ -87,6 +99,7 @@ def rosenbrock_saddle(dim: int = 2, a: Any = 1, b: Any = 100) -> SymbolicLandsca
         a: curvature of the double well along the valley: −a at the saddle
         b: steepness of the valley's walls
     """
+    _check_parameters(a=a, b=b)
     x = _coordinates(checks.count("dim", dim, at_least=2))
     along, across = parameter("a"), parameter("b")
     walls = sum((q - p**2) ** 2 for p, q in pairwise(x))
@@ -153,6 +166,7 @@ def double_well(dim: int = 1, stiffness: Any = 1) -> SymbolicLandscape:
         dim: number of coordinates
         stiffness: k, the curvature across the path between the wells
     """
+    _check_parameters(stiffness=stiffness)
     x = _coordinates(checks.count("dim", dim, at_least=1))
     across = parameter("k") / 2 * sum(w**2 for w in x[1:])
     parameters = {"k": stiffness} if dim > 1 else {}
@@ -173,6 +187,7 @@ def flat_and_sharp(flat: Any = 1, sharp: Any = 16, barrier: Any = 0.0625) -> Sym
         sharp: s > f, at the sharp one
         barrier: b > 0, the height of the saddle; the curvature along the path is 8b at the minima
     """
+    _check_parameters(flat=flat, sharp=sharp, barrier=barrier)
     x, y = _coordinates(2)
     low, high = sympy.sqrt(parameter("f")), sympy.sqrt(parameter("s"))
     across = ((high + low) / 2 + (high - low) / 2 * x) ** 2
@@ -186,6 +201,7 @@ def factorization(target: Any = 1) -> SymbolicLandscape:
     Args:
         target: t; the origin's eigenvalues are ±t
     """
+    _check_parameters(target=target)
     u, v = sympy.symbols("u v", real=True)
     return _make("factorization", (u * v - parameter("t")) ** 2 / 2, (u, v), [(-2.5, 2.5)] * 2, t=target)
 
@@ -200,6 +216,7 @@ def deep_linear(depth: int = 3, width: int = 1, target: Any = 1) -> SymbolicLand
         width: rows and columns of each matrix; the landscape has depth · width² coordinates
         target: t
     """
+    _check_parameters(target=target)
     checks.count("depth", depth, at_least=2)
     checks.count("width", width, at_least=1)
     layers, product = [], sympy.eye(width)

@@ -9,6 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import sympy
 
 from flatdyn import checks
 from flatdyn.algebra import Vector
@@ -88,6 +89,11 @@ def from_examples(
     name: str = "examples",
 ) -> Examples:
     """See :meth:`Landscape.from_examples`."""
+    checks.flag("batched", batched)
+    if not callable(loss) and not isinstance(loss, str | sympy.Basic):
+        raise TypeError(f"loss must be a function or an expression, got {checks.shown(loss)}")
+    if parameters is not None:
+        checks.mapping("parameters", parameters, "name -> number")
     columns = jax.tree.map(_column, examples, is_leaf=lambda part: isinstance(part, list))  # a list is numbers
     lengths = {np.shape(leaf)[0] for leaf in jax.tree.leaves(columns)}
     if len(lengths) != 1:

@@ -55,7 +55,11 @@ class Form(eqx.Module):
 
     def flatten(self, tree: Any) -> jax.Array:
         """Coordinates of a tree of parameters, shape (dim,)."""
-        leaves = jax.tree.leaves(tree)
+        if jax.tree.structure(tree) != self.tree:
+            raise ValueError(f"tree must be like that of the landscape, {self}, got {checks.shown(tree)}")
+        leaves = [checks.reals("tree", leaf) for leaf in jax.tree.leaves(tree)]
+        if [leaf.shape for leaf in leaves] != list(self.shapes):
+            raise ValueError(f"tree must hold arrays of the shapes {self.shapes}, got {checks.shown(tree)}")
         return leaves[0].reshape(-1) if len(leaves) == 1 else jnp.concatenate([leaf.reshape(-1) for leaf in leaves])
 
     def __str__(self) -> str:

@@ -15,7 +15,9 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from flatdyn import checks
 from flatdyn.landscapes import symbolic
 
 _KEPT = 3 * 64
@@ -71,14 +73,7 @@ def _program(what: str, tree: Any, leaves: tuple, types: tuple):
 
 
 def _points(landscape: Any, theta: Any) -> jax.Array:
-    wanted = f"theta must have shape (..., {landscape.dim}) on {landscape.name}"
-    try:
-        points = jnp.asarray(theta)
-    except (TypeError, ValueError):
-        remedy = ": landscape.flatten(tree) makes an array of it" if hasattr(landscape, "flatten") else ""
-        raise ValueError(f"{wanted}, got {type(theta).__name__}{remedy}") from None
-    if points.ndim == 0 or points.shape[-1] != landscape.dim:
-        raise ValueError(f"{wanted}, got {points.shape}")
-    if jnp.issubdtype(points.dtype, jnp.complexfloating):
-        raise ValueError(f"{wanted} and hold real numbers, got {points.dtype}")
-    return points if jnp.issubdtype(points.dtype, jnp.floating) else points.astype(float)
+    if any(np.ndim(leaf) for leaf in getattr(landscape, "parameters", {}).values()):
+        batched = ", ".join(name for name, value in landscape.parameters.items() if np.ndim(value))
+        raise ValueError(f"the parameters {batched} of {landscape.name} must be one number each, to ask for its loss")
+    return checks.coordinates("theta", theta, landscape.dim, on=landscape.name)

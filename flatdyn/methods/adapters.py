@@ -7,6 +7,7 @@ from typing import Any
 
 import equinox as eqx
 
+from flatdyn import checks
 from flatdyn.methods.base import FirstOrder, Method
 
 
@@ -49,8 +50,10 @@ def from_optax(transformation: Any, follows: FirstOrder | None = None) -> FromOp
         ValueError: if `transformation` has no `init` and `update`
         TypeError: if `follows` is not a method that follows one gradient
     """
-    if not (hasattr(transformation, "init") and hasattr(transformation, "update")):
-        raise ValueError(f"from_optax needs an optax.GradientTransformation, got {transformation!r}")
+    if isinstance(transformation, type) or not (hasattr(transformation, "init") and hasattr(transformation, "update")):
+        raise ValueError(
+            f"transformation: from_optax needs an optax.GradientTransformation, got {checks.shown(transformation)}"
+        )
     if follows is not None and not isinstance(follows, FirstOrder):
         raise TypeError(f"follows must be a method that follows one gradient (GD, SAM, USAM, ASAM), got {follows!r}")
     return FromOptax(transformation, follows)

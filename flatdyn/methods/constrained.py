@@ -269,10 +269,10 @@ def _per_leaf(constraint: Any, theta: Any) -> list[Constraint]:
     tree = jax.tree.structure(theta.tree if isinstance(theta, Vector) else theta)
     try:
         entries = tree.flatten_up_to(constraint)
-    except ValueError as error:
-        raise ValueError(
-            f"constraint must be a tree like the parameters, {tree}, got {constraint!r}: {error}"
-        ) from None
+    except ValueError:
+        raise ValueError(f"constraint must be a tree like the parameters, got {checks.shown(constraint)}") from None
     if not all(entry is None or _is_constraint(entry) for entry in entries):
-        raise ValueError(f"constraint must have a Constraint or None at each leaf of {tree}, got {constraint!r}")
+        raise ValueError(
+            f"constraint must have a Constraint or None at each leaf of the parameters, got {checks.shown(constraint)}"
+        )
     return [Free() if entry is None else entry for entry in entries]

@@ -100,6 +100,8 @@ class NoseHoover(eqx.Module):
 
 def check_positive(name: str, value: Any) -> None:
     """Raise ValueError unless a number, or each number of a tree, is finite and ≥ 0."""
+    if not jax.tree.leaves(value):
+        raise ValueError(f"{name} must be one number, or a tree of numbers, got {checks.shown(value)}")
     for entry in jax.tree.leaves(value):
         checks.number(name, entry, at_least=0)
 
@@ -112,7 +114,8 @@ def check_form(name: str, value: Any, theta: Any) -> None:
         jax.tree.map(lambda *_: None, theta, masks.match(value, theta))
     except (ValueError, TypeError):
         raise ValueError(
-            f"{name} must be one number, or one for each coordinate or leaf of the parameters, got {value!r}"
+            f"{name} must be one number, or one for each coordinate or leaf of the parameters, "
+            f"got {checks.shown(value)}"
         ) from None
 
 

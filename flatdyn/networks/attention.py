@@ -100,6 +100,8 @@ class ViT(_Transformer):
         depth: int = 2,
         heads: int = 4,
     ):
+        for name, number in {"width": width, "depth": depth, "heads": heads}.items():
+            checks.count(name, number, at_least=1)
         checks.key(key)
         self.shape, self.patch = shape_of(shape), checks.count("patch", patch, at_least=1)
         *extents, channels = self.shape
@@ -151,6 +153,8 @@ class CharTransformer(_Transformer):
     head: eqx.nn.Linear
 
     def __init__(self, vocabulary: int, context: int, key: jax.Array, width: int = 32, depth: int = 1, heads: int = 4):
+        for name, number in {"width": width, "depth": depth, "heads": heads}.items():
+            checks.count(name, number, at_least=1)
         checks.key(key)
         checks.count("vocabulary", vocabulary, at_least=2)
         checks.count("context", context, at_least=1)

@@ -133,6 +133,8 @@ def compare(
         for process in checks.mapping(f"methods[{name!r}]", settings, "setting -> Process").values():
             checks.kind(f"methods[{name!r}]", process, Process)
     checks.mapping("watch", watch, "name -> Split")
+    checks.text("choose", choose)
+    checks.text("report", report)
     for name in (choose, report):
         if name not in watch:
             raise ValueError(f"watch must hold the split {name!r}, got {', '.join(watch) or 'none'}")

@@ -52,8 +52,14 @@ class Task(eqx.Module):
         runs = checks.count("runs", runs, at_least=1)
         needed = drivers.array_bytes(2, runs, self.dim, itemsize=self.start.dtype.itemsize)
         drivers.check_memory(0, "the networks", "make fewer `runs`", device=needed)
-        numbers = jnp.arange(runs)
-        return jax.vmap(lambda number: self.coordinates(make(jax.random.fold_in(key, number))))(numbers)
+        return jax.vmap(lambda number: self._made(make, jax.random.fold_in(key, number)))(jnp.arange(runs))
+
+    def _made(self, make: Callable, key: jax.Array) -> jax.Array:
+        """Coordinates of a network that `make` builds."""
+        network = make(key)
+        if not isinstance(network, eqx.Module):
+            raise TypeError(f"make must return a network like the one of the task, got {checks.shown(network)}")
+        return self.coordinates(network)
 
     def scores(self, theta: Any, x: Any) -> jax.Array:
         """Outputs of the network, shape (n, ...), for inputs (n, ...), at θ, shape (dim,).
@@ -62,6 +68,7 @@ class Task(eqx.Module):
         of more than 4096 training examples from as many, evenly spaced.
         """
         theta = checks.point("theta", theta, self.dim)
+        x = checks.tree("x", x)
         return _scores(self.forward, self.landscape, jnp.asarray(theta), jax.tree.map(jnp.asarray, x))
 
     def judge(self, theta: Any, data: Split) -> np.ndarray:

@@ -115,8 +115,7 @@ def displacement(
     checks.kind("saddle", saddle, Saddle, "flatdyn.networks.zero_unit(network, data)")
     checks.kind("method", method, Method)
     checks.kind("noise", noise, Noise)
-    if base not in BASES:
-        raise ValueError(f"base must be one of {', '.join(map(repr, BASES))}, got {base!r}")
+    checks.choice("base", base, BASES)
     process = Iteration(saddle.landscape, method, noise, ascent)
     if process.random and not saddle.kept:
         raise ValueError(

@@ -127,7 +127,7 @@ def draw_density(
     check_color("color", color)
     if width is not None:
         checks.number("width", width, above=0, one=True)
-    box = None if box is None else checks.box([box], 1)[0]
+    box = None if box is None else checks.interval("box", box)
     weighty = density.nodes[density.weights > 0]
     low, high = (weighty.min(), weighty.max()) if box is None else box
     width = (high - low) / 100 if width is None else width

@@ -162,7 +162,7 @@ def draw_surface(
     check_axes(ax, surface=True)
     checks.kind("landscape", landscape, Landscape)
     if zlim is not None:
-        zlim = checks.box([zlim], 1)[0]
+        zlim = checks.interval("zlim", zlim)
     for path in checks.sequence("paths", paths, "(ensemble, label, colour)"):
         if not isinstance(path, tuple | list) or len(path) != 3:
             raise TypeError(f"paths must hold (ensemble, label, colour), got {checks.shown(path)}")
