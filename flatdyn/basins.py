@@ -165,6 +165,7 @@ def draw_starts(process: Process, sampler: Any, runs: int, key: jax.Array) -> np
     if not callable(sampler):
         low, high = jnp.array(checks.box(sampler, process.dim)).T
         return np.asarray(jax.random.uniform(starting, (runs, process.dim), minval=low, maxval=high))
+    checks.function("sampler", sampler, "a box, or a function of a key and a number", 2)
     starts = checks.points("what the sampler returns", sampler(starting, runs), process.dim)
     if starts.shape != (runs, process.dim):
         raise ValueError(f"the sampler must return shape ({runs}, {process.dim}), got {starts.shape}")

@@ -133,7 +133,7 @@ def continue_in(
     Raises:
         ValueError: if the range is empty, `start` does not lead to a solution, or the map has no derivative there
     """
-    checks.function("make_process", make_process, "a function from a value to a Process")
+    checks.function("make_process", make_process, "a function from a value to a Process", 1)
     checks.text("parameter", parameter)
     checks.count("most", most, at_least=1)
     checks.number("scale", scale, above=0, one=True)
@@ -197,8 +197,13 @@ def curve_in(
     Raises:
         ValueError: if `start` does not lie on such a curve inside the ranges
     """
-    checks.function("make_process", make_process, "a function from two values to a Process")
+    checks.function("make_process", make_process, "a function from two values to a Process", 2)
     checks.kind("start", start, Bifurcation, "one of branch.bifurcations")
+    parameters = [checks.text("parameters", one) for one in checks.sequence("parameters", parameters, "two names")]
+    if len(parameters) != 2:
+        raise ValueError(f"parameters must be two names, got {parameters}")
+    if checks.numbers("ranges", ranges).shape != (2, 2):
+        raise ValueError(f"ranges must be two pairs (low, high), got {checks.shown(ranges)}")
     checks.count("most", most, at_least=1)
     checks.number("scale", scale, above=0, one=True)
     checks.floats(second=second)

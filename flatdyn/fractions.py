@@ -106,7 +106,7 @@ def fractions_in(
     Raises:
         ValueError: as for :func:`flatdyn.basin_fractions`; if there are no values, or `reach` is not positive
     """
-    checks.function("make_process", make_process, "a function from a value to a Process")
+    checks.function("make_process", make_process, "a function from a value to a Process", 1)
     checks.text("parameter", parameter)
     checks.key(key)
     values = np.atleast_1d(np.asarray(checks.number("values", values), dtype=float))

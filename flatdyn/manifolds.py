@@ -74,6 +74,7 @@ def manifold(
     Raises:
         ValueError: if the state is not two numbers, the point is not a saddle, or there is no box
     """
+    checks.count("max_steps", max_steps, at_least=1)
     checks.kind("process", process, Process)
     checks.choice("kind", kind, ("stable", "unstable"))
     if kind not in ("stable", "unstable"):

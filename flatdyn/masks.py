@@ -52,7 +52,7 @@ def where(theta: Any, predicate: Callable[[str, Any], bool]) -> Any:
         ValueError: if the mask would be empty; it lists the paths
     """
     _check_tree_of_arrays("theta", theta)
-    checks.function("predicate", predicate, "a function of a leaf's path and the leaf")
+    checks.function("predicate", predicate, "a function of a leaf's path and the leaf", 2)
     mask = jax.tree.map_with_path(lambda path, leaf: bool(predicate(jax.tree_util.keystr(path), leaf)), theta)
     if not any(jax.tree.leaves(mask)):
         paths = ", ".join(jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(theta))
@@ -166,7 +166,7 @@ def settled(mask: Any) -> Any:
         if _is_flag(entry):
             return bool(entry)
         if not isinstance(entry, jax.core.Tracer | bool | int | float | np.generic | np.ndarray | jax.Array) or (
-            not isinstance(entry, jax.core.Tracer) and np.asarray(entry).dtype.kind not in "biuf"
+            not isinstance(entry, jax.core.Tracer) and getattr(jnp.result_type(entry), "kind", "?") not in "biuf"
         ):
             raise ValueError(f"a mask must hold True and False, or numbers, got {checks.shown(entry)} in it")
         return entry

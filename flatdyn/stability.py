@@ -387,6 +387,7 @@ def _symbolic_step(method: Method, landscape: Landscape) -> tuple[list[sympy.Sym
 
 def symbolic_state(method: Method, coordinates: tuple) -> tuple[list[sympy.Symbol], Any]:
     """The method's state with a symbol in every place, and these symbols in order."""
+    coordinates = tuple(checks.symbols("coordinates", coordinates))
     checks.kind("method", method, Method)
     start = method.init(Vector(coordinates))
     paths, tree = jax.tree.flatten_with_path(start)

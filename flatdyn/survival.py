@@ -276,8 +276,6 @@ def compare(a: Any, b: Any, level: float = 0.95) -> Comparison:
 
 def _table(steps: Any, escaped: Any) -> _Table:
     steps, escaped = checks.numbers("steps", steps), checks.flags("escaped", escaped)
-    if escaped.dtype != bool:
-        raise ValueError(f"escaped must hold True or False, got dtype {escaped.dtype}: write escaped == 1")
     if steps.ndim != 1 or steps.shape != escaped.shape or steps.size == 0:
         raise ValueError(f"steps and escaped must be rows of one length > 0, got {steps.shape} and {escaped.shape}")
     checks.number("steps", steps, at_least=0)

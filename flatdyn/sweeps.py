@@ -112,7 +112,7 @@ def sweep(
         OSError: if the store can't be written, before anything is asked; later on that is a warning
     """
     checks.function("make_process", make_process, "a function from hyperparameters to a Process")
-    checks.function("ask", ask, "a function of a process and a key")
+    checks.function("ask", ask, "a function of a process and a key", 2)
     checks.flag("common", common)
     checks.text("name", name)
     seeds = checks.count("seeds", seeds, at_least=1)

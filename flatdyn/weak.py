@@ -86,14 +86,14 @@ def weak_errors(
         TypeError: if there are more coordinates, momentum, or noise that is not normal
     """
     checks.kind("landscape", landscape, Landscape)
-    checks.function("method", method, "a function from lr to a method")
+    checks.function("method", method, "a function from lr to a method", 1)
     checks.kind("noise", noise, Noise)
     checks.mapping("equations", equations, "name -> options of flows.Diffusion")
     for options in equations.values():
         checks.mapping("equations", options, "name -> options of flows.Diffusion")
     lrs = checks.number("lrs", checks.numbers("lrs", lrs, ndim=1, at_least=1), above=0).tolist()
     for one in checks.sequence("functions", functions, "functions"):
-        checks.function("functions", one)
+        checks.function("functions", one, "functions of an array of points", 1)
     time, methods, sdes = checks.number("time", time, above=0), [], {name: [] for name in equations}
     with drivers.progress_bar(len(lrs) * (1 + len(equations)), "expectations", progress) as bar:
         for lr in lrs:
@@ -144,7 +144,7 @@ def simulated_error(
         ValueError: if a step does not divide the time; if runs diverge, so that there is no mean
     """
     checks.kind("iteration", iteration, Iteration)
-    checks.function("function", function, "a function of θ (dim,)")
+    checks.function("function", function, "a function of θ (dim,)", 1)
     checks.count("runs", runs, at_least=2)
     start = checks.point("start", start, iteration.dim)
     checks.number("time", time, above=0, one=True)

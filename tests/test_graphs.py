@@ -183,7 +183,7 @@ BAD = [
         lambda: nets.NodeGCN(edged([[0, 1]]), 2, jax.random.key(0), features=np.ones((3, 2))),
         r"features must have shape \(4, ...\), got \(3, 2\)",
     ),
-    (lambda: nets.GraphGCN(3, 0, jax.random.key(0)), "widths must be .*>= 1, got 0"),
+    (lambda: nets.GraphGCN(3, 0, jax.random.key(0)), "classes must be .*>= 1, got 0"),
 ]
 
 

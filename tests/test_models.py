@@ -262,7 +262,7 @@ BAD = [
     (lambda: networks.CNN1d((9, 1), 2, KEY, side=4), "side must be odd.*got 4"),
     (lambda: networks.CNN1d((9, 1), 2, KEY, channels=()), "channels must hold"),
     (lambda: networks.CNN2d((9, 9, 1), 2, KEY, norm="none"), "'batch', 'layer', 'group' or None, got 'none'"),
-    (lambda: networks.CNN2d((9, 9, 1), 2, KEY, engine="fft"), "engine must be one of 'product', 'lax', got 'fft'"),
+    (lambda: networks.CNN2d((9, 9, 1), 2, KEY, engine="fft"), "engine must be 'product' or 'lax', got 'fft'"),
     (lambda: networks.resnet8((9, 9, 1), 2, KEY, width=0), "width must be a whole number >= 1, got 0"),
     (lambda: networks.ResNet((9, 9, 1), 2, KEY, blocks=()), "blocks must hold"),
     (lambda: networks.ViT((8, 8, 1), 2, KEY, patch=3), r"patch must divide the extents \(8, 8\), got 3"),

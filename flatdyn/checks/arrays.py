@@ -169,7 +169,7 @@ def flags(name: str, value: Any) -> np.ndarray:
     except (TypeError, ValueError, RuntimeError):
         array = np.zeros((), dtype=object)
     if array.dtype != bool:
-        raise ValueError(f"{name} must hold True or False, got {shown(value)}")
+        raise ValueError(f"{name} must hold True or False, got {shown(value)}: write {name} == 1")
     return array
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -51,10 +52,19 @@ def kind(name: str, value: Any, wanted: type | tuple[type, ...], remedy: str = "
     raise TypeError(f"{name} must be {words}, got {shown(value)}{': write ' + remedy if remedy else ''}")
 
 
-def function(name: str, value: Any, what: str = "a function") -> Any:
-    """Return `value` if it can be called, else raise TypeError saying what it should be."""
-    if not callable(value) or isinstance(value, type):
+def function(name: str, value: Any, what: str = "a function", number: int | None = None) -> Any:
+    """Return `value` if it can be called, with `number` arguments if given, else raise TypeError saying what it is."""
+    if not callable(value):
         raise TypeError(f"{name} must be {what}, got {shown(value)}")
+    if number is not None:
+        try:
+            takes = inspect.signature(value)
+        except (TypeError, ValueError):  # a built-in function without one
+            return value
+        try:
+            takes.bind(*[None] * number)
+        except TypeError:
+            raise TypeError(f"{name} must be {what}, got {shown(value)}, which takes {takes}") from None
     return value
 
 

@@ -114,7 +114,7 @@ class Sphere(Constraint):
     radius: Any = eqx.field(converter=checks.real)
 
     def __check_init__(self):
-        checks.number("radius", self.radius, above=0)
+        checks.number("radius", self.radius, above=0, one=True)
 
     def check(self, shape):
         if np.prod(shape) < 2:

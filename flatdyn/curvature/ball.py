@@ -78,6 +78,8 @@ def sharpness(
     References:
         Foret, Kleiner, Mobahi, Neyshabur, arXiv 2010.01412 (one step).
     """
+    if key is not None:
+        checks.key(key)
     landscape, theta = placed(loss, theta)
     checks.number("rho", rho, at_least=0, one=True)
     steps, starts = drivers.check_steps("steps", steps), checks.count("starts", starts, at_least=1)

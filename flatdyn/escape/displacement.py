@@ -373,6 +373,8 @@ def published_momentum_msd(
     References:
         Xie et al., arXiv 2006.15815; Kim et al., arXiv 2301.06308, Theorem 3 (its constant η/t should read t/η).
     """
+    if noise is not None:
+        (noise,) = checks.floats(noise=noise)
     lr, curvature, momentum, batch_size = checks.floats(
         lr=lr, curvature=curvature, momentum=momentum, batch_size=batch_size
     )

@@ -29,7 +29,7 @@ class Region(eqx.Module):
 
     def __call__(self, theta: jax.Array) -> jax.Array:
         """Whether θ is inside."""
-        return self.score(theta) <= 1
+        return self.score(checks.reals("theta", theta)) <= 1
 
 
 class Ball(Region):

@@ -105,7 +105,10 @@ def split(
         TypeError: if there is no score, or the process is not random
     """
     if score is not None:
-        checks.function("score", score, "a function from θ (dim,) to a number")
+        theta = jax.ShapeDtypeStruct((process.dim,), jnp.zeros(0).dtype)
+        out = checks.traced("score", score, theta, what="a function from θ (dim,) to a number")
+        if getattr(out, "shape", None) != () or not jnp.issubdtype(out.dtype, jnp.floating):
+            raise ValueError(f"score must return one real number, got {out}")
     checks.kind("process", process, Process)
     checks.key(key)
     walkers = checks.count("walkers", walkers, at_least=10)

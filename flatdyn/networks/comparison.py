@@ -194,7 +194,9 @@ def paired(differences: Any) -> tuple[float, float]:
         raise ValueError(f"differences must have shape (runs,), got {values.shape}")
     values = values[np.isfinite(values)]
     if len(values) < 2:
-        raise ValueError(f"an error needs at least two pairs of runs that reached the end, got {len(values)}")
+        raise ValueError(
+            f"differences: an error needs at least two pairs of runs that reached the end, got {len(values)}"
+        )
     return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
 
 

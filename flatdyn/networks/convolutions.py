@@ -65,8 +65,7 @@ class Conv(eqx.Module):
             checks.count(name, number, at_least=1)
         if checks.count("side", side, at_least=1) % 2 == 0:
             raise ValueError(f"side must be odd, so that the output lies on the input, got {side}")
-        if engine not in ENGINES:
-            raise ValueError(f"engine must be one of {', '.join(map(repr, ENGINES))}, got {engine!r}")
+        checks.choice("engine", engine, ENGINES)
         if dimensions > 32:
             raise ValueError(f"dimensions must be at most 32, got {dimensions}")
         check_size(
@@ -127,6 +126,9 @@ class _Stack(Network):
         side: int | None = None,
         engine: str = "product",
     ):
+        checks.key(key)
+        checks.function("activation", activation, "a function such as jax.nn.relu")
+        channels = checks.sequence("channels", channels, "whole numbers")
         self.shape = shape_of(shape, *self._axes)
         if not len(channels):
             raise ValueError("channels must hold at least one number, one per convolution")
@@ -240,6 +242,9 @@ class ResNet(Network):
         activation: Callable = jax.nn.relu,
         engine: str = "product",
     ):
+        checks.key(key)
+        checks.function("activation", activation, "a function such as jax.nn.relu")
+        blocks = checks.sequence("blocks", blocks, "whole numbers")
         self.shape = shape_of(shape, "height", "width", "channels")
         self.activation = activation
         plan = [(stage, i) for stage, n in enumerate(blocks) for i in range(checks.count("blocks", n, at_least=1))]

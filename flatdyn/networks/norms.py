@@ -51,9 +51,9 @@ def normalization(norm: str | None, width: int, allowed: tuple = ("batch", "laye
     Raises:
         ValueError: if `norm` is not among the `allowed`
     """
-    if norm not in allowed:
+    if not (norm is None or isinstance(norm, str)) or norm not in allowed:
         words = [repr(word) for word in allowed]
-        raise ValueError(f"norm must be {', '.join(words[:-1])} or {words[-1]}, got {norm!r}")
+        raise ValueError(f"norm must be {', '.join(words[:-1])} or {words[-1]}, got {checks.shown(norm)}")
     if norm == "group":
         groups = next(number for number in range(min(8, width), 0, -1) if width % number == 0)
         return eqx.nn.GroupNorm(groups, width)

@@ -167,6 +167,7 @@ def zero_unit(network: MLP, data: Split, weight_decay: float = 0.0) -> Saddle:
     Raises:
         ValueError: if there is not one hidden layer, a(0) ≠ 0, a has a kink at 0, or no minimum is found
     """
+    checks.kind("data", data, Split, "flatdyn.networks.Split(x, y)")
     activation = hidden(network).activation
     rise, odd = (float(activation(jnp.asarray(h)) + activation(jnp.asarray(-h))) for h in (0.0, 1e-4))
     if rise != 0 or abs(odd) > 1e-6:
@@ -200,6 +201,7 @@ def tied_pair(network: MLP, data: Split, weight_decay: float = 0.0, units: tuple
     Raises:
         ValueError: if there is not one hidden layer, there are no such two units, or no minimum is found
     """
+    checks.kind("data", data, Split, "flatdyn.networks.Split(x, y)")
     activation, width = hidden(network).activation, widths(network)[1]
     units = [checks.count("units", unit) for unit in checks.sequence("units", units, "two hidden units")]
     if len(units) != 2 or len(set(units)) != 2 or not all(0 <= unit < width for unit in units):
@@ -237,6 +239,7 @@ def split_unit(network: MLP, data: Split, share: float = 0.5, unit: int = 0) -> 
     References:
         Fukumizu and Amari, Neural Networks 13, 317 (2000).
     """
+    checks.kind("data", data, Split, "flatdyn.networks.Split(x, y)")
     activation, (_, width, outputs) = hidden(network).activation, widths(network)
     if outputs != 1 or np.issubdtype(np.asarray(data.y).dtype, np.integer):
         raise ValueError(f"a split needs a regression with one output, got {outputs}: see tied_pair")

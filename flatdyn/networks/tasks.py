@@ -47,7 +47,7 @@ class Task(eqx.Module):
 
         Run r has the key `jax.random.fold_in(key, r)`, so that more runs leave the first as they were.
         """
-        checks.function("make", make, "a function from a key to a network")
+        checks.function("make", make, "a function from a key to a network", 1)
         checks.key(key)
         runs = checks.count("runs", runs, at_least=1)
         needed = drivers.array_bytes(2, runs, self.dim, itemsize=self.start.dtype.itemsize)
