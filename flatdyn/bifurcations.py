@@ -27,6 +27,7 @@ import numpy as np
 import scipy
 
 from flatdyn.arclength import Equations
+from flatdyn.slopes import ordered_eigenvalues
 
 _TESTS = ("fold", "branch", "flip", "neimark-sacker")  # in the order of the test functions
 
@@ -98,8 +99,7 @@ class FixedPointProblem:
 
     def multipliers(self, z: np.ndarray) -> np.ndarray:
         """Eigenvalues of DF, largest modulus first."""
-        values = np.linalg.eigvals(self.map_slope(z)).astype(complex)
-        return values[np.lexsort((values.imag, values.real, -np.abs(values)))]
+        return ordered_eigenvalues(self.map_slope(z))
 
     # --- finding them -----------------------------------------------------------------------------------------
 

@@ -14,17 +14,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 
 from flatdyn import checks, drivers, records
 from flatdyn.arclength import Equations, follow
 from flatdyn.bifurcations import Bifurcation, FixedPointProblem, compound
 from flatdyn.processes import Process
 from flatdyn.records import Record
+from flatdyn.slopes import confirmed, flattening, ordered_eigenvalues, reach
 from flatdyn.stability import kind_of
 
 
@@ -37,7 +36,8 @@ class Branch(Record):
         theta: positions, shape (points, dim)
         state: full states, shape (points, n)
         multipliers: shape (points, n), largest modulus first
-        kinds: "stable", "saddle", "repelling" or "neutral", shape (points,)
+        kinds: "stable", "saddle", "repelling", "neutral", or "singular" where finite steps follow no Jacobian and the
+            multipliers are NaN, shape (points,)
         special_…: the bifurcations as arrays, for the file; read `bifurcations`
         period: of the orbits
     """
@@ -248,19 +248,23 @@ class _Orbit:
     def __init__(self, make_process: Callable, example: Process, period: int):
         if example.random:
             raise ValueError("a random process has no fixed points: continue that of the process without noise")
-        moving, fixed = eqx.partition(example.init(jnp.zeros(example.dim)), eqx.is_inexact_array)
-        flat, unravel = ravel_pytree(moving)
-        self.size, self.dim, self.period = flat.size, example.dim, period
+        self.dim, self.period, self.example = example.dim, period, example
+        self.size, whole, flatten = flattening(example)
 
         def cycle(x, *parameters):
-            process, state = make_process(*parameters), eqx.combine(unravel(x), fixed)
+            process, state = make_process(*parameters), whole(x)
             for _ in range(period):
                 state = process.step(state)
-            return ravel_pytree(eqx.filter(state, eqx.is_inexact_array))[0]
+            return flatten(state)
 
-        self.cycle = cycle
-        self.at_rest = lambda theta: ravel_pytree(eqx.filter(example.init(theta), eqx.is_inexact_array))[0]
-        self.position = lambda x: example.position(eqx.combine(unravel(x), fixed))
+        self.cycle, self._cycles = cycle, jax.jit(jax.vmap(cycle, in_axes=(0, None)))
+        self.at_rest = lambda theta: flatten(example.init(theta))
+        self.position = lambda x: example.position(whole(x))
+
+    def multipliers(self, slope: np.ndarray, x: np.ndarray, parameter: float) -> np.ndarray:
+        """Those of a Jacobian of one period, or NaN where finite steps do not follow it."""
+        slope = confirmed(lambda rows: self._cycles(rows, parameter), x, slope, reach(self.example, x))
+        return np.full(self.size, np.nan + 0j) if slope is None else ordered_eigenvalues(slope)
 
 
 def _first(problem: FixedPointProblem, orbit: _Orbit, start: Any) -> np.ndarray:
@@ -284,7 +288,8 @@ def _first(problem: FixedPointProblem, orbit: _Orbit, start: Any) -> np.ndarray:
 def _record(problem: FixedPointProblem, orbit: _Orbit, points: list, config: dict[str, str]) -> Branch:
     z = np.array([z for z, _ in points])
     states, values = problem.unscaled(z)
-    multipliers = np.array([problem.multipliers(row) for row in z])
+    each = zip(map(problem.map_slope, z), states, values, strict=True)
+    multipliers = np.array([orbit.multipliers(*one) for one in each])
     special = problem.bifurcations(points)
 
     def column(name: str, *shape: int, kind: Any = float) -> np.ndarray:

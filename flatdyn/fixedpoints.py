@@ -34,6 +34,7 @@ from flatdyn.landscapes import critical
 from flatdyn.methods import SAM, USAM
 from flatdyn.methods.base import FirstOrder
 from flatdyn.processes import Iteration, Process
+from flatdyn.slopes import FlatState, ordered_eigenvalues
 
 _ANGLES = 4096  # samples of the circle: roots closer than 2π/4096 to each other could be missed
 _SAME = 1e-7  # states closer than this, relative to 1 + |state|, are one point
@@ -47,8 +48,9 @@ class FixedPoint:
         theta: its position, or the first one of the cycle, shape (dim,)
         multipliers: eigenvalues of the Jacobian of the full state map over one period, largest modulus first;
             NaN where there is no Jacobian
-        kind: "stable", "saddle", "repelling", "neutral" (a multiplier of modulus 1), or "singular" (no Jacobian:
-            normalised SAM at a critical point; ask :mod:`flatdyn.quadratic` what happens there)
+        kind: "stable", "saddle", "repelling", "neutral" (a multiplier of modulus 1), or "singular": no Jacobian that
+            finite steps follow. So it is for normalised SAM at a critical point (ask :mod:`flatdyn.quadratic` what
+            happens there), and for Adam, Lion, Muon, …: what runs do there only runs say
         is_critical: whether ∇L vanishes at theta; None if the process has no landscape
         period: 1 for a fixed point
         orbit: positions over one period, shape (period, dim)
@@ -117,7 +119,9 @@ def find(
         if reduced is not None:
             places, complete, how = reduced
             inside = [theta for theta in places if _inside(theta, box)]
-            return FixedPoints([_describe(process, theta[None], period) for theta in inside], complete, how)
+            flat = FlatState(process)
+            found = [_describe(process, flat, theta[None], flat.at_rest(theta), period) for theta in inside]
+            return FixedPoints(found, complete, how)
         starts = checks.count("starts", starts, at_least=1)
         drivers.check_memory(drivers.array_bytes(6, starts, process.dim), "the starts", "search from fewer `starts`")
         return _searched(process, box, period, starts, progress)
@@ -259,7 +263,8 @@ def _searched(process: Process, box: tuple, period: int, starts: int, progress: 
         f"not proven complete: Newton's method from {len(seeds)} starts, then deflated from {starts}; "
         f"{len(lost)} of the starts did not converge"
     )
-    found = [_describe(process, orbit, period, state) for orbit, state in zip(orbits, states, strict=True)]
+    both = zip(orbits, states, strict=True)
+    found = [_describe(process, system.state, orbit, state, period) for orbit, state in both]
     return FixedPoints(found, False, how, lost)
 
 
@@ -267,7 +272,7 @@ class _System:
     """The equation F^period(s) = s on the flat full state, and Newton's method on it."""
 
     def __init__(self, process: Process, period: int):
-        self.state, self.period = stability.FlatState(process), period
+        self.state, self.period = FlatState(process), period
 
         def deflated(flat, known, count):
             """(F^period(s) − s) Π (1/‖s − sᵢ‖² + 1): the factor blows up at known roots, and is 1 far from them."""
@@ -365,7 +370,7 @@ def _sign_changes(process: Process, box: tuple, side: int = 65) -> np.ndarray:
 # --- description ----------------------------------------------------------------------------------------------
 
 
-def _describe(process: Process, orbit: np.ndarray, period: int, state: np.ndarray | None = None) -> FixedPoint:
+def _describe(process: Process, flat: FlatState, orbit: np.ndarray, state: Any, period: int) -> FixedPoint:
     theta = orbit[0]
     is_critical, perturbed = None, None
     if isinstance(process, Iteration):
@@ -375,10 +380,8 @@ def _describe(process: Process, orbit: np.ndarray, period: int, state: np.ndarra
             # at a critical point nothing is perturbed; its rounded coordinates would say otherwise
             ascended = point if is_critical else process.method.ascend(field, point)
             perturbed = np.asarray(process.landscape.array(ascended))
-    try:
-        multipliers = stability.multipliers(process, at=theta if state is None else state, period=period)
-    except ValueError:
-        multipliers = np.full(process.dim, np.nan + 0j)
+    slope = stability.orbit_jacobian(process, flat, state, period)
+    multipliers = np.full(process.dim, np.nan + 0j) if slope is None else ordered_eigenvalues(slope)
     return FixedPoint(theta, multipliers, stability.kind_of(multipliers), is_critical, period, orbit, perturbed)
 
 

@@ -20,7 +20,7 @@ from flatdyn.ensembles import simulate
 from flatdyn.methods.base import State
 from flatdyn.processes import Process
 from flatdyn.records import Record, Status
-from flatdyn.stability import FlatState
+from flatdyn.slopes import FlatState
 
 _NEWTON = 8  # iterations for a preimage; from 2θ − F(θ) three or four reach rounding where the map is invertible
 _MOST_STARTS = 1 << 12
@@ -93,7 +93,12 @@ def manifold(
             raise ValueError(
                 f"manifolds are drawn for deterministic maps with two numbers as state, this has {state.size}"
             )
-        values, vectors = np.linalg.eig(np.asarray(state.slope(jnp.asarray(theta))))
+        slope = state.slope(jnp.asarray(theta))
+        if slope is None:
+            raise ValueError(
+                f"{theta.tolist()} is singular: finite steps follow no Jacobian there, so it has no manifolds"
+            )
+        values, vectors = np.linalg.eig(slope)
         chosen = np.abs(values) < 1 if kind == "stable" else np.abs(values) > 1
         if np.iscomplex(values).any() or chosen.sum() != 1:
             raise ValueError(f"{theta.tolist()} is no saddle: its multipliers are {values.tolist()}")

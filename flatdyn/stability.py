@@ -9,12 +9,10 @@ import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import sympy
-from jax.flatten_util import ravel_pytree
 
 from flatdyn import checks
 from flatdyn.algebra import Vector, plain
@@ -23,6 +21,7 @@ from flatdyn.methods import ASAM, GD, SAM, USAM
 from flatdyn.methods.base import FirstOrder, Method
 from flatdyn.noise import Exact
 from flatdyn.processes import Iteration, Process
+from flatdyn.slopes import FlatState, ordered_eigenvalues
 
 
 def state_symbols(method: Method, landscape: Landscape) -> tuple[sympy.Symbol, ...]:
@@ -91,7 +90,9 @@ def multipliers(
     """Eigenvalues of the Jacobian of the full state map at a point; a fixed point attracts if all are inside |z| = 1.
 
     Computed by forward differentiation in 64 bits, so it works for any process: a method on a landscape, an optax
-    optimiser, your own map.
+    optimiser (past its first steps), your own map. The derivative is compared with differences over finite steps
+    (:mod:`flatdyn.slopes`): where it holds of none of them, as for Adam and Lion at critical points, the point is
+    singular and has no multipliers.
 
     Args:
         process: a process, or a method (then give the landscape)
@@ -101,14 +102,13 @@ def multipliers(
     Returns:
         complex array, shape (n,), largest modulus first
     Raises:
-        ValueError: if the map has no derivative there, or is random
+        ValueError: if the map has no derivative there that its steps follow, or is random
     """
-    values = np.linalg.eigvals(numeric_jacobian(process, landscape, at=at, period=period)).astype(complex)
-    return values[np.lexsort((values.imag, values.real, -np.abs(values)))]
+    return ordered_eigenvalues(numeric_jacobian(process, landscape, at=at, period=period))
 
 
 def kind_of(multipliers: np.ndarray, tol: float = 1e-9) -> str:
-    """What the multipliers say: "stable", "saddle", "repelling", "neutral" or "singular"."""
+    """What the multipliers say: "stable", "saddle", "repelling" or "neutral"; "singular" where they are NaN."""
     multipliers = checks.multipliers(multipliers)
     (tol,) = checks.floats(tol=tol)
     modulus = np.abs(multipliers)
@@ -124,7 +124,7 @@ def kind_of(multipliers: np.ndarray, tol: float = 1e-9) -> str:
 def numeric_jacobian(
     process: Process | Method, landscape: Landscape | None = None, *, at: Any, period: int = 1
 ) -> np.ndarray:
-    """The matrix of :func:`jacobian` as numbers, by `jax.jacfwd` of the state map; arguments as :func:`multipliers`."""
+    """The matrix of :func:`jacobian` as numbers, of any process; arguments and errors as :func:`multipliers`."""
     checks.kind("process", process, (Process, Method))
     if landscape is not None:
         checks.kind("landscape", landscape, Landscape)
@@ -140,40 +140,23 @@ def numeric_jacobian(
         if values.shape not in ((process.dim,), (state.size,)):
             raise ValueError(f"at must have shape ({process.dim},) or be a state ({state.size},), got {values.shape}")
         flat = state.at_rest(values) if values.shape == (process.dim,) else jnp.asarray(values)
-        slopes = np.eye(state.size)
-        for _ in range(checks.count("period", period, at_least=1)):
-            slopes = np.asarray(state.slope(flat)) @ slopes
-            flat = state.step(flat)
-    if np.isnan(slopes).any() or (isinstance(process, Iteration) and _jumps_at(process, values[: process.dim])):
+        slopes = orbit_jacobian(process, state, flat, checks.count("period", period, at_least=1))
+    if slopes is None:
         raise _no_derivative(getattr(process, "method", process), at)
     return slopes
 
 
-class FlatState:
-    """A process on its full state as one row of numbers: what Jacobians and root searches work on.
-
-    Attributes:
-        size: how many numbers; whole numbers in the state (counters) are kept as they are at the start
-    """
-
-    def __init__(self, process: Process):
-        moving, fixed = eqx.partition(process.init(jnp.zeros(process.dim)), eqx.is_inexact_array)
-        flat, unravel = ravel_pytree(moving)
-        self.size = flat.size
-
-        def flatten(state):
-            return ravel_pytree(eqx.filter(state, eqx.is_inexact_array))[0]
-
-        def step(flat):
-            return flatten(process.step(eqx.combine(unravel(flat), fixed)))
-
-        def driven(flat, normals):
-            return flatten(process.driven(eqx.combine(unravel(flat), fixed), normals))
-
-        self.step, self.driven = jax.jit(step), driven
-        self.slope = jax.jit(jax.jacfwd(step))
-        self.at_rest = jax.jit(lambda theta: flatten(process.init(jnp.asarray(theta))))
-        self.position = jax.jit(lambda flat: process.position(eqx.combine(unravel(flat), fixed)))
+def orbit_jacobian(process: Process, state: FlatState, flat: Any, period: int) -> np.ndarray | None:
+    """The Jacobian of so many steps of a process from a flat state, or None where there is none; in 64 bits."""
+    if isinstance(process, Iteration) and _jumps_at(process, np.asarray(state.position(flat))):
+        return None
+    slopes = np.eye(state.size)
+    for _ in range(period):
+        slope = state.slope(flat)
+        if slope is None:
+            return None
+        slopes, flat = slope @ slopes, state.step(flat)
+    return slopes
 
 
 def is_critical(landscape: Landscape, theta: Any, *, partly: bool = False) -> bool:
@@ -364,11 +347,17 @@ def _step_and_limit(kind: type[FirstOrder], present: tuple[str, ...], nesterov: 
 
 
 def _no_derivative(method: Any, at: Any) -> ValueError:
-    place = at if isinstance(at, str) else np.asarray(at).tolist()
+    place, name = at if isinstance(at, str) else np.asarray(at).tolist(), type(method).__name__
+    if isinstance(method, FirstOrder) and hasattr(method, "eps"):
+        return ValueError(
+            f"{name} has no Jacobian at {place}: its map jumps there. Normalised SAM "
+            "does so at every critical point: smooth the norm with eps > 0, use USAM, or ask flatdyn.quadratic for "
+            "SAM's capture set, two-cycles and fixed points"
+        )
     return ValueError(
-        f"{type(method).__name__} has no Jacobian at {place}: its map jumps there. Normalised SAM "
-        "does so at every critical point: smooth the norm with eps > 0, use USAM, or ask flatdyn.quadratic for SAM's "
-        "capture set, two-cycles and fixed points"
+        f"{name} has no Jacobian at {place} that its steps follow (singular): it jumps or bends there, as sign(g) and "
+        "Adam's g/(|g| + 1e-8) do at every critical point. No multiplier says then whether runs come to rest: ask "
+        "simulate or map_basins, or give the optimiser a larger eps"
     )
 
 

@@ -22,7 +22,8 @@ from flatdyn.algebra import Vector, plain
 from flatdyn.landscapes import Landscape
 from flatdyn.methods.base import Method
 from flatdyn.processes import Iteration
-from flatdyn.stability import FlatState, symbolic_state
+from flatdyn.slopes import FlatState
+from flatdyn.stability import symbolic_state
 
 
 def derivatives(process: Iteration) -> Callable:

@@ -160,6 +160,21 @@ def test_optax_optimisers_are_searched():
     assert [p.kind for p in found] == ["stable", "saddle", "stable"]
 
 
+def test_points_where_steps_follow_no_derivative_are_singular():
+    """Adam's derivative at a minimum is 10⁸ within its ε, where no run gets; its sign of −lr λ/ε makes it no saddle."""
+    well = fd.landscapes.double_well(1)
+    found = find(fd.Iteration(well, fd.from_optax(optax.adam(0.1))), box=[(-2, 2)], starts=8)
+    assert found
+    for point in found:
+        assert point.kind == "singular"
+        assert np.isnan(point.multipliers).all()
+    branch = fd.fixedpoints.continue_in(
+        lambda lr: fd.Iteration(well, fd.from_optax(optax.rmsprop(lr))), "lr", [0.1, 0.2], [1.0]
+    )
+    assert set(branch.kinds) == {"singular"}
+    assert not branch.stable.any()
+
+
 def test_sam_in_three_dimensions_is_searched_on_the_sphere():
     process = fd.Iteration(fd.landscapes.saddle((3.0, 1.0, -0.5)), fd.SAM(0.01, 0.3))
     found = find(process, box=[(-1, 1)] * 3)

@@ -63,6 +63,68 @@ def test_multipliers_of_any_process():
     assert_allclose(fd.stability.multipliers(fd.GD(0.1), quartic, at=np.zeros(3)), 0.8, rtol=1e-14)
 
 
+HIMMELBLAU = fd.landscapes.himmelblau()
+MINIMUM = (3.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    "optimiser",
+    [optax.adam(1e-3), optax.lion(1e-3), optax.contrib.muon(1e-3), optax.rmsprop(1e-2), optax.sign_sgd(0.1)],
+    ids=["adam", "lion", "muon", "rmsprop", "sign"],
+)
+def test_where_no_finite_step_follows_the_derivative_a_point_is_singular(optimiser):
+    """Himmelblau's minimum (3, 2) in exact numbers, and another one in rounded ones."""
+    for at in (MINIMUM, (-3.7793102533777469, -3.2831859912861694)):
+        with pytest.raises(ValueError, match=r"no Jacobian at .* \(singular\).*ask simulate or map_basins"):
+            fd.stability.multipliers(fd.from_optax(optimiser), HIMMELBLAU, at=at)
+
+
+def test_multipliers_of_smooth_optimisers_are_those_of_their_recursions():
+    """At a minimum with curvature λ; v of RMSprop and Adam forgets at its own rate and moves nothing to first order."""
+    lam = np.linalg.eigvalsh(HIMMELBLAU.hessian(jnp.array(MINIMUM)))
+    lr, mu = 0.01, 0.9
+
+    def pairs(*matrices):
+        return np.concatenate([np.linalg.eigvals(np.array(m)) for m in matrices])
+
+    heavy = pairs(*[[[1 - lr * c, -lr * mu], [c, mu]] for c in lam])
+    nesterov = pairs(*[[[1 - lr * (1 + mu) * c, -lr * mu**2], [c, mu]] for c in lam])
+    # long after the start, when the bias correction is over; ε = 1 divides by 1 at g = 0
+    adam = pairs(*[[[1 - lr * (1 - mu) * c, -lr * mu], [(1 - mu) * c, mu]] for c in lam])
+    cases = [
+        (optax.sgd(lr), 1 - lr * lam),
+        (optax.sgd(lr, momentum=mu), heavy),
+        (optax.sgd(lr, momentum=mu, nesterov=True), nesterov),
+        (optax.rmsprop(lr, decay=0.8, eps=1.0), [*(1 - lr * lam), 0.8, 0.8]),
+        (optax.rmsprop(lr, decay=0.8, eps=1.0, eps_in_sqrt=False), [*(1 - lr * lam), 0.8, 0.8]),
+        (optax.adam(lr, b1=mu, b2=0.99, eps=1.0), [*adam, 0.99, 0.99]),
+        (optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(lr)), 1 - lr * lam),
+    ]
+    for optimiser, expected in cases:
+        found = fd.stability.multipliers(fd.from_optax(optimiser), HIMMELBLAU, at=MINIMUM)
+        # where √v has no derivative at v = 0 the limit of differences over 1e-3, 1e-4, 1e-5 of the state stands in
+        assert_allclose(np.sort_complex(found), np.sort_complex(np.asarray(expected, complex)), atol=1e-5)
+
+
+def test_kinks_and_jumps_of_losses_and_maps_are_singular_and_stiff_smooth_ones_are_not():
+    kinked = fd.Landscape.from_function(lambda t: jnp.abs(t[0]) + t[1] ** 2, 2)
+    for method in (fd.GD(0.1, momentum=0.5), fd.SAM(0.1, 0.1, eps=0.1)):
+        with pytest.raises(ValueError, match="no Jacobian"):
+            fd.stability.multipliers(method, kinked, at=(0.0, 0.0))
+        assert np.isfinite(fd.stability.multipliers(method, kinked, at=(0.5, 0.0))).all()
+    relu = fd.Map(lambda t: t - 0.1 * jnp.maximum(t, 0), dim=1)
+    with pytest.raises(ValueError, match=r"Map has no Jacobian at \[0.0\]"):
+        fd.stability.multipliers(relu, at=[0.0])
+    # the ε of a norm is a parameter of the model, however small: the formula of the smoothed step holds within it
+    lam = np.linalg.eigvalsh(HIMMELBLAU.hessian(jnp.array(MINIMUM)))
+    for eps in (1e-6, 0.1):
+        found = fd.stability.multipliers(fd.SAM(1e-3 * eps, 0.1, eps=eps), HIMMELBLAU, at=MINIMUM)
+        expected = 1 - 1e-3 * eps * lam * (1 + 0.1 * lam / eps)
+        assert_allclose(np.sort(found.real), np.sort(expected), rtol=1e-9)
+    steep = fd.Map(lambda t: jnp.tanh(30 * t) / 40, dim=1)
+    assert_allclose(fd.stability.multipliers(steep, at=[0.0]), 0.75, rtol=1e-12)
+
+
 def test_landscape_parameters_may_stay_symbols():
     b = sympy.Symbol("b", positive=True)
     J = fd.stability.jacobian(fd.GD(eta), fd.landscapes.rosenbrock(b=b), at=(1, 1))

@@ -37,7 +37,7 @@ from flatdyn.landscapes import saddle
 from flatdyn.methods import Method
 from flatdyn.noise import Gaussian, Noise
 from flatdyn.processes import ASCENTS, Iteration
-from flatdyn.stability import FlatState
+from flatdyn.slopes import FlatState
 from flatdyn.stationary import derivatives
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 
 from flatdyn import checks
 from flatdyn.methods.base import FirstOrder, Method
@@ -35,6 +37,24 @@ class FromOptax(Method):
         followed = grad(state.theta) if self.follows is None else self.follows.gradient(grad, state.theta)
         updates, inner = self.transformation.update(followed, state.inner, state.theta)
         return OptaxState(state.theta + updates, inner)
+
+    def seasoned(self, state: OptaxState) -> OptaxState:
+        """The same state with the optimiser's step counters at a million, past bias corrections and warm-ups.
+
+        A counter is a whole number that a thousand steps without gradient raise by a thousand; others stay.
+        """
+        nothing = jax.tree.map(jnp.zeros_like, state.theta)
+
+        def idle(_, inner):
+            return self.transformation.update(nothing, inner, state.theta)[1]
+
+        later = jax.jit(lambda inner: jax.lax.fori_loop(0, 1000, idle, inner))(state.inner)
+
+        def counted(before, after):
+            whole = eqx.is_array(before) and jnp.issubdtype(before.dtype, jnp.integer) and before.ndim == 0
+            return before + 10**6 if whole and int(after) - int(before) == 1000 else before
+
+        return OptaxState(state.theta, jax.tree.map(counted, state.inner, later))
 
 
 def from_optax(transformation: Any, follows: FirstOrder | None = None) -> FromOptax:
