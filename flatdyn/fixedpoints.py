@@ -48,9 +48,8 @@ class FixedPoint:
         theta: its position, or the first one of the cycle, shape (dim,)
         multipliers: eigenvalues of the Jacobian of the full state map over one period, largest modulus first;
             NaN where there is no Jacobian
-        kind: "stable", "saddle", "repelling", "neutral" (a multiplier of modulus 1), or "singular": no Jacobian that
-            finite steps follow. So it is for normalised SAM at a critical point (ask :mod:`flatdyn.quadratic` what
-            happens there), and for Adam, Lion, Muon, …: what runs do there only runs say
+        kind: "stable", "saddle", "repelling", "neutral" (a multiplier of modulus 1), or "singular": finite steps follow
+            no Jacobian, as of Adam, Lion, or normalised SAM at a critical point (then ask :mod:`flatdyn.quadratic`)
         is_critical: whether ∇L vanishes at theta; None if the process has no landscape
         period: 1 for a fixed point
         orbit: positions over one period, shape (period, dim)
@@ -120,7 +119,7 @@ def find(
             places, complete, how = reduced
             inside = [theta for theta in places if _inside(theta, box)]
             flat = FlatState(process)
-            found = [_describe(process, flat, theta[None], flat.at_rest(theta), period) for theta in inside]
+            found = [_describe(process, flat, theta[None], flat.at_rest(theta), 1) for theta in inside]
             return FixedPoints(found, complete, how)
         starts = checks.count("starts", starts, at_least=1)
         drivers.check_memory(drivers.array_bytes(6, starts, process.dim), "the starts", "search from fewer `starts`")
@@ -263,8 +262,7 @@ def _searched(process: Process, box: tuple, period: int, starts: int, progress: 
         f"not proven complete: Newton's method from {len(seeds)} starts, then deflated from {starts}; "
         f"{len(lost)} of the starts did not converge"
     )
-    both = zip(orbits, states, strict=True)
-    found = [_describe(process, system.state, orbit, state, period) for orbit, state in both]
+    found = [_describe(process, system.state, *pair, period) for pair in zip(orbits, states, strict=True)]
     return FixedPoints(found, False, how, lost)
 
 
