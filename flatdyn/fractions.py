@@ -106,6 +106,8 @@ def fractions_in(
     Raises:
         ValueError: as for :func:`flatdyn.basin_fractions`; if there are no values, or `reach` is not positive
     """
+    if callable(attractors):
+        checks.function("attractors", attractors, "attractors, or a function from a value to attractors", 1)
     checks.function("make_process", make_process, "a function from a value to a Process", 1)
     checks.text("parameter", parameter)
     checks.key(key)

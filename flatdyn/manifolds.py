@@ -74,6 +74,9 @@ def manifold(
     Raises:
         ValueError: if the state is not two numbers, the point is not a saddle, or there is no box
     """
+    checks.number("offset", offset, above=0, one=True)
+    if spacing is not None:
+        checks.number("spacing", spacing, above=0, one=True)
     checks.count("max_steps", max_steps, at_least=1)
     checks.kind("process", process, Process)
     checks.choice("kind", kind, ("stable", "unstable"))

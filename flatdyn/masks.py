@@ -62,6 +62,8 @@ def where(theta: Any, predicate: Callable[[str, Any], bool]) -> Any:
 
 def named(theta: Any, *words: str) -> Any:
     """A mask of the leaves whose path contains one of the words; see :func:`where`."""
+    for word in words:
+        checks.text("words", word)
     return where(theta, lambda path, _: any(word in path for word in words))
 
 
@@ -153,6 +155,8 @@ def count(theta: Any, mask: Any = None) -> Any:
     if not _is_array(getattr(theta, "tree", theta)):
         _check_tree(settled(mask), theta if isinstance(theta, Vector) else Vector(theta), "mask")
     entries = jax.tree.leaves(match(settled(mask), theta))
+    if len(entries) != len(sizes):
+        raise ValueError(f"mask must have the form of theta, got {checks.shown(mask)}")
     return sum(size * bool(m) if _is_flag(m) else (m != 0).sum() for m, size in zip(entries, sizes, strict=True))
 
 

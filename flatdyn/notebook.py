@@ -60,6 +60,8 @@ def number(value: float, uncertainty: float | None = None, sig: int = 6, zero: f
         return str(int(value))
     value = measured("value", value)
     uncertainty = None if uncertainty is None else measured("uncertainty", uncertainty)
+    if uncertainty is not None and uncertainty < 0:
+        raise ValueError(f"uncertainty, the error of a number, must be >= 0, got {uncertainty}")
     if uncertainty is None or not np.isfinite(uncertainty):
         return f"{_off_the_middle(0.0 if abs(value) <= zero else value, sig):#.{sig}g}"
     if uncertainty == 0:

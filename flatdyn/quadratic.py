@@ -28,7 +28,7 @@ def kappa(tau: Any) -> np.ndarray:
     Args:
         tau: |w₂/w₁| ≥ 0, any shape; infinity is allowed
     """
-    tau = checks.numbers("tau", tau)
+    tau = checks.entries("tau", tau)
     with np.errstate(divide="ignore"):
         upper = 1 / np.sqrt(np.asarray(tau, dtype=float))
 

@@ -124,13 +124,13 @@ def mean(
     """
     table = _table(steps, escaped)
     if until is not None:
-        if not restricted:
+        if not checks.flag("restricted", restricted):
             raise ValueError("until belongs to the restricted mean: give restricted=True with it")
         _check_watched(table, "until", checks.number("until", until, above=0, one=True))
         table = _truncated(table, until)
     share = table.lost.sum() / table.runs
     last, tail = table.times[-1], float(table.survival[-1])
-    if restricted:
+    if checks.flag("restricted", restricted):
         stderr = _mean_error(table, 0.0)
         if not table.exits.any():
             stderr = last * float(binomial_error(0, table.runs))

@@ -88,6 +88,8 @@ def exit_law(
         ValueError: if the interval or start does not fit, or there is too little noise to be resolved
         TypeError: if the process has more coordinates, other noise, or another memory than heavy-ball momentum
     """
+    if panels is not None:
+        checks.count("panels", panels, at_least=1)
     checks.kind("process", process, Process)
     ends = operators.fits(process, interval, start)[0]
     if not operators.swing(process, *ends).any():
@@ -155,9 +157,11 @@ def expectation(
     Raises:
         ValueError, TypeError: as :func:`exit_law`
     """
+    if panels is not None:
+        checks.count("panels", panels, at_least=1)
     checks.kind("process", process, Process)
     functions = checks.sequence("functions", functions, "functions")
-    steps, ends = checks.count("steps", steps, at_least=1), checks.interval("interval", interval)
+    steps, ends = checks.count("steps", steps, at_least=1, at_most=10**9), checks.interval("interval", interval)
     if operators.fits(process, interval, start)[1]:
         raise TypeError("expectation knows processes without momentum only: ask simulate for a sample")
     if panels:

@@ -85,6 +85,7 @@ def weak_errors(
         ValueError: if a step does not divide the time, or the start is outside
         TypeError: if there are more coordinates, momentum, or noise that is not normal
     """
+    checks.number("time", time, above=0, one=True)
     checks.kind("landscape", landscape, Landscape)
     checks.function("method", method, "a function from lr to a method", 1)
     checks.kind("noise", noise, Noise)

@@ -174,6 +174,9 @@ def slice2d(
         ValueError: if an argument does not fit, or the three points lie on one line
     """
     checks.flag("filterwise", filterwise)
+    for name, given in {"directions": directions, "through": through}.items():
+        if given is not None and len(checks.sequence(name, given, "points or directions")) != 2:
+            raise ValueError(f"{name} must be two, got {checks.shown(given)}")
     if key is not None:
         checks.key(key)
     landscape, centre = placed(loss, centre, "centre")

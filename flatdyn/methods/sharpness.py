@@ -164,6 +164,7 @@ class ASAM(_Ascending):
     def __check_init__(self):
         checks.number("eps", self.eps, at_least=0)
         checks.number("shift", self.shift, at_least=0)
+        checks.flag("normalized", self.normalized)
         if self.p not in (2, math.inf):
             raise ValueError(f"p must be 2 or infinity (np.inf), got {self.p!r}")
         if self.jumps_on_surfaces and not self.normalized:

@@ -179,7 +179,7 @@ def decayed(landscape: FunctionLandscape, weight_decay: float) -> FunctionLandsc
         weight_decay: λ ≥ 0
     """
     checks.kind("landscape", landscape, FunctionLandscape, "task.landscape")
-    checks.number("weight_decay", weight_decay, at_least=0, one=True)
+    weight_decay = checks.number("weight_decay", weight_decay, at_least=0, one=True)
     return eqx.tree_at(lambda whole: whole.function, landscape, _Decayed(landscape.function, weight_decay))
 
 

@@ -203,7 +203,7 @@ def regressor(network: eqx.Module, data: Split, weight_decay: float = 0.0) -> Re
 
 def _check(network: Any, data: Any) -> None:
     """Raise TypeError unless this is an Equinox module, and data; frameworks with modules of their own differ."""
-    if not isinstance(network, eqx.Module) or not callable(getattr(network, "forward", network)):
+    if not isinstance(network, eqx.Module) or not (isinstance(network, Network) or callable(network)):
         raise TypeError(
             "network must be a flatdyn.networks.Network or an Equinox module that can be called, "
             f"got {checks.shown(network)}: any other goes through Landscape.from_examples(loss, examples, like=)"
@@ -215,7 +215,7 @@ def _check(network: Any, data: Any) -> None:
 
 def _described(network: eqx.Module, data: Split, error: Callable, weight_decay: float, fit: Callable) -> tuple:
     """Landscape, forward and start of a task with the loss error(outputs, y) + ½ λ ‖θ‖²."""
-    checks.number("weight_decay", weight_decay, at_least=0, one=True)
+    weight_decay = checks.number("weight_decay", weight_decay, at_least=0, one=True)
     x = jax.tree.map(_column, data.x)
     lengths = {len(leaf) for leaf in jax.tree.leaves((x, data.y))}
     if len(lengths) != 1:

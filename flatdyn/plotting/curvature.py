@@ -34,11 +34,12 @@ def draw_line(
     check_axes(ax)
     checks.kind("line", line, Line, "flatdyn.curvature.slice1d(loss, a, b)")
     check_color("color", color)
-    for word in [layers] if isinstance(layers, str) else checks.sequence("layers", layers, "words"):
+    if isinstance(layers, str):
+        layers = [layers] if layers else []
+    layers = checks.sequence("layers", layers, "words")
+    for word in layers:
         checks.text("layers", word)
     ax.set(xlabel=r"$\alpha$", ylabel="$L$")
-    if isinstance(layers, str) or len(layers) == 0:
-        layers = [layers] if layers else []
     if not layers:
         return ax.plot(line.alpha, line.loss, color=color, label=label, **style)
     chosen = [i for i, name in enumerate(line.names) if any(word in name for word in layers)]
