@@ -7,6 +7,7 @@ line of a function, a constant inside it, or a variable elsewhere that it uses. 
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import datetime
 import decimal
@@ -140,9 +141,9 @@ class _Walk:
             return self._array(value, where)
         if isinstance(value, _PLAIN):
             return records.digest(name, records.described(value))
-        if isinstance(value, sympy.Basic):
+        if isinstance(value, (sympy.Basic, sympy.MatrixBase)):
             return records.digest(name, sympy.srepr(value))  # unlike its text, with all digits and assumptions
-        if isinstance(value, (Mapping, tuple, list, set, frozenset)):
+        if isinstance(value, (Mapping, tuple, list, collections.deque, set, frozenset)):
             return self._container(value, name, where)
         return self._object(value, name, where)
 
@@ -150,7 +151,7 @@ class _Walk:
         own = {n: v for n, v in getattr(value, "__dict__", {}).items() if not n.startswith("__")}
         if isinstance(value, Mapping):
             entries = [self.of(key, where) + self.of(entry, f"{where}[{key!r}]") for key, entry in value.items()]
-        elif isinstance(value, (tuple, list)):
+        elif isinstance(value, (tuple, list, collections.deque)):
             entries = [self.of(entry, f"{where}[{i}]") for i, entry in enumerate(value)]
         else:  # in an order of its own, which differs from process to process: each entry by itself
             entries = sorted(_Walk(self.version).of(entry, where) for entry in value)

@@ -31,6 +31,7 @@ from flatdyn import drivers, lanes, records
 from flatdyn.networks import training
 
 jax.config.update("jax_enable_x64", True)
+os.environ.setdefault("FLATDYN_PROGRESS", "0")
 ROOT = Path(__file__).parent.parent
 KEY = jax.random.key  # made in the children: this process must not start JAX before it forks
 LOG = None  # the file in which a child tells what it has finished

@@ -1,6 +1,7 @@
 """What tells one question's files from another's: each thing that an answer depends on, changed by itself."""
 
 import ast
+import collections
 import dataclasses
 import functools
 import itertools
@@ -21,13 +22,19 @@ import sympy
 from jax.experimental import io_callback
 
 import flatdyn as fd
-from flatdyn import fingerprints, records
+from flatdyn import attractors, fingerprints, fractions, records
 from flatdyn.identity import identity
 
 KEY = jax.random.key(0)
 L = fd.landscapes.saddle((2.0, -2.0))
-MODULE = types.ModuleType("settings_of_mine")
-MODULE.__file__ = __file__
+
+
+def module(**values):
+    """A module of the user's own, as it is after its values were set."""
+    made = types.ModuleType("settings_of_mine")
+    made.__file__ = __file__
+    vars(made).update(values)
+    return made
 
 
 # --- one thing at a time: each of these takes 0 or 1 ----------------------------------------------------------
@@ -319,24 +326,22 @@ def besides_its_fields(v):
 
 
 def of_a_module(v):
-    MODULE.limit = 1.0 + v
-    return identity(lambda process, key: MODULE.limit)
+    settings = module(limit=1.0 + v)
+    return identity(lambda process, key: settings.limit)
 
 
 def of_a_module_inside(v):
-    MODULE.inner = types.ModuleType("settings_of_mine.inner")
-    MODULE.inner.limit = 1.0 + v
-    return identity(lambda process, key: MODULE.inner.limit)
+    settings = module(inner=module(limit=1.0 + v))
+    return identity(lambda process, key: settings.inner.limit)
 
 
 def of_a_modules_function(v):
-    MODULE.limit = lambda: 1.0 + v
-    return identity(lambda process, key: MODULE.limit())
+    settings = module(limit=lambda: 1.0 + v)
+    return identity(lambda process, key: settings.limit())
 
 
 def imported_inside(v):
-    sys.modules["settings_of_mine"] = MODULE
-    MODULE.limit = 1.0 + v
+    sys.modules["settings_of_mine"] = module(limit=1.0 + v)
 
     def ask(process, key):
         import settings_of_mine
@@ -399,6 +404,36 @@ def order_of_a_dict(v):
 
 def kind_of_a_key(v):
     return asked(jax.random.key(0, impl=("rbg", "unsafe_rbg")[v]))
+
+
+def entry_of_a_matrix(v):
+    return asked(sympy.Matrix([[1, 2 + v]]))
+
+
+def last_of_a_queue(v):
+    return asked(collections.deque([1, 2 + v]))
+
+
+def spread_of_an_attractor(v):
+    band = attractors.Attractor("band", np.zeros(1), "band", 0, np.zeros((1, 1)), 0.1 + v)
+    return attractors.digests([band], [], 1, float, None)[0]
+
+
+def sampled(sampler=((-1.0, 1.0),), rules=(), ends=None):
+    gd = fd.Iteration(fd.Landscape.from_expression("x**2", "x"), fd.GD(0.1))
+    return fractions._Kept("unused", None)._word(gd, np.zeros((2, 1)), sampler, KEY, ends, dict(rules))
+
+
+def box_of_a_sampler(v):
+    return sampled(((-1.0, 1.0 + v),))  # from which the same starts may have come
+
+
+def rule_of_a_sample(v):
+    return sampled(rules={"radius": 0.1 + v * 1e-15})
+
+
+def region_of_a_sample(v):
+    return sampled(ends={"right": jax.jit(lambda theta: theta[0] > v)})
 
 
 def weak_type(v):
