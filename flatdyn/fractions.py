@@ -117,15 +117,17 @@ def fractions_in(
     if reach is not None:
         checks.number("reach", reach, above=0)
     kept, samples = None if store is None else _Kept(store, version), []
-    with progress_bar(len(values), "values", progress) as bar:
-        for value in values:
-            process = make_process(float(value))
-            ends = attractors(float(value)) if callable(attractors) else attractors
-            call = functools.partial(basin_fractions, process, sampler, runs, key, ends, progress=False, **rules)
-            samples.append(call() if kept is None else kept.get(process, sampler, runs, key, ends, rules, call))
-            bar.update()
-    if kept is not None:
-        kept.folder.finish()
+    try:
+        with progress_bar(len(values), "values", progress) as bar:
+            for value in values:
+                process = make_process(float(value))
+                ends = attractors(float(value)) if callable(attractors) else attractors
+                call = functools.partial(basin_fractions, process, sampler, runs, key, ends, progress=False, **rules)
+                samples.append(call() if kept is None else kept.get(process, sampler, runs, key, ends, rules, call))
+                bar.update()
+    finally:
+        if kept is not None:
+            kept.folder.finish()
     starts = samples[0].starts
     reach = float(np.linalg.norm(np.ptp(starts, axis=0))) / 10 if reach is None else reach
     config = {"parameter": parameter, "runs": str(runs), "reach": f"{reach:g}"} | samples[0].config
