@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -54,6 +54,14 @@ class Branch(Record):
     special_multipliers: np.ndarray
     special_tangent: np.ndarray
     period: np.ndarray
+    _form: ClassVar = {
+        "parameter": "fiu points",
+        "theta": "fiu points dim",
+        "state": "fiu points n",
+        "multipliers": "fiuc points n",
+        "kinds": "U points",
+        "period": "iu",
+    }
 
     @property
     def bifurcations(self) -> list[Bifurcation]:
@@ -95,6 +103,11 @@ class Curve(Record):
     parameters: np.ndarray
     theta: np.ndarray
     kind: np.ndarray
+    _form: ClassVar = {
+        "parameters": "fiu points two",
+        "theta": "fiu points dim",
+        "kind": "U",
+    }
 
     def __repr__(self) -> str:
         return f"Curve({self.kind}, {len(self.parameters)} points in {self.config['parameters']})"

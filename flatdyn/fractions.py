@@ -15,7 +15,7 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -50,6 +50,14 @@ class FractionCurve(Record):
     stderr: np.ndarray
     theta: np.ndarray
     kinds: np.ndarray
+    _form: ClassVar = {
+        "parameter": "fiu values",
+        "names": "U names",
+        "fractions": "fiu values names",
+        "stderr": "fiu values names",
+        "theta": "fiu values attractors dim",
+        "kinds": "U values attractors",
+    }
 
     def __getitem__(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Fraction and standard error of one name, each of shape (values,)."""
@@ -147,7 +155,7 @@ class _Kept:
         before = self.folder.read(word[:32], told)
         if before is not None:
             try:
-                return Sample.of(before[0], told | before[1], self.folder.file(word[:32]))
+                return Sample.from_arrays(before[0], told | before[1], self.folder.file(word[:32]))
             except ValueError as error:
                 self.folder.refuse(error)
         self.folder.prepare()

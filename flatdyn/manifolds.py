@@ -8,7 +8,7 @@ which is solved for by Newton's method at each step.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -43,6 +43,12 @@ class Manifold(Record):
     saddle: np.ndarray
     multiplier: np.ndarray
     ends: np.ndarray
+    _form: ClassVar = {
+        "theta": "fiu points two",
+        "saddle": "fiu two",
+        "multiplier": "fiu",
+        "ends": "U two",
+    }
 
 
 def manifold(

@@ -85,10 +85,10 @@ class Record:
         Raises:
             ValueError: if the file is truncated, damaged, or another kind of record
         """
-        return cls.of(*load_arrays(path), path)
+        return cls.from_arrays(*load_arrays(path), path)
 
     @classmethod
-    def of(cls, arrays: dict[str, np.ndarray], header: dict[str, Any], path: str | Path) -> Self:
+    def from_arrays(cls, arrays: dict[str, np.ndarray], header: dict[str, Any], path: str | Path) -> Self:
         """The record that a file at `path` holds; errors as for :meth:`load`."""
         wanted = {field.name for field in dataclasses.fields(cls)} - set(cls._own)
         if header.get("record") != cls.__name__ or set(arrays) != wanted:

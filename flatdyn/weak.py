@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -35,6 +35,11 @@ class WeakError(Record):
     lr: np.ndarray
     method: np.ndarray
     sde: np.ndarray
+    _form: ClassVar = {
+        "lr": "fiu steps",
+        "method": "fiu steps functions",
+        "sde": "fiu steps functions",
+    }
 
     @property
     def error(self) -> np.ndarray:

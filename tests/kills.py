@@ -61,7 +61,7 @@ def sweep(store):
 
 def escapes(store):
     process = fd.Iteration(fd.landscapes.saddle((2.0, -2.0)), fd.GD(0.01), fd.noise.Gaussian(1.0))
-    found = fd.escape_times(process, jnp.zeros(2), fd.escape.Ball((0.0, 0.0), 0.6), 60_000, 4000, KEY(1), store=store)
+    found = fd.escape_times(process, jnp.zeros(2), fd.escape.Ball((0.0, 0.0), 0.6), 20_000, 4000, KEY(1), store=store)
     return np.column_stack([found.steps, found.exit])
 
 

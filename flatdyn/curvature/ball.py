@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -37,6 +37,14 @@ class Sharpness(Record):
     starts: np.ndarray
     loss: np.ndarray
     displacement: np.ndarray
+    _form: ClassVar = {
+        "rho": "fiu",
+        "one_step": "fiu",
+        "ascent": "fiu",
+        "starts": "fiu starts",
+        "loss": "fiu",
+        "displacement": "fiu dim",
+    }
 
     def __repr__(self) -> str:
         return f"Sharpness(rho {self.rho:g}: one step {self.one_step:.4g}, ascent {self.ascent:.4g})"

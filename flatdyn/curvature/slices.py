@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,12 @@ class Line(Record):
     length: np.ndarray
     names: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype="<U1"))
     layer_loss: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    _form: ClassVar = {
+        "alpha": "fiu points",
+        "loss": "fiu points",
+        "length": "fiu",
+        "names": "U layers",
+    }
 
     @property
     def bump(self) -> float:
@@ -138,6 +144,13 @@ class Plane(Record):
     loss: np.ndarray
     directions: np.ndarray
     marks: np.ndarray
+    _form: ClassVar = {
+        "x": "fiu columns",
+        "y": "fiu rows",
+        "loss": "fiu rows columns",
+        "directions": "fiu two dim",
+        "marks": "fiu marks two",
+    }
 
 
 def slice2d(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -40,6 +40,15 @@ class Spectrum(Record):
     directions: np.ndarray
     starts: np.ndarray
     k: np.ndarray
+    _form: ClassVar = {
+        "largest": "fiu",
+        "smallest": "fiu",
+        "residuals": "fiu two",
+        "status": "iu two",
+        "directions": "fiu two dim",
+        "starts": "fiu starts two",
+        "k": "iu",
+    }
 
     @property
     def converged(self) -> bool:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -58,6 +58,13 @@ class Splitting(Record):
     chances: np.ndarray
     gap: np.ndarray
     steps: np.ndarray
+    _form: ClassVar = {
+        "mean": "fiu",
+        "stderr": "fiu",
+        "rates": "fiu replicates",
+        "gap": "fiu",
+        "steps": "iu",
+    }
 
     def __repr__(self) -> str:
         return f"Splitting({self.mean:.4g} +- {self.stderr:.2g} steps, {len(self.chances)} levels)"

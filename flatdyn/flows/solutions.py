@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -35,6 +35,12 @@ class Solution(Record):
     theta: np.ndarray
     arrival: np.ndarray
     status: np.ndarray
+    _form: ClassVar = {
+        "times": "fiu times",
+        "theta": "fiu ?runs times dim",
+        "arrival": "fiu ?runs",
+        "status": "iu ?runs",
+    }
 
 
 def solve(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -46,6 +46,18 @@ class Comparison(Record):
     loss: np.ndarray
     theta: np.ndarray
     status: np.ndarray
+    _form: ClassVar = {
+        "methods": "U methods",
+        "settings": "U candidates",
+        "owner": "iu candidates",
+        "chosen": "iu methods",
+        "valid": "fiu candidates runs",
+        "test": "fiu candidates runs",
+        "stopped": "fiu candidates runs",
+        "loss": "fiu candidates runs",
+        "theta": "fiu candidates runs dim",
+        "status": "iu candidates runs",
+    }
 
     def number(self, name: str) -> int:
         """Which candidate a method was left with."""
