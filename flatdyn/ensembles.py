@@ -87,7 +87,7 @@ def simulate(
     bound, tol = jnp.asarray(bound, starts.dtype), jnp.asarray(tol, starts.dtype)
 
     program = _Program(process, observe, seed, bound, tol)
-    times = np.arange(kept) * every
+    times = np.arange(0, kept * every, every)
     found = drivers.fitting(lambda chunk: _recorded(program, starts, times, steps, extra, chunk, progress), chunk)
     per_run = found._asdict() if theta0.ndim == 2 else {name: values[0] for name, values in found._asdict().items()}
     return Ensemble(config=config, provenance=records.provenance(), times=times, **per_run)

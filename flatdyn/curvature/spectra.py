@@ -109,7 +109,9 @@ def extreme_eigenvalues(
     config = {"loss": records.described(landscape), "method": method, "tol": f"{tol:g}"}
     if method == "dense":
         needed = drivers.array_bytes(4, landscape.dim, landscape.dim)
-        drivers.check_memory(needed, "the whole Hessian", 'decompose it by products alone, with method="lanczos"')
+        drivers.check_memory(
+            needed, "the whole Hessian", 'take another `method`, "lanczos", which needs its products alone'
+        )
         vectors, values, residuals = (part[None] for part in _dense_ends(landscape, theta))
         k = landscape.dim
     else:

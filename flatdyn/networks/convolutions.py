@@ -68,9 +68,7 @@ class Conv(eqx.Module):
         checks.choice("engine", engine, ENGINES)
         if dimensions > 32:
             raise ValueError(f"dimensions must be at most 32, got {dimensions}")
-        check_size(
-            side**dimensions * inputs * outputs, "take fewer channels: `inputs`, `outputs`, or a network's `width`"
-        )
+        check_size(side**dimensions * inputs * outputs, "take fewer `inputs` or `outputs`")
         shape = (side,) * dimensions + (inputs, outputs)
         self.weight = jax.random.normal(key, shape) * (2 / (side**dimensions * inputs)) ** 0.5
         self.bias = jnp.zeros(outputs) if bias else None
@@ -134,7 +132,9 @@ class _Stack(Network):
             raise ValueError("channels must hold at least one number, one per convolution")
         *keys, last = jax.random.split(key, len(channels) + 1)
         widths = [self.shape[-1], *(checks.count("channels", width, at_least=1) for width in channels)]
-        side = {1: 5, 2: 3}[len(shape) - 1] if side is None else side
+        side = {1: 5, 2: 3}[len(shape) - 1] if side is None else checks.count("side", side, at_least=1)
+        weights = sum(side ** (len(shape) - 1) * a * b for a, b in itertools.pairwise(widths))
+        check_size(weights, "take fewer `channels`, or a smaller `side`")
         self.convolutions = [
             Conv(a, b, one, len(shape) - 1, side, stride=1 if i == 0 else 2, bias=norm is None, engine=engine)
             for i, (a, b, one) in enumerate(zip(widths[:-1], widths[1:], keys, strict=True))
@@ -247,7 +247,13 @@ class ResNet(Network):
         blocks = checks.sequence("blocks", blocks, "whole numbers")
         self.shape = shape_of(shape, "height", "width", "channels")
         self.activation = activation
-        plan = [(stage, i) for stage, n in enumerate(blocks) for i in range(checks.count("blocks", n, at_least=1))]
+        blocks, before = (
+            [checks.count("blocks", n, at_least=1) for n in blocks],
+            checks.count("width", width, at_least=1),
+        )
+        weights = sum(18 * n * (width * 2**stage) ** 2 for stage, n in enumerate(blocks))
+        check_size(weights, "take a smaller `width`, or fewer `blocks`")
+        plan = [(stage, i) for stage, n in enumerate(blocks) for i in range(n)]
         if not plan:
             raise ValueError("blocks must hold at least one number, one per stage")
         keys = iter(jax.random.split(key, 3 * len(plan) + 2))
@@ -256,7 +262,6 @@ class ResNet(Network):
             convolution = Conv(a, b, next(keys), bias=norm is None, engine=engine, **options)
             return convolution, normalization(norm, b, NORMS)
 
-        before = checks.count("width", width, at_least=1)
         self.stem, self.norm = normalized(self.shape[-1], before)
         self.blocks = []
         for stage, i in plan:
