@@ -16,6 +16,15 @@ _TURN = 0.15  # largest angle between neighbouring tangents, in radians
 _SHORTEST, _LONGEST = 1e-9, 0.02  # step in arclength; unknowns are scaled to about 1
 
 
+def oriented(direction: np.ndarray) -> np.ndarray:
+    """The one of ±direction that every machine takes: its last entry that is more than rounding is positive.
+
+    The sign of an eigenvector or null vector is left open by linear algebra, and its kernels differ.
+    """
+    seen = direction[np.abs(direction) > 1e-6 * np.abs(direction).max()]
+    return -direction if len(seen) and seen[-1] < 0 else direction
+
+
 class Equations:
     """m equations in m + 1 unknowns, with their Jacobian."""
 

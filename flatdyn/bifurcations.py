@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy
 
-from flatdyn.arclength import Equations
+from flatdyn.arclength import Equations, oriented
 from flatdyn.slopes import ordered_eigenvalues
 
 _TESTS = ("fold", "branch", "flip", "neimark-sacker")  # in the order of the test functions
@@ -242,7 +242,7 @@ class FixedPointProblem:
         swing = np.arccos(np.clip(-(uu + vv) / (2 * radius), -1, 1))
         angles = (np.arctan2(uv, half) + np.array([swing, -swing])) / 2
         directions = np.outer(np.cos(angles), u) + np.outer(np.sin(angles), v)
-        return z, directions[np.argmin(np.abs(directions @ bifurcation.tangent))]
+        return z, oriented(directions[np.argmin(np.abs(directions @ bifurcation.tangent))])
 
 
 def compound(matrix):

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatdyn import checks, drivers, records
+from flatdyn.arclength import oriented
 from flatdyn.ensembles import simulate
 from flatdyn.methods.base import State
 from flatdyn.processes import Process
@@ -111,7 +112,7 @@ def manifold(
         chosen = np.abs(values) < 1 if kind == "stable" else np.abs(values) > 1
         if np.iscomplex(values).any() or chosen.sum() != 1:
             raise ValueError(f"{theta.tolist()} is no saddle: its multipliers are {values.tolist()}")
-        multiplier, direction = values[chosen][0].real, vectors[:, chosen][:, 0].real
+        multiplier, direction = values[chosen][0].real, oriented(vectors[:, chosen][:, 0].real)
         # with a negative multiplier the sides alternate: follow each with every second step
         moving = _Alone(process, backwards=kind == "stable", times=1 if multiplier > 0 else 2)
         growth = abs(multiplier) ** (1 if multiplier > 0 else 2)
