@@ -13,7 +13,7 @@ endif
 export FLATDYN_PROGRESS ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help figures test lab notebooks lock bench kills portability format clean
+.PHONY: help figures test lab notebooks lock bench fuzz kills portability format clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -41,6 +41,9 @@ lab: $(VENV)/.ready ## open the notebooks in JupyterLab (ARGS="--port 8899 --no-
 
 notebooks: $(VENV)/.ready ## renew the notebooks' stored output (quick preset)
 	$(BIN)/python figures/regenerate.py --store $(if $(ONLY),--only $(ONLY))
+
+fuzz: $(VENV)/.ready ## 10,000 calls with odd arguments; goes on where it was stopped (FUZZ="--x32 --seed 1")
+	$(BIN)/python tests/fuzz.py $(FUZZ)
 
 bench: $(VENV)/.ready ## benchmarks: ratios against peers, measured in one run; some ten minutes
 	@$(BIN)/python -c "import numba" 2>/dev/null || $(INSTALL) -e ".[bench]" || \

@@ -156,7 +156,7 @@ def continue_in(
     checks.number("scale", scale, above=0)
     period = checks.count("period", getattr(start, "period", period), at_least=1)
     with jax.enable_x64(True):
-        example = make_process(float(values[0]))
+        example = checks.kind("what make_process returns", make_process(float(values[0])), Process)
         orbit = _Orbit(make_process, example, period)
         problem = FixedPointProblem(
             orbit.cycle, orbit.position, orbit.size, values[0], values[-1] - values[0], scale, period

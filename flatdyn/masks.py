@@ -170,7 +170,7 @@ def settled(mask: Any) -> Any:
         if _is_flag(entry):
             return bool(entry)
         if not isinstance(entry, jax.core.Tracer | bool | int | float | np.generic | np.ndarray | jax.Array) or (
-            not isinstance(entry, jax.core.Tracer) and getattr(jnp.result_type(entry), "kind", "?") not in "biuf"
+            not isinstance(entry, jax.core.Tracer) and _kind(entry) not in "biuf"
         ):
             raise ValueError(f"a mask must hold True and False, or numbers, got {checks.shown(entry)} in it")
         return entry
@@ -178,6 +178,11 @@ def settled(mask: Any) -> Any:
     if isinstance(mask, str | bytes | set) or (mask is not None and jax.tree.leaves(mask) == []):
         raise ValueError(f"a mask must be a tree of True and False, or of numbers, got {checks.shown(mask)}")
     return jax.tree.map(entry_of, mask)
+
+
+def _kind(entry: Any) -> str:
+    """The kind of an entry's type, as NumPy writes it; "?" for keys of JAX."""
+    return getattr(getattr(entry, "dtype", np.asarray(0.0).dtype), "kind", "?")
 
 
 def match(value: Any, theta: Any) -> Any:

@@ -45,8 +45,8 @@ def binomial_error(count: Any, runs: int) -> Any:
         runs: n ≥ 1
     """
     count = checks.number("count", checks.numbers("count", count), at_least=0)
-    runs = checks.count("runs", runs, at_least=1)
+    runs = checks.number("runs", checks.numbers("runs", runs), above=0)
     if (count > runs).any():
-        raise ValueError(f"count must be at most runs={runs}, got {count.max():g}")
+        raise ValueError(f"count must be at most the number of runs, got {count.max():g} of {runs}")
     p = (np.asarray(count) + 0.5) / (runs + 1)
     return np.sqrt(p * (1 - p) / runs)

@@ -1273,8 +1273,8 @@ call(
     notebook_name="00_fuzz",
 )
 call("ledger.markdown", fd.ledger.markdown, missing=False)
-bound("Ensemble.save", lambda f: f.ensemble.save, path=of(lambda f: os.path.join(f.folder, "again.npz")))
-bound("Ensemble.load", lambda f: fd.records.Ensemble.load, path=of(lambda f: f.record))
+bound("Record.save", lambda f: f.ensemble.save, path=of(lambda f: os.path.join(f.folder, "again.npz")))
+bound("Record.load", lambda f: fd.records.Ensemble.load, path=of(lambda f: f.record))
 bound("Ensemble.counts", lambda f: f.ensemble.counts)
 bound("FractionCurve.of_kind", lambda f: lambda kind: f.curve.of_kind(kind), kind="minimum")
 call(
@@ -1285,3 +1285,43 @@ call(
     header={"a": 1},
 )
 call("records.load_arrays", fd.records.load_arrays, path=of(lambda f: f.record))
+
+# --- names without a recipe -------------------------------------------------------------------------------------
+
+CONTRACT = "part of a contract: compiled code calls it with what flatdyn itself made"
+BASE = "a base class: what it asks for is checked where one of its kind is taken"
+INNER = "flatdyn's own part, whose callers check"
+NOTHING = "takes no arguments"
+
+_contract = """init step position check gap possible ascend gradient draw parts sample driven spread factor
+        vanishing field
+        vector array value score outputs forward mark total drift feasible lift lower nearest residual retract shake
+        slack tangent thermal single blocks masked tangency of header misfit arrays Task.loss
+        Method.project Alternating.project Around.project"""
+_bases = """Landscape Process Method FirstOrder Noise Normal Constraint Free Exact Network Task Classifier Regressor
+        Saddle"""
+_inner = """masks.check masks.masked masks.match masks.pick masks.settled notebook.measured notebook.check_figures
+        stability.orbit_jacobian records.damaged records.described records.digest records.misfit records.packed
+        records.write_beside records.write_together records.write_whole"""
+_empty = """ledger.claims ledger.entries ledger.folder plotting.use_style notebook.is_full notebook.figures_folder
+        networks.mnist1d records.provenance"""
+
+WITHOUT = (
+    dict.fromkeys(
+        _contract.split(),
+        CONTRACT,
+    )
+    | dict.fromkeys(
+        _bases.split(),
+        BASE,
+    )
+    | dict.fromkeys(
+        _inner.split(),
+        INNER,
+    )
+    | dict.fromkeys(
+        _empty.split(),
+        NOTHING,
+    )
+    | dict.fromkeys(("networks.resnet8", "networks.resnet18"), "a ResNet of many layers, which takes seconds to make")
+)

@@ -103,7 +103,9 @@ def real(value: Any) -> Any:
     """A number of Python or NumPy as a float, so that lr=1 and lr=0.5 run the same compiled program; else unchanged."""
     if isinstance(value, bool | np.bool_ | sympy.Basic | jax.core.Tracer):
         return value
-    if isinstance(value, int | np.integer | np.floating):
+    if isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "iuO":
+        value = value.item()
+    if isinstance(value, int | np.integer | np.floating) and not isinstance(value, bool):
         return float(value) if not isinstance(value, int) or abs(value) < 1e300 else value
     return value
 

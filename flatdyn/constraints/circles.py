@@ -36,7 +36,7 @@ class Circle(Constraint):
     copies = 2
 
     def __check_init__(self):
-        checks.number("radius", self.radius, above=0)
+        checks.number("radius", self.radius, above=0, one=True)
 
     def lift(self, array, slack=None):
         if slack is None:

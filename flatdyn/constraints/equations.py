@@ -108,7 +108,9 @@ class Implicit(Constraint):
 
     def check(self, shape):
         dim = int(np.prod(shape))
-        found = jax.eval_shape(self._value, jax.ShapeDtypeStruct((dim,), jnp.zeros(0).dtype))
+        theta = jax.ShapeDtypeStruct((dim,), jnp.zeros(0).dtype)
+        checks.traced("function", self.function, theta, what="g, a JAX function of an array (dim,)")
+        found = checks.traced("function", self._value, theta, what="g, a JAX function to one number or (m,)")
         if found.ndim != 1 or found.size >= dim:
             raise ValueError(
                 f"the constraint's function must map ({dim},) to fewer than {dim} numbers, got shape {found.shape}"

@@ -290,6 +290,7 @@ def variant_msd(
     Returns:
         array (steps + 1,)
     """
+    checks.flag("continuous", continuous)
     curvature, rho, lr, batch_size = checks.floats(curvature=curvature, rho=rho, lr=lr, batch_size=batch_size)
     checks.number("lr", lr, above=0)
     checks.number("batch_size", batch_size, at_least=1)
@@ -389,6 +390,4 @@ def published_momentum_msd(
 
 
 def _variant(name: str) -> Variant:
-    if name not in VARIANTS:
-        raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, got {name!r}")
-    return VARIANTS[name]
+    return VARIANTS[checks.choice("variant", name, VARIANTS)]

@@ -111,6 +111,7 @@ def split(
             or no walker of any replicate reaches a level
         TypeError: if there is no score, or the process is not random
     """
+    theta0 = checks.point("theta0", theta0, process.dim)
     if score is not None:
         theta = jax.ShapeDtypeStruct((process.dim,), jnp.zeros(0).dtype)
         out = checks.traced("score", score, theta, what="a function from θ (dim,) to a number")

@@ -52,7 +52,8 @@ def expectation(
     if not low < checks.number("start", start, one=True) < high:
         raise ValueError(f"start must lie inside the interval ({low:g}, {high:g}), got {start:g}")
     checks.number("time", time, at_least=0, one=True)
-    functions = checks.sequence("functions", functions, "functions")
+    for one in checks.sequence("functions", functions, "functions"):
+        checks.function("functions", one, "functions of an array of points", 1)
     nodes = checks.count("nodes", nodes, at_least=8)
     drivers.check_memory(drivers.array_bytes(12, nodes, nodes), "the generator", "take fewer `nodes`")
     found, rough = (_expected(process, functions, start, time, low, high, n) for n in (nodes, 3 * nodes // 4))

@@ -54,6 +54,8 @@ class Landscape(eqx.Module):
             ValueError: if the expression holds other symbols, is complex, not a scalar, has a kink or jump, a number
                 beyond 64 bits, or a function without JAX code; if a parameter is not a finite real number
         """
+        if parameters is not None:
+            checks.mapping("parameters", parameters, "name -> number")
         checks.text("name", name)
         coordinates = symbolic.coordinates(symbols)
         known = {symbol.name: symbol for symbol in coordinates}

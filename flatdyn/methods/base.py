@@ -93,10 +93,12 @@ class Method(eqx.Module):
     Attributes:
         draws: how many standard normal vectors like θ one step uses; 0 for a method that is not random itself
         samples: how many samples of the gradient one step uses
+        several: hyperparameters that may be several numbers, one for each coordinate or leaf
     """
 
     draws = 0
     samples = 1
+    several = ()
     made_by = "fd.GD(lr), fd.SAM(lr, rho), or another of flatdyn.methods"
 
     def __check_init__(self):
@@ -108,7 +110,8 @@ class Method(eqx.Module):
         """Raise ValueError if a hyperparameter is an array; a run takes one number for each."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if "hyperparameter" in field.metadata and np.ndim(value):
+            array = isinstance(value, list | tuple | np.ndarray | jax.Array) and np.shape(value) != ()
+            if "hyperparameter" in field.metadata and array and field.name not in self.several:
                 raise ValueError(
                     f"{field.name} must be one number in a run, got {checks.shown(value)}: "
                     "flatdyn.sweep, or jax.vmap over the method, takes several"

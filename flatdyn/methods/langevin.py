@@ -44,6 +44,7 @@ class SGLD(Method):
     lr: Any = hyperparameter()
     temperature: Any = hyperparameter(default=1.0)
     draws = 1
+    several = ("temperature",)
 
     def __check_init__(self):
         checks.number("lr", self.lr, above=0)
@@ -130,7 +131,7 @@ class Splitting(Method):
     def check(self, theta):
         for thermostat in self.thermostats:
             thermostat.check(theta)
-        if self.blocks != (None,):
+        if self.blocks[0] is not None:
             check_partition(self.blocks, theta)
 
     def init(self, theta):

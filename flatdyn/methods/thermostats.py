@@ -12,6 +12,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from flatdyn import checks, masks
 from flatdyn.algebra import exp, sqrt
@@ -77,7 +78,10 @@ class NoseHoover(eqx.Module):
             raise ValueError(f"scaling must be 'text' or 'code', got {self.scaling!r}")
 
     def check(self, theta):
-        """Any form of parameters will do."""
+        """Any form of parameters will do, but there is one thermostat."""
+        for name in ("temperature", "sigma", "coupling", "start"):
+            if np.shape(getattr(self, name, 0.0)) != ():
+                raise ValueError(f"{name} must be one number, got {checks.shown(getattr(self, name))}")
 
     def init(self, theta, mask):
         return self.start + 0 * (theta @ theta)

@@ -152,7 +152,9 @@ def compare(
             raise ValueError(f"watch must hold the split {name!r}, got {', '.join(watch) or 'none'}")
     if not methods or not all(methods.values()):
         raise ValueError(f"methods must hold at least one, each with at least one process, got {dict(methods)}")
-    steps = dict(steps) if isinstance(steps, Mapping) else dict.fromkeys(methods, steps)
+    steps = (
+        dict(steps) if isinstance(steps, Mapping) else dict.fromkeys(methods, checks.count("steps", steps, at_least=1))
+    )
     if set(steps) != set(methods):
         raise ValueError(f"steps must be given for {', '.join(methods)}, got {', '.join(steps)}")
     if any(number % checks.count("judged", judged, at_least=1) for number in steps.values()):
@@ -209,7 +211,8 @@ def paired(differences: Any) -> tuple[float, float]:
         raise ValueError(
             f"differences: an error needs at least two pairs of runs that reached the end, got {len(values)}"
         )
-    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
+    with np.errstate(over="ignore"):
+        return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
 
 
 def tally(gains: Iterable[tuple[float, float]], errors: float = 2.0) -> Tally:
