@@ -110,8 +110,8 @@ def given(attractors: Any, dim: int) -> tuple[list[Attractor], list[Region]]:
 
 
 def _read(name: str | None, value: Any, dim: int) -> Attractor:
-    place = getattr(value, "orbit", getattr(value, "theta", value))
-    orbit = np.atleast_2d(checks.entries("attractors", place, f"positions of shape ({dim},)"))
+    where = getattr(value, "orbit", getattr(value, "theta", value))
+    orbit = np.atleast_2d(checks.entries("attractors", where, f"positions of shape ({dim},)"))
     if orbit.ndim != 2 or orbit.shape[1] != dim or not np.isfinite(orbit).all():
         raise ValueError(f"an attractor must be a finite position of shape ({dim},), got {checks.shown(value)}")
     kind = getattr(value, "kind", "point")
