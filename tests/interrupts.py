@@ -117,7 +117,7 @@ CASES = {
         lambda n: fd.flows.solve(
             fd.flows.Flow(BEALE, fd.GD(0.1)), AT + np.random.default_rng(0).normal(size=(n, 2)) / 9, [1000.0]
         ).theta[:1],
-        1024,
+        256,
         10**6,
     ),
     "map_basins": (

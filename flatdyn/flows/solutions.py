@@ -16,7 +16,7 @@ from flatdyn.flows.odes import Flow
 from flatdyn.records import Record, Status
 
 _CLOSE = 1e-5  # ‖∇L‖/‖G‖ at which the rest of the way is straight: what is neglected is its square
-_BLOCK, _BLOCK_NUMBERS = 1 << 10, 1 << 16  # runs that are solved at once, and coordinates of all of them
+_BLOCK, _BLOCK_NUMBERS = 1 << 8, 1 << 14  # runs that are solved at once, and coordinates of all of them
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
