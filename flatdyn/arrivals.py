@@ -47,6 +47,7 @@ class Rules(NamedTuple):
         max_steps, check_every, stay: whole numbers of steps
         bound: largest |coordinate|
         tol: relative move in one step that counts as none
+        unit: what is large enough to be measured by itself; smaller numbers are measured by it
     """
 
     max_steps: int
@@ -54,6 +55,7 @@ class Rules(NamedTuple):
     stay: int
     bound: float
     tol: float
+    unit: float = 1.0
 
 
 class Arrivals(NamedTuple):
@@ -83,7 +85,7 @@ def decide(process: Process, starts: np.ndarray, targets: Targets, rules: Rules,
         ValueError: if `store` holds another call's runs, or is damaged
     """
     # As arrays they are traced: other numbers need no new program.
-    exact = {name: jnp.asarray(getattr(rules, name), starts.dtype) for name in ("bound", "tol")}
+    exact = {name: jnp.asarray(getattr(rules, name), starts.dtype) for name in ("bound", "tol", "unit")}
     rules = jax.tree.map(jnp.asarray, rules._replace(**exact))
     return lanes.run(process, starts, _Decision(targets, rules), unit="points", **options)
 
@@ -151,7 +153,7 @@ def _judged(process: Process, lane: _Lane, before: Carry, after: Carry, targets:
             near, entered = jnp.where(caught, targets.number + i, near), entered | caught
     since = jnp.where(near == lane.near, lane.since, after.taken)
     trapped = (trapped & (after.taken - since >= rules.stay)) | entered
-    still = _unmoved(before.state, after.state, rules.tol) & (not process.random)
+    still = _unmoved(before.state, after.state, rules.tol, rules.unit) & (not process.random)
     done = trapped | still | (after.taken >= rules.max_steps)
     going = lane.carry.alive
     status = jnp.where(after.alive, jnp.where(done, Status.UNDECIDED, -1), Status.DIVERGED)
@@ -175,10 +177,10 @@ def _nearest(theta: jax.Array, targets: Targets) -> tuple[jax.Array, jax.Array]:
     return jnp.where(near, nearest, -1).astype(jnp.int32), near & (square[nearest] <= targets.trap[nearest] ** 2)
 
 
-def _unmoved(before: Any, after: Any, tol: float) -> jax.Array:
-    """Whether no number of the state has moved by more than tol (1 + |it|)."""
+def _unmoved(before: Any, after: Any, tol: float, unit: float) -> jax.Array:
+    """Whether no number of the state has moved by more than tol (unit + |it|)."""
     pairs = [
-        (jnp.abs(new - old) <= tol * (1 + jnp.abs(new))).all()
+        (jnp.abs(new - old) <= tol * (unit + jnp.abs(new))).all()
         for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
         if jnp.issubdtype(new.dtype, jnp.inexact)
     ]

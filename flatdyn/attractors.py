@@ -17,12 +17,14 @@ import scipy
 
 from flatdyn import checks, ensembles, fingerprints
 from flatdyn.arrivals import Targets
+from flatdyn.escape.regions import as_test
 from flatdyn.identity import of_object
 from flatdyn.processes import Process
 from flatdyn.records import Status
 
 KEPT = 16  # positions that stand for a band
 _ROWS = 4
+_MOST_DIRECTIONS, _TRAP_BYTES = 512, 2**29  # in which runs start from a ball; what is kept of them at once
 _SHRINKING = 1 / 3.0 ** np.arange(4)  # shares of the radius that are tried as traps
 
 
@@ -88,7 +90,7 @@ def given(attractors: Any, dim: int) -> tuple[list[Attractor], list[Region]]:
         attractors: positions, shape (number, dim), or a list of positions, CriticalPoint, FixedPoint, Attractor and
             Region; or a dict name -> one of them, or a function θ -> bool, which makes a Region
     Raises:
-        ValueError: if a position has another shape or is not finite, or a name occurs twice
+        ValueError: if a position has another shape or is not finite, a name occurs twice, or a region is no test of θ
     """
     if isinstance(attractors, Mapping):
         items = [(name, value) for name, value in attractors.items()]
@@ -96,10 +98,12 @@ def given(attractors: Any, dim: int) -> tuple[list[Attractor], list[Region]]:
         items = [(None, value) for value in attractors]
     else:
         raise ValueError(f"attractors must be a list or a dict of positions, got {checks.shown(attractors)}")
-    points, regions = [], []
+    points, regions, theta = [], [], jax.ShapeDtypeStruct((dim,), jnp.zeros(0).dtype)
     for name, value in items:
         if isinstance(value, Region) or callable(value):
-            regions.append(value if isinstance(value, Region) else Region(name, value))
+            region = value if isinstance(value, Region) else Region(name, value)
+            inside = as_test(f"region {region.name!r}", region.inside, theta)
+            regions.append(region if inside is region.inside else dataclasses.replace(region, inside=inside))
         else:
             points.append(value if isinstance(value, Attractor) else _read(name, value, dim))
     names = [thing.name for thing in (*points, *regions)]
@@ -154,10 +158,11 @@ def targets(
     bound: float,
     dtype: Any,
     key: jax.Array | None = None,
+    progress: bool | None = None,
 ) -> Targets:
     """What :func:`flatdyn.arrivals.decide` holds positions against, traps included.
 
-    A ball around an attractor is a trap if 64 runs from its surface (4 per dimension, if that is more), and from that
+    A ball around an attractor is a trap if 64 runs from its surface (4 per dimension up to 512), and from that
     of every smaller ball tried, never leave `radius` within `max_steps`. This is a numerical test, not a proof; where
     no ball passes it (a saddle under GD) runs are not stopped early, and where they are after `max_steps` decides.
     """
@@ -168,7 +173,9 @@ def targets(
     radii = np.array([radius + attractor.spread for attractor in attractors] + [0.0] * (rows - len(attractors)))
     traps = np.zeros(rows)
     if attractors:
-        traps[: len(attractors)] = _traps(process, attractors, radii, dtype, max_steps, bound, key)
+        traps[: len(attractors)] = _traps(
+            process, attractors, radii, dtype, {"max_steps": max_steps, "bound": bound, "key": key}, progress
+        )
     return Targets(
         jnp.asarray(points, dtype),
         jnp.asarray(radii, dtype),
@@ -179,23 +186,49 @@ def targets(
     )
 
 
-def _traps(process: Process, attractors: list, radii: np.ndarray, dtype, max_steps: int, bound: float, key):
+def _traps(process: Process, attractors: list, radii: np.ndarray, dtype, limits: dict, progress: bool | None):
     """The largest of the shrinking radii from which, and from below which, no run leaves; 0 if there is none."""
-    dim, rng = process.dim, np.random.default_rng(0)
-    directions = np.concatenate([np.eye(dim), -np.eye(dim), rng.normal(size=(max(64, 4 * dim) - 2 * dim, dim))])
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    number, sizes = len(attractors), radii[: len(attractors), None] * _SHRINKING
+    dim, number = process.dim, len(attractors)
+    directions = _directions(dim)
+    sizes = radii[:number, None] * _SHRINKING
     centres = np.stack([np.resize(a.points, (len(directions), dim)) for a in attractors])
     starts = centres[:, None] + sizes[..., None, None] * directions  # (attractors, sizes, directions, dim)
-    flat = np.resize(starts.astype(dtype), (starts.size // dim // number * len(radii), dim))
-    runs = ensembles.simulate(process, flat, max_steps, key, every=max(1, max_steps // 64), bound=bound, progress=False)
-    used = slice(0, starts.size // dim)
-    visited = np.append(runs.theta[used], runs.final[used, None], axis=1).reshape(*starts.shape[:3], -1, dim)
-    distance = np.stack([_distance(v, a.points) for v, a in zip(visited, attractors, strict=True)])
-    going = (runs.status[used] != Status.DIVERGED).reshape(starts.shape[:3])
-    held = (going & (distance.max(axis=3) <= radii[:number, None, None] * (1 + 1e-6))).all(axis=2)
+    shape, each = starts.shape[:3], starts.size // dim // number
+    flat = np.resize(starts.astype(dtype), (each * len(radii), dim))
+    piece = min(len(flat), max(64, _TRAP_BYTES // (8 * 66 * dim)))
+    furthest, going = np.zeros(len(flat)), np.zeros(len(flat), bool)
+    for first in range(0, np.prod(shape), piece):
+        rows = np.arange(first, first + piece) % len(flat)  # always as many: the same program
+        furthest[rows], going[rows] = _furthest(process, flat[rows], attractors, rows // each, limits, progress)
+    furthest, going = (x[: np.prod(shape)].reshape(shape) for x in (furthest, going))
+    held = (going & (furthest <= radii[:number, None, None] * (1 + 1e-6))).all(axis=2)
     smaller_too = np.flip(np.logical_and.accumulate(np.flip(held, 1), axis=1), 1)
     return np.where(smaller_too.any(axis=1), sizes[np.arange(number), smaller_too.argmax(axis=1)], 0.0)
+
+
+def _directions(dim: int) -> np.ndarray:
+    """Along the axes and others at random; in many dimensions some at random alone."""
+    rng = np.random.default_rng(0)
+    if 4 * dim <= _MOST_DIRECTIONS:
+        along = np.concatenate([np.eye(dim), -np.eye(dim)])
+        found = np.concatenate([along, rng.normal(size=(max(64, 4 * dim) - 2 * dim, dim))])
+    else:
+        found = rng.normal(size=(_MOST_DIRECTIONS, dim))
+    return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+
+def _furthest(process: Process, starts: np.ndarray, attractors: list, of: np.ndarray, limits: dict, progress):
+    """How far from its attractor, number `of`, each run has been, and whether it has not diverged."""
+    every = max(1, limits["max_steps"] // 64)
+    runs = ensembles.simulate(
+        process, starts, limits["max_steps"], limits["key"], every, bound=limits["bound"], progress=progress
+    )
+    furthest = np.zeros(len(starts))
+    for i, attractor in enumerate(attractors):
+        visited = np.append(runs.theta[of == i], runs.final[of == i, None], axis=1)
+        if len(visited):
+            furthest[of == i] = _distance(visited, attractor.points).max(axis=1)
+    return furthest, runs.status != Status.DIVERGED
 
 
 def _width(attractor: Attractor) -> float:

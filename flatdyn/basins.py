@@ -11,9 +11,8 @@ a parameter varies in :mod:`flatdyn.fractions`.
 
 from __future__ import annotations
 
-import dataclasses
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +20,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn import arrivals, checks, fingerprints, records, stores
-from flatdyn.arrivals import Arrivals, Rules, Targets
-from flatdyn.attractors import Attractor, Region, digests, gap, given, padded, targets, unused
-from flatdyn.discovery import discover, scouts
-from flatdyn.labels import DIVERGED, Basins, Sample
+from flatdyn import checks, drivers
+from flatdyn.arrivals import Rules
+from flatdyn.labels import Basins, Sample
+from flatdyn.memory import array_bytes
 from flatdyn.processes import Process
-from flatdyn.records import Status
-
-_SEARCHES = 3  # times that undecided runs are searched for more
+from flatdyn.searches import labelled
 
 
 def map_basins(
@@ -77,8 +73,8 @@ def map_basins(
         radius: what is near an attractor; if not given, a quarter of the smallest distance between two of them, and at
             most 1/20 of the box's diagonal. Larger calls runs in transit arrived, smaller leaves oscillating ones
             undecided. Discovered attractors are told apart if they are 1/200 of the diagonal from each other
-        tol: a run no longer moves if no number of its state changes by more than tol (1 + |it|) in a step; rounding
-            unit if not given. Larger stops slow runs early, as undecided
+        tol: a run no longer moves if no number of its state changes by more than tol (1 + |it|) in a step, with the
+            box's diagonal for 1 if that is less; rounding unit if not given. Larger stops slow runs early, as undecided
         stay: steps near an attractor before the trap counts; 0 if not given, 100 for a process with memory, whose
             velocity can carry it through
         check_every: steps between tests; `steps` are multiples of it
@@ -91,7 +87,8 @@ def map_basins(
     Returns:
         Basins
     Raises:
-        ValueError: if box, resolution, axes, at, an attractor or a rule does not fit, or `store` holds another call
+        ValueError: if box, resolution, axes, at, an attractor or a rule does not fit, or the map does
+            not fit into memory; if `store` holds another call
         OSError: if `store` can't be written, before the first step; later on that is a warning
     """
     checks.kind("process", process, Process)
@@ -104,10 +101,11 @@ def map_basins(
     if len(counts) != len(axes):
         raise ValueError(f"resolution must be one number or {len(axes)}, one per axis, got {resolution}")
     counts = [checks.count("resolution", count, at_least=2) for count in counts]
+    _check_memory(process, math.prod(counts), "the map", "map fewer points, with a smaller `resolution`")
     starts = _grid(box, counts, axes, at)
     shape = tuple(reversed(counts))
     rules = _rules(process, max_steps, check_every, stay, bound, tol)
-    found = _labelled(process, starts, box, attractors, rules, radius, key, chunk, progress, (store, version))
+    found = labelled(process, starts, box, attractors, rules, radius, key, chunk, progress, (store, version))
     found |= {
         name: found[name].reshape(*shape, *found[name].shape[1:]) for name in ("labels", "steps", "status", "final")
     }
@@ -140,6 +138,7 @@ def basin_fractions(
         runs: number of starts
         key: a JAX key, for the starts and for a process that is random
         attractors, max_steps, …: as for :func:`map_basins`; the default radius is taken from the box the starts fill
+            or, if they are all at one place, from the process's own or from how far the runs go
     Returns:
         Sample
     Raises:
@@ -148,11 +147,9 @@ def basin_fractions(
     checks.kind("process", process, Process)
     checks.key(key)
     starts = draw_starts(process, sampler, runs, key)
-    filled = np.stack([starts.min(axis=0), starts.max(axis=0)], axis=1) if callable(sampler) else np.array(sampler)
+    box = None if callable(sampler) else sampler
     rules = _rules(process, max_steps, check_every, stay, bound, tol)
-    found = _labelled(
-        process, starts, filled, attractors, rules, radius, _moving(key), chunk, progress, (store, version)
-    )
+    found = labelled(process, starts, box, attractors, rules, radius, _moving(key), chunk, progress, (store, version))
     return Sample(starts=starts, **found)
 
 
@@ -161,6 +158,7 @@ def draw_starts(process: Process, sampler: Any, runs: int, key: jax.Array) -> np
     checks.kind("process", process, Process)
     checks.key(key)
     runs = checks.count("runs", runs, at_least=1)
+    _check_memory(process, runs, "the runs", "ask for fewer `runs`, with several keys one after the other")
     starting = jax.random.split(key)[0]
     if not callable(sampler):
         low, high = jnp.array(checks.box(sampler, process.dim)).T
@@ -230,6 +228,12 @@ def _grid(box: Any, counts: list[int], axes: tuple[int, ...], at: np.ndarray) ->
     return starts
 
 
+def _check_memory(process: Process, runs: int, what: str, remedy: str) -> None:
+    """Starts, ends, and copies of them on their way; labels, steps, status, and whether they are finished."""
+    number = array_bytes(6, process.dim, itemsize=jnp.zeros(0).dtype.itemsize) + 64
+    drivers.check_memory(runs * number, what, remedy)
+
+
 def _rules(process: Process, max_steps: int, check_every: int, stay: int | None, bound: float, tol: float | None):
     check_every = checks.count("check_every", check_every, at_least=1)
     max_steps = checks.count("max_steps", max_steps, at_least=1)
@@ -242,137 +246,3 @@ def _rules(process: Process, max_steps: int, check_every: int, stay: int | None,
     tol = float(jnp.finfo(jnp.zeros(0).dtype).eps) if tol is None else checks.number("tol", tol, at_least=0)
     rounded = -(-max_steps // check_every) * check_every
     return Rules(rounded, check_every, checks.count("stay", stay), float(bound), tol)
-
-
-def _labelled(process, starts, box, attractors, rules: Rules, radius, key, chunk, progress, kept) -> dict[str, Any]:
-    """The fields that grids and samples share."""
-    diagonal = float(np.linalg.norm(np.diff(np.asarray(box, dtype=float), axis=1)))
-    if radius is not None:
-        checks.number("radius", radius, above=0)
-    if chunk is not None:
-        checks.count("chunk", chunk, at_least=1)
-    search = _Search(process, starts, rules, radius, diagonal, key, chunk, progress, *kept)
-    search.prepare()
-    if attractors is not None:
-        points, regions = given(attractors, process.dim)
-        result = search.run(points, regions)
-    else:
-        everyone = np.arange(len(starts))
-        points, regions = search.discover(everyone, []), []
-        result = search.run(points, regions)
-        for stage in range(2, 2 + _SEARCHES):  # what no scout has reached, undecided runs may have
-            left = everyone[result.status == Status.UNDECIDED]
-            more = search.discover(left, points) if len(left) else []
-            if not more:
-                break
-            points = points + more
-            for old, new in zip(result, search.run(points, regions, left, stage), strict=True):
-                old[left] = new
-    label = _region_labels(result, regions, len(points))
-    status = np.where((label >= 0) & (result.status == Status.UNDECIDED), Status.CONVERGED, result.status)
-    labels = np.where(result.status == Status.DIVERGED, DIVERGED, label).astype(np.int16)
-    return {
-        "config": search.config(points, regions),
-        "provenance": records.provenance(),
-        "labels": labels,
-        "steps": result.steps,
-        "status": status.astype(np.int8),
-        "final": result.final,
-        "names": np.array([thing.name for thing in (*points, *regions)], dtype=str),
-        "kinds": np.array([attractor.kind for attractor in points], dtype=str),
-        "periods": np.array([attractor.period for attractor in points], dtype=int),
-        "theta": np.array([attractor.theta for attractor in points]).reshape(-1, process.dim),
-        "points": padded(points, process.dim),
-        "spread": np.array([attractor.spread for attractor in points]),
-    }
-
-
-@dataclass
-class _Search:
-    """One call's process, starts and rules."""
-
-    process: Process
-    starts: np.ndarray
-    rules: Rules
-    radius: float | None
-    diagonal: float
-    key: Any
-    chunk: int | None
-    progress: bool | None
-    store: Any
-    version: str | None
-
-    def prepare(self) -> None:
-        """Raise OSError if the store can't be written: attractors are looked for before the first file is."""
-        if self.store is not None and not stores.path_of(self.store).exists():
-            stores.check_writable(stores.path_of(self.store))
-
-    @property
-    def grain(self) -> float:
-        """Positions closer than this are one attractor's."""
-        return self.diagonal / 200
-
-    def near(self, points: list[Attractor]) -> float:
-        return self.radius or min(gap(points) / 4, self.diagonal / 20)
-
-    def config(self, points: list[Attractor], regions: list[Region]) -> dict[str, str]:
-        rules = {name: f"{value:g}" for name, value in self.rules._asdict().items()}
-        return {"process": records.described(self.process), "radius": f"{self.near(points):g}"} | rules
-
-    def discover(self, runs: np.ndarray, known: list[Attractor]) -> list[Attractor]:
-        """Attractors of some of the runs that are not near a known one, under names of their own."""
-        most = scouts(self.process.dim)
-        if len(runs) > most:  # by chance: a regular choice of a grid's rows would see the same columns only
-            runs = np.sort(np.random.default_rng(0).choice(runs, most, replace=False))
-        found = discover(
-            self.process,
-            self.starts[runs],
-            max_steps=self.rules.max_steps,
-            grain=self.grain,
-            bound=self.rules.bound,
-            key=self.key,
-            progress=self.progress,
-        )
-        kept: list[Attractor] = []
-        for attractor in found:
-            if any(gap([attractor, other]) < self.grain for other in known):
-                continue
-            kept.append(dataclasses.replace(attractor, name=unused(attractor.name, [*known, *kept])))
-        return kept
-
-    def run(
-        self, points: list[Attractor], regions: list[Region], runs: np.ndarray | None = None, stage: int = 1
-    ) -> Arrivals:
-        """What becomes of the starts, or of some of them in a later pass."""
-        rules, radius = self.rules, self.near(points)
-        limits = {"max_steps": rules.max_steps, "bound": rules.bound, "dtype": self.starts.dtype, "key": self.key}
-        aims = targets(self.process, points, regions, radius, **limits)
-        runs = np.arange(len(self.starts)) if runs is None else runs
-        config, path = self.config(points, regions), self.store
-        if path is not None:
-            config |= {"contents": self._identity(aims, regions, runs)}
-            path = stores.path_of(path)
-            path = path if stage == 1 else path.with_name(f"{path.stem}.{stage}{path.suffix or '.npz'}")
-        options = {"key": self.key, "chunk": self.chunk, "progress": self.progress}
-        return arrivals.decide(
-            self.process, self.starts[runs], aims, rules, numbers=runs, store=path, config=config, **options
-        )
-
-    def _identity(self, aims: Targets, regions: list[Region], runs: np.ndarray) -> str:
-        """What tells this call's unfinished work from another's."""
-        dtype = self.starts.dtype
-        moves = fingerprints.of_process(self.process, dtype, self.version)
-        inside = digests([], regions, self.process.dim, dtype, self.version)
-        numbers = [np.asarray(x) for x in (aims.points, aims.radius, aims.trap, aims.number, *self.rules)]
-        return records.digest(moves, fingerprints.of_key(self.key), self.starts, runs, *numbers, *inside)
-
-
-def _region_labels(result: Arrivals, regions: list[Region], number: int) -> np.ndarray:
-    """Labels with the undecided runs given to the first region in which they ended."""
-    label, open_ = result.label.copy(), result.status == Status.UNDECIDED
-    for i, region in enumerate(regions):
-        if open_.any():
-            inside = np.asarray(jax.vmap(region.inside)(jnp.asarray(result.final)), dtype=bool)
-            label[open_ & inside] = number + i
-            open_ &= ~inside
-    return label

@@ -29,6 +29,7 @@ from flatdyn.identity import of_object
 from flatdyn.labels import Labels, Sample
 from flatdyn.processes import Process
 from flatdyn.records import Record
+from flatdyn.searches import extent
 from flatdyn.statistics import binomial_error
 
 
@@ -136,8 +137,7 @@ def fractions_in(
     finally:
         if kept is not None:
             kept.folder.finish()
-    starts = samples[0].starts
-    reach = float(np.linalg.norm(np.ptp(starts, axis=0))) / 10 if reach is None else reach
+    reach = extent(process, samples[0].starts, lambda: samples[0].final) / 10 if reach is None else reach
     config = {"parameter": parameter, "runs": str(runs), "reach": f"{reach:g}"} | samples[0].config
     return FractionCurve(config=config, provenance=records.provenance(), parameter=values, **_joined(samples, reach))
 

@@ -1,5 +1,8 @@
 """Slow stretches are no attractors, and slow attractors are."""
 
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +11,7 @@ from numpy.testing import assert_allclose
 from test_boundaries import painted
 
 import flatdyn as fd
+from flatdyn import attractors
 from flatdyn.boundaries import basin_entropy
 
 L = fd.Landscape.from_expression
@@ -116,3 +120,82 @@ def test_undecided_points_do_not_make_a_boundary_fractal():
     assert nothing.boxes == 0
     assert np.isnan(nothing.value)
     assert not nothing.is_fractal
+
+
+# --- starts at one place, memory, interrupts ------------------------------------------------------------------
+
+
+def test_runs_from_a_single_place_end_at_one_attractor():
+    halving = fd.Map(lambda t: 3 + (t - 3) / 2, 2)  # no box of its own: the scale is how far the runs go
+    for place in ([0.0, 0.0], [3.0, 3.0], [1e6, 0.0]):
+        sample = fd.basin_fractions(
+            halving, lambda key, n, place=place: np.tile(place, (n, 1)), 5, jax.random.key(0), bound=1e9
+        )
+        assert list(sample.fractions().values()) == [1, 0, 0]
+        assert_allclose(sample.attractors[0].theta, 3, atol=1e-6)
+    point = fd.basin_fractions(
+        fd.Iteration(H, fd.GD(1e-3)), lambda key, n: np.tile([1.0, 1.0], (n, 1)), 1, jax.random.key(0)
+    )
+    assert [a.kind for a in point.attractors] == ["minimum"]
+    share, error = fd.basin_stability(
+        halving, (3.0, 3.0), lambda key, n: 5 + 1e-17 * jax.random.normal(key, (n, 2)), 3, jax.random.key(0)
+    )
+    assert share == 1
+    assert error < 1
+    curve = fd.fractions_in(
+        lambda x: fd.Map(lambda t: x + (t - x) / 2, 1),
+        "x",
+        [3.0, 3.1],
+        lambda key, n: np.zeros((n, 1)),
+        3,
+        jax.random.key(0),
+    )
+    assert curve.fractions.shape == (2, 3)  # one attractor throughout, diverged, undecided
+    assert (curve.fractions[:, 0] == 1).all()
+
+
+def test_what_does_not_fit_into_memory_is_refused_before_it_is_taken():
+    process = fd.Iteration(H, fd.GD(1e-3))
+    with pytest.raises(ValueError, match=r"the map would take .*TiB.*smaller `resolution`"):
+        fd.map_basins(process, None, 3_000_000)
+    with pytest.raises(ValueError, match=r"the runs would take .*fewer `runs`"):
+        fd.basin_fractions(process, H.box, 10**13, jax.random.key(0))
+
+
+def test_many_dimensions_are_looked_at_in_pieces(monkeypatch):
+    """Traps in pieces are those of all at once; in 1500 dimensions no advice is needed that cannot be followed."""
+    process = fd.Iteration(H, fd.GD(1e-2))
+    call = process, [(-5, 5)] * 2, 9, [p for p in H.critical_points() if p.kind == "minimum"]
+    whole = fd.map_basins(*call, max_steps=500)
+    monkeypatch.setattr(attractors, "_TRAP_BYTES", 200 * 8 * 66 * 2)
+    parts = fd.map_basins(*call, max_steps=500)
+    assert (whole.labels == parts.labels).all()
+    assert (whole.steps == parts.steps).all()
+    monkeypatch.undo()
+    monkeypatch.setattr(attractors, "_MOST_DIRECTIONS", 64)
+    many = fd.Map(lambda t: t / 2, 1500)
+    sample = fd.basin_fractions(many, [(-1, 1)] * 1500, 3, jax.random.key(0), max_steps=50)
+    assert list(sample.fractions().values()) == [1, 0, 0]
+
+
+INTERRUPTED = """
+import signal, sys, threading, time
+import flatdyn as fd
+process = fd.Iteration(fd.landscapes.himmelblau(), fd.GD(1e-3))
+walk = fd.walks.Walkers.walk
+def begun(self, starts):
+    threading.Timer(4.0, lambda: (print(time.time()), signal.raise_signal(signal.SIGINT))).start()
+    return walk(self, starts)
+fd.walks.Walkers.walk = begun
+try:
+    fd.map_basins(process, None, 64, max_steps=10**9)
+except KeyboardInterrupt:
+    print(time.time())
+"""
+
+
+def test_ctrl_c_is_heard_while_attractors_are_looked_for():
+    told = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=120)
+    sent, heard = map(float, told.stdout.split())
+    assert heard - sent < 4  # two seconds, and as much again for a machine with other work
+    assert "steps in search of attractors" in told.stderr  # the bar

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatdyn import checks, drivers, randomness, records
-from flatdyn.escape.regions import check_inside
+from flatdyn.escape.regions import Exact, Region, check_inside
 from flatdyn.processes import Process
 from flatdyn.records import Record
 
@@ -279,7 +279,8 @@ class _Climbers:
 def _score(score: Callable | None, inside: Callable, process: Process) -> Callable:
     if not process.random:
         raise TypeError(f"only a random process leaves rarely, got {process!r}")
-    score = getattr(inside, "score", None) if score is None else score
+    if score is None:
+        score = Exact(inside) if isinstance(inside, Region) else getattr(inside, "score", None)
     if score is None:
         raise TypeError("splitting needs a score: use a region such as Ball or HalfSpace, or pass score=")
     return score
