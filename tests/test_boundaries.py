@@ -10,6 +10,7 @@ from numpy.testing import assert_allclose
 from test_basins import NEWTON, ROOTS
 
 import flatdyn as fd
+from flatdyn import boundaries
 from flatdyn.boundaries import basin_entropy, box_dimension, uncertainty_exponent
 
 HALVES = fd.Map(lambda t: jnp.stack([jnp.where(t[0] < 0, -2.0, 2.0), 0 * t[1]]), 2)
@@ -56,6 +57,36 @@ def test_dimension_of_a_line_is_one():
     for slope in (0.3, 1.7):
         dimension = box_dimension(painted((y > slope * (x - 0.4)).astype(int)))
         assert abs(dimension.value - 1) <= max(3 * dimension.stderr, 0.02)
+
+
+def test_the_stated_error_of_a_box_dimension_is_that_of_pseudovalues():
+    """Tukey's form of the jackknife: the mean of n θ − (n − 1) θ₍ᵢ₎ has the error of the mean of n numbers.
+
+    One half of the picture has a straight boundary, the other one of dimension 2, so that tiles differ.
+    """
+    side = 192
+    labels = np.random.default_rng(0).integers(0, 2, (side, side))
+    labels[:, : side // 2] = np.arange(side)[:, None] > 0.7 * np.arange(side // 2)
+    found = box_dimension(painted(labels))
+    strides = np.array([1, 2, 3, 4])  # 32 strides are less than the side
+    tiles = np.array([boundaries._mixed_by_tile(labels, stride) for stride in strides])
+
+    def fitted(counts):
+        mixed, boxes = counts.T
+        x, y = np.log(strides), np.log(mixed / boxes)
+        slope, at_zero = np.polyfit(x, y, 1, w=np.sqrt(mixed))
+        around = x - np.average(x, weights=mixed)
+        excess = np.sum(mixed * (y - at_zero - slope * x) ** 2) / (len(x) - 2)
+        return slope, max(excess, 1) / np.sum(mixed * around**2)
+
+    whole, scatter = fitted(tiles.sum(axis=1))
+    held = np.flatnonzero(tiles[:, :, 0].any(axis=0))  # tiles with some of the boundary
+    n = len(held)
+    pseudo = [n * whole - (n - 1) * fitted(tiles.sum(axis=1) - tiles[:, i])[0] for i in held]
+    jackknife = np.var(pseudo, ddof=1) / n
+    assert jackknife > scatter  # or this would not see it
+    assert_allclose(found.value, 2 - whole, rtol=1e-10)
+    assert_allclose(found.stderr, np.sqrt(scatter + jackknife), rtol=1e-10)
 
 
 def test_dimension_of_cantor_stripes():

@@ -121,6 +121,19 @@ def test_the_circles_law_is_right_to_second_order(reference, key):
     assert close(((4 * fine[0] - coarse[0]) / 3, np.hypot(4 * fine[1], coarse[1]) / 3), exact)
 
 
+@pytest.mark.parametrize(("radius", "curvature"), [(2.0, 1.0), (0.5, 16.0)])
+def test_thermal_noise_on_a_circle_of_another_radius_has_its_law_in_a_curved_landscape(radius, curvature):
+    """k r² = 4 as on the unit circle with k = 4: the angle has the same law, θ² is r² times as large.
+
+    A step moves the angle by h p/r, so h = 0.1 r does the same there. Its bias is of second order in h: that of
+    h = 0.2 is 0.6 % of the mean (the reference's long runs), a quarter of it is left.
+    """
+    method = fd.ConstrainedLangevin(0.1 * radius, Circle(radius))
+    (value, error), _ = circle_moments(method, curvature, 2000, 3)
+    exact = angle_moment(curvature, radius)
+    assert abs(value - exact) < 4 * error + 0.003 * exact
+
+
 @pytest.mark.parametrize("key", [0, 1])
 def test_a_weight_that_feels_no_loss_has_the_arcsine_law(key):
     second, fourth = circle_moments(fd.ConstrainedLangevin(0.2, Circle(2.0)), 0.0, 1000, key)

@@ -1,5 +1,7 @@
 """Escape times in closed form and by quadrature: reference numbers, other quadratures, finite differences, limits."""
 
+import time
+
 import jax
 import mpmath
 import numpy as np
@@ -261,3 +263,16 @@ def test_the_sandwich_at_the_start_and_far_out():
     lower, upper = escape.levy_sandwich(0.1, -1.0, 1.0, 1.0, [0, 1, 10_000])
     assert_allclose(lower, [0, 2 * scipy.stats.norm.sf(10), 1], rtol=1e-12)
     assert (upper <= 1).all()
+
+
+def test_hardly_any_noise_is_answered_at_once():
+    """A time above the largest number is infinite, one that no panels resolve is refused; neither takes seconds."""
+    begun = time.perf_counter()
+    for curvature, diffusion in ((1.0, 1e-300), (1e-3, 1e-9), (1e300, 1.0)):
+        assert escape.ornstein_uhlenbeck(curvature, diffusion, 1.0).exact == np.inf
+    slide = escape.ornstein_uhlenbeck(-1.0, 1e-300, 1.0)
+    assert_allclose(slide.exact, slide.asymptotic, rtol=1e-12)
+    for diffusion in (1e-300, 1e-12):
+        with pytest.raises(ValueError, match="the noise is too small"):
+            escape.mean_first_passage_1d(lambda x: x**2 / 2, diffusion, (-1.0, 1.0), 0.0)
+    assert time.perf_counter() - begun < 10  # it takes a tenth of a second, and took for ever

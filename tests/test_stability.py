@@ -1,5 +1,6 @@
 """Symbolic maps and Jacobians, multipliers of any process, and what has no Jacobian."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -129,6 +130,37 @@ def test_landscape_parameters_may_stay_symbols():
     b = sympy.Symbol("b", positive=True)
     J = fd.stability.jacobian(fd.GD(eta), fd.landscapes.rosenbrock(b=b), at=(1, 1))
     assert sympy.simplify(J[1, 1] - (1 - 2 * b * eta)) == 0
+
+
+@pytest.mark.parametrize(
+    "process",
+    [
+        fd.Iteration(L, fd.GD(0.05, momentum=0.8)),
+        fd.Map(lambda t: jnp.array([1 - 1.4 * t[0] ** 2 + t[1], 0.3 * t[0] * jnp.cos(t[1])]), dim=2),
+    ],
+    ids=["heavy ball on Beale", "map"],
+)
+def test_the_jacobian_over_three_steps_is_that_of_the_steps_one_after_the_other(process):
+    """The factors do not commute: in the wrong order they have another product, and other eigenvalues."""
+
+    def thrice(theta):
+        state = process.init(theta)
+        for _ in range(3):
+            state = process.step(state)
+        return process.position(state)
+
+    at = np.array([0.4, 0.7])
+    found = fd.stability.numeric_jacobian(process, at=at, period=3)
+    exact = np.asarray(jax.jacfwd(thrice)(jnp.asarray(at)))
+    assert_allclose(found[:2, :2], exact, rtol=1e-12, atol=1e-13)  # from rest, the first rows and columns of a state
+    # and it is not the product the other way round
+    states = [process.init(jnp.asarray(at))]
+    for _ in range(2):
+        states.append(process.step(states[-1]))
+    rows = [np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(state)]) for state in states]
+    single = [fd.stability.numeric_jacobian(process, at=row) for row in rows]
+    assert_allclose(found, single[2] @ single[1] @ single[0], rtol=1e-12, atol=1e-13)
+    assert np.abs(found - single[0] @ single[1] @ single[2]).max() > 1e-2
 
 
 @pytest.mark.parametrize("point", [p.theta for p in L.critical_points()], ids=str)

@@ -108,6 +108,17 @@ def test_the_edge_is_where_one_step_reflects_the_gradient():
     assert_allclose(stability.edge_of_stability(fd.SAM(0.1, 0.0), 1.0), 20)
 
 
+def test_the_edge_of_a_smoothed_step_has_the_norm_plus_epsilon():
+    """λ* solves η λ (1 + ρ λ/n) = c with n = ‖g‖ + ε, where SAM's step of length ρ ‖g‖/n is USAM's with radius ρ/n."""
+    for norm, smooth in ((0.3, 0.2), (1.0, 1e-3), (1e-4, 0.5)):
+        for momentum, limit in ((0.0, 2.0), (0.6, 3.2)):
+            n = norm + smooth
+            exact = n * (np.sqrt(1 + 4 * limit * 0.1 / (0.05 * n)) - 1) / (2 * 0.1)
+            found = stability.edge_of_stability(fd.SAM(0.05, 0.1, momentum, eps=smooth), norm)
+            assert_allclose(found, exact, rtol=1e-12)
+            assert_allclose(found, stability.edge_of_stability(fd.USAM(0.05, 0.1 / n, momentum)), rtol=1e-12)
+
+
 def test_the_two_cycle_sits_on_the_edge(reference):
     row = reference["8_edge_of_stability"]["period2_sits_on_edge"]
     cycle = fd.quadratic.two_cycle(fd.SAM(row["eta"], row["rho"]), [row["lam"]], 0)

@@ -141,6 +141,46 @@ def test_what_practically_never_leaves_has_an_infinite_mean():
     assert_allclose(found.survival([0, 10, 10**9]), 1, atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("method", "start", "steps", "right"),
+    [
+        (fd.GD(0.1), 0.5, 8, 1.0),  # 0.5 · 1.1⁸ = 1.07
+        (fd.GD(0.1), -0.5, 8, 0.0),
+        (fd.GD(0.1, 0.5), 0.5, 5, 1.0),  # x⁺ = x + v, v⁺ = v/2 + x/10: 0.55, 0.63, 0.733, 0.858, 1.006
+        (fd.SAM(0.1, 0.1), 0.5, 9, 1.0),  # x⁺ = x + (x − 0.1)/10: after k steps 0.1 + 0.4 · 1.1ᵏ; 1.043 at 9
+        (fd.GD(3.0), 0.9, 1, 1.0),
+    ],
+)
+def test_without_noise_the_exit_is_one_number(method, start, steps, right):
+    found = law(LINE, method, 0.0, start=start)
+    assert (found.mean, found.right, found.median, found.factor) == (steps, right, steps, 0)
+    assert list(found.survival([0, steps - 1, steps, 10 * steps])) == [1, 1, 0, 0]
+
+
+def test_without_noise_what_stays_stays_for_ever():
+    well = fd.landscapes.saddle((1.0,))
+    for lr, start in ((0.1, 0.5), (2.0, 0.5), (1.0, 0.5), (0.1, 0.0)):  # into the minimum; a two-cycle; at once; there
+        found = law(well, fd.GD(lr), 0.0, start=start)
+        assert found.mean == np.inf
+        assert list(found.survival([0, 1, 10**9])) == [1, 1, 1]
+    assert law(LINE, fd.GD(0.1), 0.0, start=0.0).mean == np.inf  # on top of the hill
+    # noise that vanishes with the curvature's scale is none either
+    process = fd.Iteration(LINE, fd.GD(0.1), fd.noise.Curvature(0.0))
+    assert fd.escape.exit_law(process, (-1.0, 1.0), 0.5).mean == 8
+
+
+@pytest.mark.parametrize("scale", [1e3, 1e6, 1e12])
+def test_noise_so_strong_that_one_step_leaves(scale):
+    """P(stay) = P(|r x + η s z| < 1) = 2φ(0)/(η s) for x inside, up to 1/(η s)² of it: a geometric law."""
+    found = law(LINE, fd.GD(0.1), scale)
+    stay = 2 / np.sqrt(2 * np.pi) / (0.1 * scale)
+    higher = stay / (0.1 * scale) ** 2
+    assert_allclose(found.factor, stay, atol=higher + 1e-11)  # where a step leaves is known to 1e-11 in z
+    assert_allclose(found.mean - 1, stay / (1 - stay), atol=2 * higher + 1e-11)
+    assert_allclose(found.right, 0.5, atol=1e-9)
+    assert found.median == 1
+
+
 def test_bad_questions_are_refused():
     quiet = fd.Iteration(LINE, fd.GD(0.1))
     with pytest.raises(TypeError, match="random process"):

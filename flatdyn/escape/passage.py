@@ -204,6 +204,10 @@ def _finite(scale: Callable, a: float, c: float, starts: np.ndarray) -> tuple[fl
     raise ValueError("potential must confine at the infinite end, it does not grow there: give a finite end")
 
 
+def _too_many() -> ValueError:
+    return ValueError(f"more than {_PANELS} panels needed: the noise is too small or the function too rough")
+
+
 def _refined(edges: np.ndarray, fits: Callable) -> np.ndarray:
     """Panels halved until `fits(nodes, half widths)` holds on each; kinks and jumps end up in panels of no width."""
     narrow = 1e-14 * (edges[-1] - edges[0])
@@ -216,7 +220,7 @@ def _refined(edges: np.ndarray, fits: Callable) -> np.ndarray:
         rest, middle = todo[~good], middle[~good]
         todo = np.concatenate([np.stack([rest[:, 0], middle], axis=1), np.stack([middle, rest[:, 1]], axis=1)])
         if len(todo) + sum(map(len, done)) > _PANELS:
-            raise ValueError(f"more than {_PANELS} panels needed: the noise is too small or the function too rough")
+            raise _too_many()
     left = np.sort(np.concatenate(done)[:, 0])
     return np.append(left, edges[-1])
 
@@ -237,6 +241,9 @@ def _from_potential(scale: Callable, diffusion: float, edges: np.ndarray) -> _Gr
         values = scale(x)
         return _resolved(values) & (np.ptp(values, axis=1) < _RISE)
 
+    # U/D rises by _RISE at most on a panel, so what it rises in all is too much before a panel is cut
+    if np.abs(np.diff(scale(np.linspace(edges[0], edges[-1], 4097)))).sum() > _RISE * _PANELS:
+        raise _too_many()
     edges = _refined(edges, fits)
     x, half = _nodes(edges)
     log_scale = scale(x)

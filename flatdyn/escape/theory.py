@@ -18,6 +18,9 @@ from flatdyn import checks
 from flatdyn.landscapes import Landscape
 
 
+_OVERFLOWS = 2000.0  # exponent from which e^{z²}/λ exceeds the largest number whatever λ is
+
+
 class MeanTime(NamedTuple):
     """A mean escape time, exact, and its limit for small noise."""
 
@@ -48,7 +51,7 @@ def ornstein_uhlenbeck(curvature: float, diffusion: float, radius: float) -> Mea
     diffusion, radius = checks.number("diffusion", diffusion, above=0), checks.number("radius", radius, above=0)
     spread = radius**2 / (2 * diffusion)
     z2 = curvature * spread
-    exact = spread * mpmath.hyp2f2(1, 1, 1.5, 2, z2)
+    exact = spread * mpmath.hyp2f2(1, 1, 1.5, 2, z2) if z2 < _OVERFLOWS else np.inf
     with np.errstate(over="ignore"):
         if curvature < 0:
             asymptotic = (np.log(-4 * z2) + np.euler_gamma) / (-2 * curvature)
