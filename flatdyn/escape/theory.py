@@ -17,8 +17,8 @@ import scipy
 from flatdyn import checks
 from flatdyn.landscapes import Landscape
 
-
 _OVERFLOWS = 2000.0  # exponent from which e^{z²}/λ exceeds the largest number whatever λ is
+_LIMIT = 1e17  # −λ L²/(2D) from which the limit, in error by its inverse, is exact in double precision
 
 
 class MeanTime(NamedTuple):
@@ -51,13 +51,16 @@ def ornstein_uhlenbeck(curvature: float, diffusion: float, radius: float) -> Mea
     diffusion, radius = checks.number("diffusion", diffusion, above=0), checks.number("radius", radius, above=0)
     spread = radius**2 / (2 * diffusion)
     z2 = curvature * spread
-    exact = spread * mpmath.hyp2f2(1, 1, 1.5, 2, z2) if z2 < _OVERFLOWS else np.inf
     with np.errstate(over="ignore"):
         if curvature < 0:
             asymptotic = (np.log(-4 * z2) + np.euler_gamma) / (-2 * curvature)
         else:
             asymptotic = np.sqrt(np.pi / z2) * np.exp(z2) / (2 * curvature) if curvature else spread
-    return MeanTime(float(exact), float(asymptotic))
+    if z2 > _OVERFLOWS:
+        return MeanTime(np.inf, float(asymptotic))
+    if z2 < -_LIMIT:
+        return MeanTime(float(asymptotic), float(asymptotic))
+    return MeanTime(float(spread * mpmath.hyp2f2(1, 1, 1.5, 2, z2)), float(asymptotic))
 
 
 def kramers(landscape: Landscape, minimum: Any, saddle: Any, diffusion: float) -> float:
