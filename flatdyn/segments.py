@@ -26,7 +26,7 @@ _ROWS = 1 << 12  # that a segment of :func:`mapped` may have
 
 def next_length(steps: int, seconds: float) -> int:
     """How many steps the next compiled segment should take, after `steps` took `seconds` (compiling included)."""
-    return max(1, int(steps * min(8.0, max(0.25, _SEGMENT_SECONDS / max(seconds, 1e-6)))))
+    return max(1, int(steps * min(64.0, max(0.25, _SEGMENT_SECONDS / max(seconds, 1e-6)))))
 
 
 def segments(
