@@ -49,7 +49,7 @@ def draw_labels(
     checks.flag("legend", legend)
     extent = _extent(checks.box(box, 2), labels.shape)
     norm = BoundaryNorm(np.arange(len(names) + 1) - 0.5, len(names))
-    image = ax.imshow(labels, extent=extent, cmap=ListedColormap(list(colors)), norm=norm, aspect="auto")
+    image = ax.imshow(labels, cmap=ListedColormap(list(colors)), norm=norm, **_laid(extent))
     if legend:
         present = [i for i in range(len(names)) if (labels == i).any()]
         ax.legend(handles=[Patch(color=colors[i], label=names[i]) for i in present], loc="upper right", frameon=True)
@@ -117,7 +117,7 @@ def draw_basins(
         share = np.clip((time - low) / max(high - low, 1e-9), 0, 1)
         pixels = np.where(arrived[..., None], pixels * (1 - 0.45 * share[..., None]), pixels)
     extent = _extent(basins.box, basins.labels.shape)
-    image = ax.imshow(pixels, extent=extent, aspect="auto", interpolation="nearest")
+    image = ax.imshow(pixels, **_laid(extent))
     if attractors:
         for attractor in basins.attractors:
             if (basins.labels == order.index(attractor.name)).any() and len(attractor.theta) == 2:
@@ -148,15 +148,20 @@ def draw_fractions(ax: Axes, curve: FractionCurve, *, colors: dict[str, Any] | N
     check_colors(colors, map(str, curve.names))
     colors = basin_colors(curve) if colors is None else colors
     shown = [(str(name), column) for name, column in zip(curve.names, curve.fractions.T, strict=True) if column.any()]
+    order = np.argsort(curve.parameter, kind="stable")
+    values, low, high = curve.parameter[order], curve.parameter.min(), curve.parameter.max()
+    if low == high:  # one value alone has no width of its own
+        low, high = low - 0.5, high + 0.5
+        values, order = np.array([low, high]), order[[0, -1]]
     areas = ax.stackplot(
-        curve.parameter,
-        [column for _, column in shown],
+        values,
+        [column[order] for _, column in shown],
         labels=[name for name, _ in shown],
         colors=[colors[name] for name, _ in shown],
         lw=0.3,
         ec="white",
     )
-    ax.set(xlim=(curve.parameter.min(), curve.parameter.max()), ylim=(0, 1))
+    ax.set(xlim=(low, high), ylim=(0, 1))
     ax.set(xlabel=curve.config["parameter"], ylabel="share of the box")
     if legend:
         ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
@@ -205,5 +210,10 @@ def draw_branch(
 def _extent(box: Any, shape: tuple[int, ...]) -> tuple[float, float, float, float]:
     """Edges of an image whose outermost pixels have their centres on the box."""
     (left, right), (low, high) = box
-    x, y = (right - left) / (shape[1] - 1) / 2, (high - low) / (shape[0] - 1) / 2
+    x, y = (right - left) / max(shape[1] - 1, 1) / 2, (high - low) / max(shape[0] - 1, 1) / 2
     return left - x, right + x, low - y, high + y
+
+
+def _laid(extent: tuple) -> dict[str, Any]:
+    """How an image lies on its axis, whatever the style in use says: the first row at the bottom, no mixed colours."""
+    return {"extent": extent, "origin": "lower", "aspect": "auto", "interpolation": "nearest"}

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from flatdyn import checks
 from flatdyn.curvature import Density, Line, Plane
-from flatdyn.plotting.planes import levels_of, spaced_levels
+from flatdyn.plotting.planes import contour, levels_of, spaced_levels
 from flatdyn.plotting.style import check_axes, check_color
 
 
@@ -87,7 +87,7 @@ def draw_plane(
     if np.ndim(levels) == 0:
         levels = spaced_levels(plane.loss, checks.count("levels", levels, at_least=1), spacing)
     shades = plt.get_cmap("viridis")(np.linspace(0, 0.95, len(levels)))  # by rank: levels may span decades
-    contours = ax.contour(plane.x, plane.y, plane.loss, levels=levels, colors=shades, linewidths=0.7)
+    contours = contour(ax, plane.x, plane.y, plane.loss, levels, colors=shades, linewidths=0.7)
     ax.clabel(contours, fmt="%.3g", fontsize=5)
     if marks:
         ax.plot(*plane.marks.T, "o", color="black", mec="white", mew=0.5, zorder=4)
@@ -131,7 +131,7 @@ def draw_density(
     box = None if box is None else checks.interval("box", box)
     weighty = density.nodes[density.weights > 0]
     low, high = (weighty.min(), weighty.max()) if box is None else box
-    width = (high - low) / 100 if width is None else width
+    width = ((high - low) or abs(high) or 1.0) / 100 if width is None else width
     margin = 0 if box else 4 * width
     grid = np.linspace(low - margin, high + margin, checks.count("points", points, at_least=2))
     value, error = density.smoothed(grid, width)

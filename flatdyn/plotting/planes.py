@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -48,7 +49,7 @@ def draw_landscape(
     x, y, loss = _on_grid(landscape, box, resolution)
     if np.ndim(levels) == 0:
         levels = spaced_levels(loss, checks.count("levels", levels, at_least=1), spacing)
-    contours = ax.contour(x, y, loss, levels=levels, colors="0.72", linewidths=0.5, negative_linestyles="solid")
+    contours = contour(ax, x, y, loss, levels, colors="0.72", linewidths=0.5)
     ax.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
     _name_axes(ax, landscape)
     return contours
@@ -119,6 +120,7 @@ def draw_critical_points(ax: Axes, points: Iterable[CriticalPoint], *, color: An
         checks.kind("points", point, CriticalPoint, "landscape.critical_points()")
     drawn = {}
     for point in points:
+        _check_plane(len(point.theta))
         marker = KIND_MARKERS[point.kind]
         drawn[point.kind] = ax.plot(
             *point.theta, marker, color=color, mfc="white" if marker in "o^D" else color, ms=5, zorder=4
@@ -130,6 +132,7 @@ def draw_critical_points(ax: Axes, points: Iterable[CriticalPoint], *, color: An
 
 def draw_manifold(ax: Axes, manifold: Manifold, *, color: Any = "black", **line: Any):
     """A stable or unstable manifold in the plane, and its saddle as a cross."""
+    _check_plane(len(manifold.saddle))
     check_axes(ax)
     checks.kind("manifold", manifold, Manifold, "fd.manifold(process, saddle, kind)")
     check_color("color", color)
@@ -195,19 +198,43 @@ def levels_of(levels: Any) -> Any:
     return levels
 
 
+def contour(ax: Axes, x: np.ndarray, y: np.ndarray, loss: np.ndarray, levels: Sequence[float], **style: Any):
+    """Contour lines around what is finite, solid at every level; none, and no warning, where the loss is constant."""
+    style = {"linestyles": "solid", "negative_linestyles": "solid"} | style
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "No contour levels were found")
+        return ax.contour(x, y, np.ma.masked_invalid(loss), levels=levels, **style)
+
+
 def spaced_levels(loss: np.ndarray, number: int, spacing: str) -> np.ndarray:
-    lowest, highest = np.nanmin(loss), np.nanmax(loss)
+    """Levels between the smallest and the largest finite loss; one alone where they are the same.
+
+    Raises:
+        ValueError: if no loss is finite, or `spacing` is another word
+    """
+    finite = np.asarray(loss, dtype=float)[np.isfinite(loss)]
+    if finite.size == 0:
+        raise ValueError("the loss is finite nowhere on the grid: draw another box")
+    unit = max(1.0, np.abs(finite).max() / 2**1000)  # differences of the largest numbers are infinite
+    lowest, highest = finite.min() / unit, finite.max() / unit
+    if spacing not in ("linear", "log"):
+        raise ValueError(f"spacing must be 'log' or 'linear', got {spacing!r}")
     if spacing == "linear":
-        return np.linspace(lowest, highest, number + 2)[1:-1]
-    if spacing == "log":
+        levels = np.linspace(lowest, highest, number + 2)[1:-1]
+    else:
         span = highest - lowest
-        return lowest + np.geomspace(1e-4 * span, span, number + 1)[:-1]
-    raise ValueError(f"spacing must be 'log' or 'linear', got {spacing!r}")
+        steps = np.geomspace(1e-4 * span, span, number + 1)[:-1] if 1e-4 * span > 0 else np.zeros(1)
+        levels = lowest + steps
+    return unit * np.unique(levels)  # where rounding leaves fewer, there are fewer
+
+
+def _check_plane(dim: int) -> None:
+    if dim != 2:
+        raise ValueError(f"only what has two coordinates can be drawn in the plane, this has {dim}")
 
 
 def _grid(thing: Landscape | Process, box: Any, resolution: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    if thing.dim != 2:
-        raise ValueError(f"only what has two coordinates can be drawn in the plane, this has {thing.dim}")
+    _check_plane(thing.dim)
     box = thing.box if box is None else box
     if box is None:
         raise ValueError("no box to draw in: pass box=((x lower, x upper), (y lower, y upper))")
