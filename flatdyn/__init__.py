@@ -69,3 +69,4 @@ from flatdyn import plotting as plotting
 from flatdyn import records as records
 from flatdyn import statistics as statistics
 from flatdyn.records import Status as Status
+from flatdyn.precision import PrecisionWarning as PrecisionWarning

@@ -18,6 +18,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import sympy
 
 
@@ -104,32 +105,57 @@ def norm(vector, eps=0.0):
     at v = 0, which :func:`flatdyn.stability.jacobian` then uses; with ε = 0 it has none, and differentiating
     it there gives NaN instead of a number that would be wrong.
 
+    The squares are of v times a power of two, so they neither vanish nor overflow: any length is right that is itself
+    a normal number. Components below the smallest normal number (1e-38 in 32 bits, 2e-308 in 64) count as zero.
+
     Args:
         vector: a :class:`Vector`, or an array of shape (dim,)
         eps: smoothing ε ≥ 0, in units of the vector
     """
-    square = vector @ vector
-    if isinstance(square, sympy.Expr):
-        return Length(square) + eps
-    square = jnp.asarray(square)
-    return _divisor(square, jnp.asarray(eps, square.dtype))
+    if any(isinstance(leaf, sympy.Basic) for leaf in jax.tree.leaves(vector)):
+        return Length(vector @ vector) + eps
+    s, unit = scaled(vector)
+    return _divisor(unit @ unit, s, jnp.asarray(eps, s.dtype))
+
+
+def scaled(*vectors):
+    """A power of two that brings vectors to order one, and them times it, which rounds nothing.
+
+        s Σ |vᵢ| between 2 and 4, over the components of all of them;   (s, s v, …)
+
+    What does not depend on the common length of some vectors (an angle, which of them is longer, where a line is
+    lowest) is asked of s v, whose products neither vanish nor overflow.
+    """
+    leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(vectors)]
+    dtype = jnp.result_type(*leaves)
+    dtype = dtype if jnp.issubdtype(dtype, jnp.inexact) else jnp.zeros(0).dtype
+    numbers = jnp.finfo(dtype)
+    # The smallest normal number keeps the scale finite at v = 0. The opposite exponent is the one with all bits turned.
+    size = sum(jnp.abs(leaf).sum() for leaf in leaves).astype(dtype) + numbers.smallest_normal.astype(dtype)
+    bits = np.dtype(f"uint{numbers.bits}").type
+    exponent = bits(((1 << numbers.nexp) - 1) << numbers.nmant)
+    s = jax.lax.bitcast_convert_type(~jax.lax.bitcast_convert_type(size, bits) & exponent, dtype)
+    # Of constant vectors the compiler would otherwise make (s c)(s c) = s² c², which overflows.
+    return s, *(jax.tree.map(lambda leaf: jax.lax.optimization_barrier(s * leaf), vector) for vector in vectors)
 
 
 @jax.custom_jvp
-def _divisor(square, eps):
-    length = jnp.sqrt(square) + eps
-    return jnp.where(length > 0, length, 1)
+def _divisor(square, s, eps):
+    # A division, not a product with 1/s: XLA then ends a loop there, and the loops after it read the length in place of
+    # computing it again.
+    length = jnp.sqrt(square) / s + eps
+    return jnp.where(length == 0, 1, length)
 
 
 @_divisor.defjvp
 def _divisor_jvp(primals, tangents):
-    square, eps = primals
+    square, s, eps = primals
     length = jnp.sqrt(square)
     # At v = 0 the length has no derivative. Times v = 0 any finite number serves where ε > 0, and where ε = 0
     # the direction itself jumps: NaN says so.
     at_zero = jnp.where(eps > 0, 0.0, jnp.nan)
     slope = jnp.where(length > 0, 0.5 / jnp.where(length > 0, length, 1), at_zero)
-    return _divisor(square, eps), slope * tangents[0] + tangents[1]
+    return _divisor(square, s, eps), slope * tangents[0] / s + tangents[2]
 
 
 def exp(value):

@@ -23,10 +23,10 @@ import numpy as np
 import sympy
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from flatdyn import checks, randomness
+from flatdyn import checks, precision, randomness
 from flatdyn.memory import array_bytes as array_bytes
 from flatdyn.memory import check_memory as check_memory
-from flatdyn.processes import Process
+from flatdyn.processes import Process, as_before
 from flatdyn.segments import mapped as mapped
 from flatdyn.segments import next_length as next_length
 from flatdyn.segments import progress_bar as progress_bar
@@ -116,7 +116,7 @@ def side_by_side(run: Callable, parts: list) -> None:
     abreast = len(places()) if len(jax.local_devices()) == 1 else 1
     with ThreadPoolExecutor(min(abreast, len(parts))) as threads:
         try:
-            for job in [threads.submit(run, part, stopped) for part in parts]:
+            for job in [threads.submit(precision.as_here(run), part, stopped) for part in parts]:
                 job.result()
         finally:
             stopped.set()
@@ -184,9 +184,10 @@ class Carry(NamedTuple):
 def guarded_step(process: Process, carry: Carry, seed: jax.Array | None, run: jax.Array, step: Any, bound: Any):
     """One step of one run; one whose next state is not finite, not possible or beyond `bound` stays where it was."""
     key = randomness.run_key(seed, run, step) if process.random else None
-    state = process.step(carry.state, key)
-    finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    inside = (jnp.abs(process.position(state)) <= bound).all()
+    state = as_before(process.step(carry.state, key), carry.state)
+    position, beside = process.position(state), jax.tree.leaves(process.beside(state))
+    finite = [jnp.isfinite(leaf).all() for leaf in beside if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    inside = (jnp.abs(position) <= jnp.minimum(bound, jnp.finfo(position.dtype).max)).all()  # finite, too
     alive = functools.reduce(operator.and_, finite, carry.alive & inside) & process.possible(state)
     state = jax.tree.map(lambda new, old: jnp.where(alive, new, old), state, carry.state)
     return Carry(state, alive, carry.taken + alive)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn import checks, drivers, records
+from flatdyn import checks, drivers, records, rest
 from flatdyn.drivers import Carry, Chunk
 from flatdyn.memory import array_bytes
 from flatdyn.processes import Process
@@ -43,8 +43,10 @@ def simulate(
 
     A run that leaves the finite numbers, or `bound`, stops there: it keeps its last good position and is DIVERGED.
     So does a run whose next step does not exist (a constraint's multiplier), and is IMPOSSIBLE.
-    A deterministic run is CONVERGED if one more step would move no coordinate by more than tol (1 + |θᵢ|), so a
-    cycle is not. Everything else, and every noisy run, is UNDECIDED.
+    A deterministic run is CONVERGED if it rests at a point that attracts: one more step would move no coordinate by
+    more than tol (1 + |θᵢ|), there is a fixed point within √tol (1 + |θᵢ|), and it does not let go of what is beside
+    it; the last two are asked in 64 bits (:mod:`flatdyn.rest`). So a run on a cycle is not, nor one that rounding holds
+    at a saddle or on a slope, nor one that began on a saddle. Everything else, and every noisy run, is UNDECIDED.
 
     Args:
         process: what moves
@@ -83,13 +85,18 @@ def simulate(
     tol = float(jnp.finfo(starts.dtype).eps) if tol is None else checks.number("tol", tol, at_least=0, one=True)
     checks.bound("bound", bound)
     config = {"process": records.described(process), "steps": str(steps), "bound": f"{bound:g}", "tol": f"{tol:g}"}
-    process, seed = drivers.prepared(process, starts.dtype), drivers.seed_of(process, key)
+    exact, seed = _in_64_bits(process), drivers.seed_of(process, key)
+    process = drivers.prepared(process, starts.dtype)
     bound, tol = jnp.asarray(bound, starts.dtype), jnp.asarray(tol, starts.dtype)
 
     program = _Program(process, observe, seed, bound, tol)
     times = np.arange(0, kept * every, every)
     found = drivers.fitting(lambda chunk: _recorded(program, starts, times, steps, extra, chunk, progress), chunk)
-    per_run = found._asdict() if theta0.ndim == 2 else {name: values[0] for name, values in found._asdict().items()}
+    if exact is not None:
+        _judge(exact, found, float(tol))
+    per_run = {name: values for name, values in found._asdict().items() if name != "still"}
+    if theta0.ndim == 1:
+        per_run = {name: values[0] for name, values in per_run.items()}
     return Ensemble(config=config, provenance=records.provenance(), times=times, **per_run)
 
 
@@ -114,6 +121,7 @@ class _Found(NamedTuple):
     status: np.ndarray
     steps: np.ndarray
     observed: np.ndarray
+    still: list  # (numbers of runs, their states) of each chunk, where a step moves nothing
 
 
 def _recorded(
@@ -127,6 +135,7 @@ def _recorded(
         status=np.empty(runs, np.int8),
         steps=np.empty(runs, np.int64),
         observed=np.empty((runs, kept, *extra.shape), extra.dtype),
+        still=[],
     )
     parts = drivers.chunks(program.process, starts, chunk)
     width = dim + int(np.prod(extra.shape))
@@ -167,6 +176,9 @@ def _record(
     outcome = _outcome(program, carry, numbers)
     for target, values in zip((found.final, found.status, found.steps), outcome, strict=True):
         target[part.rows] = np.asarray(values)[: part.length]
+    still = np.flatnonzero(found.status[part.rows] == Status.CONVERGED)
+    if len(still):
+        found.still.append((part.start + still, jax.tree.map(lambda leaf: np.asarray(leaf)[still], carry.state)))
 
 
 def _cut(done: int, steps: int, every: int, length: int, capacity: int) -> tuple[int, int]:
@@ -234,3 +246,20 @@ def _outcome(program: _Program, carry: Carry, numbers):
         settled = (jnp.abs(after - final) <= tol * (1 + jnp.abs(final))).all(axis=-1)
         status = jnp.where(carry.alive & settled, Status.CONVERGED, status)
     return final, status.astype(jnp.int8), carry.taken
+
+
+def _in_64_bits(process: Process) -> Process | None:
+    """A deterministic process with its numbers in 64 bits, as given: what decides where a run rests."""
+    if process.random:
+        return None
+    with jax.enable_x64(True):
+        return drivers.prepared(process, np.float64)
+
+
+def _judge(exact: Process, found: _Found, tol: float) -> None:
+    """Call runs UNDECIDED that stand still where nothing attracts. All at once: chunks make no difference."""
+    if found.still:
+        parts = sorted(found.still, key=lambda part: part[0][0])
+        numbers = np.concatenate([part[0] for part in parts])
+        states = jax.tree.map(lambda *leaves: np.concatenate(leaves), *(part[1] for part in parts))
+        found.status[numbers[~rest.attracting(exact, states, tol)]] = Status.UNDECIDED

@@ -85,7 +85,7 @@ class Labels(Record):
     def __repr__(self) -> str:
         shape = " x ".join(map(str, reversed(self.labels.shape)))
         shares = ", ".join(f"{100 * f:.2f} % {name}" for name, f in self.fractions().items() if f)
-        return f"{type(self).__name__}({shape}: {shares})"
+        return f"{type(self).__name__}({shape} in {self.dtype}: {shares})"
 
 
 @dataclass(frozen=True, eq=False, repr=False)

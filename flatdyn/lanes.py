@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn import drivers, stores
+from flatdyn import drivers, precision, stores
 from flatdyn.processes import Process
 
 _LANES = 1 << 15  # on a CPU: enough to drown the bookkeeping between rounds, few enough for the cache
@@ -129,7 +129,7 @@ def run(
 def _abreast(work: _Work, jobs: list, bar: Any) -> None:
     """One worker on each place, to the end."""
     with ThreadPoolExecutor(len(jobs)) as threads:
-        workers = [threads.submit(_worker, *job) for job in jobs]
+        workers = [threads.submit(precision.as_here(_worker), *job) for job in jobs]
         try:
             _oversee(work, workers, bar)
         finally:  # an interrupt, or an error in one worker, ends the others at the end of their round

@@ -50,7 +50,7 @@ def lyapunov_exponents(
         number: how many exponents; all if not given
         progress: show a bar; if not given, after two seconds
     Returns:
-        Exponents(values, stderr)
+        Exponents(values, stderr); −∞ ± 0 in a direction that a step of the orbit takes to a point
     Raises:
         ValueError: if the orbit leaves the finite numbers or meets a point without derivative, or arguments do not fit
     """
@@ -64,7 +64,7 @@ def lyapunov_exponents(
             raise ValueError("this process is random: pass key=jax.random.key(0), or another seed")
         seed = randomness.seed_words(key)
     with jax.enable_x64(True):
-        theta = checks.points("theta0", checks.entries("theta0", theta0, "coordinates"), process.dim)
+        theta = checks.points("theta0", checks.entries("theta0", theta0, "coordinates"), process.dim).astype(float)
         if theta.ndim != 1:
             raise ValueError(f"theta0 must be one point, shape ({process.dim},), got {theta.shape}")
         moving, fixed = eqx.partition(process.init(theta), eqx.is_inexact_array)
@@ -108,9 +108,10 @@ def lyapunov_exponents(
                 carry, logs = some(carry, jnp.asarray(done), jnp.asarray(now))
                 kept.append(np.asarray(logs)[max(transient - done, 0) : now])
         logs = np.concatenate(kept)
-    if not np.isfinite(logs).all():
-        lost = int(np.argmax(~np.isfinite(logs).all(axis=1)))
+    good = np.isfinite(logs) | (logs == -np.inf)  # ln 0: what a step takes to a point
+    if not good.all():
+        lost = int(np.argmax(~good.all(axis=1)))
         raise ValueError(f"the orbit has no derivative, or leaves the finite numbers, at step {transient + lost}")
-    pairs = np.array([batch_mean(column) for column in logs.T])
+    pairs = np.array([(-np.inf, 0.0) if np.isinf(column).any() else batch_mean(column) for column in logs.T])
     order = np.argsort(-pairs[:, 0])
     return Exponents(pairs[order, 0], pairs[order, 1])

@@ -120,9 +120,10 @@ def manifold(
         gap = spacing or np.diff(np.array(box), axis=1).max() / 400
         with drivers.progress_bar(0, "images", progress) as bar:
             sides = [_side(moving, theta, s * offset * direction, growth, box, gap, max_steps, bar) for s in (-1, 1)]
+        provenance = records.provenance()
     return Manifold(
         config={"process": records.described(process), "kind": kind},
-        provenance=records.provenance(),
+        provenance=provenance,
         theta=np.concatenate([sides[0][0][::-1], theta[None], sides[1][0]]),
         saddle=theta,
         multiplier=np.array(multiplier),

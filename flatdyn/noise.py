@@ -130,7 +130,7 @@ class Gaussian(Normal):
             raise ValueError("Gaussian needs either scale (standard deviations) or covariance (a matrix)")
         self.scale = checks.numbers("scale", scale) if isinstance(scale, list | tuple) else checks.real(scale)
         self.batch_size = checks.real(batch_size)
-        self.root = None if covariance is None else _root(checks.covariance("covariance", covariance))
+        self.root = None if covariance is None else _kept_root(checks.covariance("covariance", covariance))
 
     def __check_init__(self):
         if self.scale is not None:
@@ -171,7 +171,7 @@ class Curvature(Normal):
 
     def __init__(self, scale: Any = 1.0, batch_size: Any = 1, matrix: Any = None):
         self.scale, self.batch_size = checks.real(scale), checks.real(batch_size)
-        self.root = None if matrix is None else _root(checks.symmetric("matrix", matrix))
+        self.root = None if matrix is None else _kept_root(checks.symmetric("matrix", matrix))
 
     def __check_init__(self):
         checks.number("scale", self.scale, at_least=0)
@@ -290,7 +290,9 @@ class FiniteSum(Noise):
 
 
 def _times(spread: Any, xi: Vector, landscape: Landscape) -> Vector:
-    """S ξ, in the form of ξ. Coordinates are summed one by one, so that the product fuses with the step."""
+    """S ξ, in ξ's form and precision. Coordinates are summed one by one, so that the product fuses with the step."""
+    if hasattr(spread, "dtype"):
+        spread = jnp.asarray(spread, jnp.result_type(*jax.tree.leaves(xi)))
     if jnp.ndim(spread) == 0:
         return xi * spread
     if jnp.ndim(spread) == 1:
@@ -307,6 +309,14 @@ def _root(matrix: Any) -> jax.Array:
         return jnp.sqrt(jnp.abs(matrix))
     values, vectors = jnp.linalg.eigh(matrix)
     return (vectors * jnp.sqrt(jnp.abs(values))) @ vectors.T
+
+
+def _kept_root(matrix: Any) -> Any:
+    """The same in 64 bits, for runs in either precision; of a traced matrix as it is."""
+    if isinstance(matrix, jax.core.Tracer):
+        return _root(matrix)
+    with jax.enable_x64(True):
+        return np.asarray(_root(matrix))
 
 
 def _check_single(batch_size: Any) -> None:

@@ -11,6 +11,7 @@ what happens to runs that diverge are the business of :mod:`flatdyn.ensembles`.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from flatdyn import checks, noise
-from flatdyn.algebra import Vector, norm
+from flatdyn.algebra import Vector, norm, scaled
 from flatdyn.landscapes import Landscape
 from flatdyn.methods.base import FirstOrder, Method, Sample, State
 from flatdyn.randomness import normals, split
@@ -50,12 +51,25 @@ class Process(eqx.Module):
         """The coordinates of a state, shape (dim,)."""
         raise NotImplementedError
 
+    def beside(self, state: Any) -> Any:
+        """What else than its position is in a state; all of it, if that is not told apart."""
+        return state
+
     def check(self, starts: jax.Array) -> None:
         """Raise ValueError if a run cannot start from these points, shape (runs, dim)."""
 
     def possible(self, state: Any) -> jax.Array | bool:
         """Whether the step that led to `state` could be taken; where not, the run stays where it was."""
         return True
+
+
+def as_before(new: Any, old: Any) -> Any:
+    """A state in the precision of the one before it, which numbers of yours in 64 bits would widen."""
+
+    def kept(new, old):
+        return new.astype(old.dtype) if jnp.issubdtype(old.dtype, jnp.inexact) else new
+
+    return jax.tree.map(kept, new, old)
 
 
 class OnLandscape(Process):
@@ -73,6 +87,11 @@ class OnLandscape(Process):
 
     def position(self, state):
         return self.landscape.array(state.theta)
+
+    def beside(self, state):
+        if not dataclasses.is_dataclass(state):
+            return state
+        return [getattr(state, field.name) for field in dataclasses.fields(state) if field.name != "theta"]
 
 
 ASCENTS = ("shared", "independent", "full")
@@ -119,7 +138,7 @@ class Iteration(OnLandscape):
         of_noise, of_method = split(key) if both else (key, key)
         own = (state.theta,) * self.method.draws
         own = tuple(0 * like for like in own) if key is None else normals(of_method, own) if own else ()
-        return self.method.step(self.sample(self.draw(of_noise, state.theta)), state, *own)
+        return as_before(self.method.step(self.sample(self.draw(of_noise, state.theta)), state, *own), state)
 
     def check(self, starts):
         self.method.single()
@@ -241,7 +260,7 @@ class Map(Process):
         return State(theta)
 
     def step(self, state, key=None):
-        return State(self.function(state.theta))
+        return as_before(State(self.function(state.theta)), state)
 
     def position(self, state):
         return state.theta
@@ -283,7 +302,8 @@ def _probed(process: Iteration, theta: jax.Array) -> Probe:
         point = landscape.vector(theta)
         perturbed = process.method.ascend(landscape.field, point)
         here, there = landscape.field(point), landscape.field(perturbed)
-        cosine = here @ there / (norm(here) * norm(there))
+        (_, a), (_, b) = scaled(here), scaled(there)
+        cosine = a @ b / (norm(a) * norm(b))
         return landscape.array(perturbed), landscape.array(here), landscape.array(there), cosine
 
     return Probe(*jnp.vectorize(one, signature="(d)->(d),(d),(d),()")(theta))

@@ -61,9 +61,16 @@ class Record:
     _own: ClassVar = ("config", "provenance")
     _form: ClassVar[dict[str, str]] = {}  # of fields, as in misfit
 
+    @property
+    def dtype(self) -> str:
+        """ "float32" or "float64": the fewest bits of its numbers, and of what they were computed with."""
+        kinds = [values.dtype for values in self.arrays().values() if values.dtype.kind == "f"]
+        session = np.dtype("float64" if self.provenance.get("x64", True) else "float32")
+        return str(min([*kinds, session], key=lambda kind: kind.itemsize))
+
     def __repr__(self) -> str:
         shapes = ", ".join(f"{name} {values.shape}" for name, values in self.arrays().items())
-        return f"{type(self).__name__}({shapes})"
+        return f"{type(self).__name__}({shapes}; {self.dtype})"
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays by name."""
@@ -138,7 +145,7 @@ class Ensemble(Record):
 
     def __repr__(self) -> str:
         counted = ", ".join(f"{number} {name.lower()}" for name, number in self.counts().items() if number)
-        return f"Ensemble({np.size(self.status)} runs x {self.times[-1]} steps: {counted})"
+        return f"Ensemble({np.size(self.status)} runs x {self.times[-1]} steps in {self.dtype}: {counted})"
 
 
 def described(thing: Any) -> str:

@@ -68,11 +68,11 @@ def covariance(process: Iteration | Method, landscape: Landscape | None = None, 
         if landscape is None:
             raise ValueError("a method alone has no dynamics: give the landscape as the second argument")
         process = Iteration(landscape, process)
-    at = checks.points(
-        "at", np.zeros(process.dim) if at is None else checks.entries("at", at, "coordinates"), process.dim
-    )
-    checks.point("at", at, process.dim)
     with jax.enable_x64(True):
+        at = checks.points(
+            "at", np.zeros(process.dim) if at is None else checks.entries("at", at, "coordinates"), process.dim
+        )
+        checks.point("at", at, process.dim)
         size = FlatState(process).size
         needed = drivers.array_bytes(12, size, size + process.draws)
         drivers.check_memory(needed, f"the covariance of {size} numbers", "ask for a `landscape` of fewer coordinates")

@@ -111,9 +111,11 @@ def weak_errors(
                 diffusion = flows.Diffusion(landscape, options.get("method", method)(lr), noise, **others)
                 sdes[name].append(flows.expectation(diffusion, functions, start, time, interval))
                 bar.update()
+    with jax.enable_x64(True):
+        provenance = records.provenance()
     config = {"process": records.described(iteration), "start": f"{start:g}", "time": f"{time:g}"}
     return {
-        name: WeakError(config, records.provenance(), np.array(lrs, float), np.array(methods), np.array(found))
+        name: WeakError(config, provenance, np.array(lrs, float), np.array(methods), np.array(found))
         for name, found in sdes.items()
     }
 
@@ -152,7 +154,8 @@ def simulated_error(
     checks.kind("iteration", iteration, Iteration)
     checks.function("function", function, "a function of θ (dim,)", 1)
     checks.count("runs", runs, at_least=2)
-    start = checks.point("start", start, iteration.dim)
+    with jax.enable_x64(True):
+        start = checks.point("start", start, iteration.dim)
     checks.number("time", time, above=0, one=True)
     checks.kind("diffusion", diffusion, flows.Diffusion, "fd.flows.Diffusion(landscape, method, noise)")
     checks.key(key)
@@ -162,8 +165,9 @@ def simulated_error(
     sides = ((iteration, iteration.method.lr), (diffusion, diffusion.dt))
     for (process, step), own in zip(sides, jax.random.split(key), strict=True):
         steps = _steps(time, step)
-        starts = np.tile(np.asarray(start, float), (runs, 1))
-        found = ensembles.simulate(process, starts, steps, own, every=steps, progress=progress)
+        with jax.enable_x64(True):
+            starts = np.tile(np.asarray(start, float), (runs, 1))
+            found = ensembles.simulate(process, starts, steps, own, every=steps, progress=progress)
         diverged = found.counts()["DIVERGED"]
         if diverged:
             raise ValueError(f"{diverged} of {runs} runs diverged, so there is no mean of {process!r}: lower lr or rho")

@@ -120,7 +120,7 @@ def test_devices_do_not_change_a_bit():
 
 
 def test_a_run_that_overflows_is_diverged_and_keeps_its_last_good_position():
-    run = fd.simulate(fd.Iteration(L, fd.GD(0.1)), np.array([[5.0, 5.0], [3.0, 2.0]]), 50)
+    run = fd.simulate(fd.Iteration(L, fd.GD(0.01)), np.array([[50.0, 50.0], [3.0, 2.0]]), 50)
     assert_array_equal(run.status, [fd.Status.DIVERGED, fd.Status.CONVERGED])
     assert np.isfinite(run.theta).all()
     assert run.steps[0] < 10
@@ -132,7 +132,7 @@ def test_a_run_that_overflows_is_diverged_and_keeps_its_last_good_position():
 def test_a_bound_stops_runs_that_leave_it():
     q = fd.landscapes.saddle()
     run = fd.simulate(fd.Iteration(q, fd.GD(0.1)), np.array([[0.0, 1.0], [1.0, 0.0]]), 500, bound=10.0)
-    assert_array_equal(run.status, [fd.Status.DIVERGED, fd.Status.CONVERGED])
+    assert_array_equal(run.status, [fd.Status.DIVERGED, fd.Status.UNDECIDED])  # the other one ends on the saddle
     # y grows by 1.2 a step: 1.2^12 = 8.9, 1.2^13 = 10.7
     assert run.steps[0] == 12
     assert_allclose(run.final[0], [0, 1.2**12])

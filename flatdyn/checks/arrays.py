@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import sympy
 
+from flatdyn import precision
 from flatdyn.checks.objects import function, sequence, shown
 from flatdyn.checks.values import entries, number
 
@@ -45,6 +46,7 @@ def points(name: str, value: Any, dim: int) -> jax.Array:
         raise ValueError(f"{name} must have shape ({dim},) or (runs, {dim}), got {array.shape}")
     if not isinstance(array, jax.core.Tracer) and not bool(jnp.isfinite(array).all()):
         raise ValueError(f"{name} must be finite, got {np.asarray(array)[~np.isfinite(array)].flat[0]} in it")
+    precision.tell_rounded(name, value, array)
     return array
 
 

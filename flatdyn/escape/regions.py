@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatdyn import checks
+from flatdyn.algebra import scaled
 from flatdyn.landscapes import Landscape
 
 
@@ -39,11 +40,6 @@ class Region(eqx.Module):
 
     def check(self, dim: int) -> None:
         """Raise ValueError if the region is one of other than `dim` coordinates."""
-
-
-def _power_of_two(size: jax.Array) -> jax.Array:
-    """1/size, rounded to a power of two: products with it lose nothing."""
-    return jnp.ldexp(jnp.ones_like(size), -jnp.frexp(size)[1])
 
 
 def _fit(name: str, own: int, dim: int, what: str) -> None:
@@ -70,7 +66,7 @@ class Ball(Region):
 
     def score(self, theta):
         # Squares of a tiny or huge ball leave the range of numbers; a power of two changes no digit.
-        unit = _power_of_two(jnp.asarray(self.radius, theta.dtype))
+        unit, _ = scaled(jnp.asarray(self.radius, theta.dtype))
         square = sum(((theta[i] - self.center[i]) * unit) ** 2 for i in range(theta.shape[0]))
         return square / (self.radius * unit) ** 2
 
@@ -160,7 +156,7 @@ class HalfSpace(Region):
         return 1 + self.excess(theta)
 
     def excess(self, theta):
-        unit = _power_of_two(jnp.max(jnp.abs(jnp.asarray(self.normal, theta.dtype))))
+        unit, _ = scaled(jnp.asarray(self.normal, theta.dtype))
         normal = self.normal * unit  # a power of two changes no digit, and keeps products in the range of numbers
         beyond = sum(theta[i] * normal[i] for i in range(theta.shape[0])) - self.offset * unit
         return beyond / jnp.sqrt(jnp.sum(normal**2))

@@ -83,7 +83,7 @@ class Escapes(Record):
 
     def __repr__(self) -> str:
         counts = {"escaped": self.escaped.sum(), "censored": (~self.escaped).sum(), "diverged": self.diverged.sum()}
-        return f"Escapes({', '.join(f'{number} {name}' for name, number in counts.items() if number)})"
+        return f"Escapes({', '.join(f'{number} {name}' for name, number in counts.items() if number)}; {self.dtype})"
 
 
 def escape_times(

@@ -19,7 +19,7 @@ from flatdyn.landscapes import Landscape
 from flatdyn.methods import GD, State
 from flatdyn.methods.base import FirstOrder
 from flatdyn.noise import Noise
-from flatdyn.processes import Iteration, OnLandscape
+from flatdyn.processes import Iteration, OnLandscape, as_before
 from flatdyn.randomness import normals
 
 FORMS = ("published", "derived")
@@ -112,7 +112,7 @@ class Diffusion(OnLandscape):
         return State(point, 0 * point if self.method.inertial else None)
 
     def step(self, state, key=None):
-        return self._driven(state, normals(key, state.theta))
+        return as_before(self._driven(state, normals(key, state.theta)), state)
 
     def driven(self, state: State, normals: jax.Array) -> State:
         """The step with given standard normal numbers, shape (draws,), in place of a key."""

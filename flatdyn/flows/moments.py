@@ -107,7 +107,9 @@ def _plain(process: Iteration, theta: Vector) -> Moments:
 
 def _rule(process: Iteration, theta: Vector) -> tuple[tuple, jax.Array]:
     """All that can be drawn, as a tuple of batches of samples (descent, and ascent if it has its own); weights."""
+    kind = jnp.result_type(*jax.tree.leaves(theta))
     one = _all_batches(process) if isinstance(process.noise, FiniteSum) else _normal_rule(process, theta)
+    one = jax.tree.map(lambda x: x.astype(kind) if jnp.issubdtype(x.dtype, jnp.inexact) else x, one)
     if process.ascent != "independent":
         return (one[0],), one[1]
     # The sampled gradient is linear in a normal ξ: for the descent ±1 in each coordinate are exact.

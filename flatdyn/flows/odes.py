@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatdyn import checks
-from flatdyn.algebra import Vector, norm
+from flatdyn.algebra import Vector, norm, scaled
 from flatdyn.landscapes import Landscape
 from flatdyn.methods.base import FirstOrder, Sample
 from flatdyn.processes import Iteration, OnLandscape
@@ -97,7 +97,8 @@ class Flow(OnLandscape):
         point = self.landscape.vector(theta)
         velocity = self._from_rest(point) if self.inertia else None
         gradient = self.landscape.field(point)
-        arrived = (gradient @ gradient == 0) & self.method.jumps if self.jumping else None
+        _, unit = scaled(gradient)
+        arrived = (unit @ unit == 0) & self.method.jumps if self.jumping else None
         return FlowState(point, velocity, arrived)
 
     def step(self, state, key=None):
@@ -158,6 +159,7 @@ class Flow(OnLandscape):
         """Whether ∇L turns round within one step straight ahead, and where on the way it is smallest."""
         ahead = theta + self.dt * self.field(theta)
         here, there = self.landscape.field(theta), self.landscape.field(ahead)
+        _, here, there = scaled(here, there)
         change = there - here
         share = -(here @ change) / norm(change) ** 2
         turns = (here @ there < 0) & self.method.jumps

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatdyn import checks, drivers, records
-from flatdyn.algebra import norm
+from flatdyn.algebra import norm, scaled
 from flatdyn.flows.odes import Flow
 from flatdyn.records import Record, Status
 
@@ -76,7 +76,13 @@ def solve(
     checks.kind("flow", flow, Flow, "fd.flows.Flow(landscape, method)")
     if not isinstance(flow, Flow):
         raise TypeError(f"solve needs a Flow, got {flow!r}: simulate runs every process with fixed steps")
-    theta0, times = checks.points("theta0", theta0, flow.dim), np.atleast_1d(checks.numbers("times", times))
+    with jax.enable_x64(True):  # tolerances like these are out of reach of 32 bits
+        return _solution(flow, theta0, times, rtol, atol, max_steps, progress)
+
+
+def _solution(flow: Flow, theta0: Any, times: Any, rtol: float, atol: float, max_steps: int, progress: Any) -> Solution:
+    theta0 = checks.points("theta0", theta0, flow.dim).astype(float)
+    times = np.atleast_1d(checks.numbers("times", times))
     if times.ndim != 1 or not np.isfinite(times).all() or times[0] < 0 or (np.diff(times) <= 0).any():
         raise ValueError(f"times must be increasing numbers >= 0, got {times}")
     rtol, atol = checks.number("rtol", rtol, above=0, one=True), checks.number("atol", atol, above=0, one=True)
@@ -165,5 +171,7 @@ def _last_stretch(flow: Flow, theta: Any) -> tuple[jax.Array, jax.Array]:
     """Time to the jump straight ahead, ‖g‖²/(g·HG), and where that leads."""
     velocity = flow.field(theta)
     gradient, change = jax.jvp(flow.landscape.field, (theta,), (velocity,))
+    s, gradient = scaled(gradient)
+    change = s * change
     left = -(gradient @ gradient) / (gradient @ change)
     return left, flow.landscape.array(theta + left * velocity)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import sympy
 
-from flatdyn import checks
+from flatdyn import checks, precision
 from flatdyn.algebra import Vector
 from flatdyn.landscapes.base import FunctionLandscape, Landscape, SymbolicLandscape
 from flatdyn.landscapes.symbolic import parameter
@@ -95,6 +95,7 @@ def from_examples(
     if parameters is not None:
         checks.mapping("parameters", parameters, "name -> number")
     columns = jax.tree.map(_column, examples, is_leaf=lambda part: isinstance(part, list))  # a list is numbers
+    precision.tell_rounded("examples", examples, columns)
     lengths = {np.shape(leaf)[0] for leaf in jax.tree.leaves(columns)}
     if len(lengths) != 1:
         raise ValueError(f"examples must be arrays with one and the same leading length, got lengths {sorted(lengths)}")

@@ -24,6 +24,7 @@ import numpy as np
 import scipy
 
 from flatdyn import checks, drivers
+from flatdyn.algebra import scaled
 from flatdyn.curvature import extreme_eigenvalues, hessian_product
 from flatdyn.escape.regions import Region
 from flatdyn.networks.data import Split
@@ -52,7 +53,8 @@ class Tube(Region):
         checks.number("radius", self.radius, above=0, one=True)
 
     def score(self, theta):
-        return jnp.sum((self.basis @ (theta - self.center)) ** 2) / self.radius**2
+        s, radius = scaled(jnp.asarray(self.radius, theta.dtype))
+        return jnp.sum((s * (self.basis @ (theta - self.center))) ** 2) / radius**2
 
 
 class Verified(NamedTuple):
