@@ -66,9 +66,9 @@ class Ball(Region):
 
     def score(self, theta):
         # Squares of a tiny or huge ball leave the range of numbers; a power of two changes no digit.
-        unit, _ = scaled(jnp.asarray(self.radius, theta.dtype))
+        unit, radius = scaled(jnp.asarray(self.radius, theta.dtype))
         square = sum(((theta[i] - self.center[i]) * unit) ** 2 for i in range(theta.shape[0]))
-        return square / (self.radius * unit) ** 2
+        return square / radius**2
 
     def __call__(self, theta):
         return self.score(checks.reals("theta", theta)) <= 1  # a ratio: as exact at any size
@@ -156,8 +156,8 @@ class HalfSpace(Region):
         return 1 + self.excess(theta)
 
     def excess(self, theta):
-        unit, _ = scaled(jnp.asarray(self.normal, theta.dtype))
-        normal = self.normal * unit  # a power of two changes no digit, and keeps products in the range of numbers
+        # A power of two changes no digit, and keeps products in the range of numbers
+        unit, normal = scaled(jnp.asarray(self.normal, theta.dtype))
         beyond = sum(theta[i] * normal[i] for i in range(theta.shape[0])) - self.offset * unit
         return beyond / jnp.sqrt(jnp.sum(normal**2))
 
