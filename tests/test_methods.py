@@ -139,7 +139,7 @@ def test_a_critical_point_is_a_fixed_point_of_every_method():
     for method in (fd.GD(0.1), fd.SAM(0.1, 0.5), fd.SAM(0.1, 0.5, eps=0.1), fd.USAM(0.1, 0.5)):
         run = fd.simulate(fd.Iteration(L, method), jnp.array([0.0, 1.0]), 5)
         assert_array_equal(run.theta, np.tile([0.0, 1.0], (6, 1)))
-        assert run.status == fd.Status.CONVERGED
+        assert run.status == fd.Status.UNDECIDED  # a saddle that lets go of everything beside it
 
 
 def test_the_official_demo_adds_two_gradients_which_is_sam_with_other_constants():
