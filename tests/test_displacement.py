@@ -252,7 +252,7 @@ def test_sam_has_no_linear_step():
         (lambda: escape.msd_theory(fd.GD(0.1), -1.0, -5), "steps must be"),
         (lambda: escape.msd_theory(fd.GD(0.1), -1.0, 5, batch_size=0), "batch_size must be"),
         (lambda: escape.msd_theory(fd.USAM(0.1, 0.1), -1.0, 5, ascent="none"), "ascent must be"),
-        (lambda: escape.variant_msd("E", -1.0, 0.1, 0.1, 5), "variant must be one of A, B, C, D"),
+        (lambda: escape.variant_msd("E", -1.0, 0.1, 0.1, 5), "variant must be one of 'A', 'B', 'C', 'D'"),
         (lambda: escape.heavy_ball_msd(0.0, -1.0, 5), "lr must be"),
         (lambda: escape.heavy_ball_msd(0.1, -1.0, 5, 1.0), "momentum must be"),
         (lambda: escape.langevin_msd(0.1, -1.0, 5, 0.9, velocity="zero"), "velocity must be"),

@@ -175,17 +175,22 @@ def flags(name: str, value: Any) -> np.ndarray:
     return array
 
 
-def answers(name: str, value: Callable, points: np.ndarray, shape: tuple[int, ...] | None = None) -> np.ndarray:
-    """What a user's function gives for an array of points, one real number for each or one for all; else TypeError."""
+def answers(name: str, value: Callable, points: np.ndarray, *, many: bool = False) -> np.ndarray:
+    """What a user's function gives for an array of points, one real number for each or one for all; else TypeError.
+
+    Args:
+        many: whether it may give several for each, with the points along the last axis
+    """
     function(name, value)
     try:
         found = np.asarray(value(points))
     except (ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
         raise TypeError(f"{name} must take an array of points, but it failed there: see the error above") from error
-    shape = np.shape(points) if shape is None else shape
-    if found.dtype.kind not in "biuf" or found.shape not in ((), shape):
+    shape = np.shape(points)
+    fits = found.shape in ((), shape) or (many and found.shape[-len(shape) :] == shape)
+    if found.dtype.kind not in "biuf" or not fits:
         raise ValueError(f"{name} must return one real number for each point, shape {shape}, got {shown(found)}")
-    return np.broadcast_to(found.astype(float), shape)
+    return np.broadcast_to(found.astype(float), found.shape or shape)
 
 
 def numbers(name: str, value: Any, ndim: int | tuple[int, ...] | None = None, at_least: int = 0) -> np.ndarray:

@@ -48,7 +48,8 @@ class Density(Record):
         n probes, has n − 1 degrees of freedom: for 95 % take 2.1 errors with 20 probes, but 2.8 with 5, 12.7 with 2.
         An eigenvalue 0 is found as the rounding of the largest: log |λ| is then a large number, not infinite.
         """
-        checks.function("function", function, "a function from eigenvalues (n,) to numbers")
+        with np.errstate(all="ignore"):  # also at nodes without weight, where it may be infinite
+            checks.answers("function", function, self.nodes[0], many=True)
         return self._mean(function, polynomial=False)
 
     @property

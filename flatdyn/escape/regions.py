@@ -36,7 +36,10 @@ class Region(eqx.Module):
 
     def __call__(self, theta: jax.Array) -> jax.Array:
         """Whether θ is inside."""
-        return self.excess(checks.reals("theta", theta)) <= 0
+        theta = checks.reals("theta", theta)
+        if theta.ndim != 1:
+            raise ValueError(f"theta must have shape (dim,), got {theta.shape}: jax.vmap(region) takes many points")
+        return self.excess(theta) <= 0
 
     def check(self, dim: int) -> None:
         """Raise ValueError if the region is one of other than `dim` coordinates."""

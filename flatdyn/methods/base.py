@@ -110,8 +110,8 @@ class Method(eqx.Module):
         """Raise ValueError if a hyperparameter is an array; a run takes one number for each."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            array = isinstance(value, list | tuple | np.ndarray | jax.Array) and np.shape(value) != ()
-            if "hyperparameter" in field.metadata and array and field.name not in self.several:
+            one = "hyperparameter" in field.metadata and field.name not in self.several
+            if one and np.ndim(value):
                 raise ValueError(
                     f"{field.name} must be one number in a run, got {checks.shown(value)}: "
                     "flatdyn.sweep, or jax.vmap over the method, takes several"

@@ -81,6 +81,10 @@ class Alternating(Method):
     def samples(self):
         return max(method.samples for method in self.methods)
 
+    def single(self):
+        for method in self.methods:
+            method.single()
+
     def check(self, theta):
         for method in self.methods:
             method.check(theta)

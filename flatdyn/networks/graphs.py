@@ -94,7 +94,7 @@ class NodeGCN(Network):
 
     def __init__(self, graph: Graph, classes: int, key: jax.Array, hidden: int = 16, features: Any = None):
         for name, number in {"classes": classes, "hidden": hidden}.items():
-            checks.count(name, number, at_least=1)
+            checks.count(name, number, at_least=1, at_most=2**31 - 1)
         if features is not None:
             features = checks.numbers("features", features, ndim=2)
         checks.kind("graph", graph, Graph)
@@ -136,7 +136,7 @@ class GraphGCN(Network):
 
     def __init__(self, features: int, classes: int, key: jax.Array, hidden: int = 16):
         for name, number in {"features": features, "classes": classes, "hidden": hidden}.items():
-            checks.count(name, number, at_least=1)
+            checks.count(name, number, at_least=1, at_most=2**31 - 1)
         checks.key(key)
         self.weights, self.biases = _layers((features, hidden, hidden, classes), key)
 
