@@ -7,6 +7,8 @@
 
 Your own: `Landscape.from_expression("x**2 - y**2 + x*y**3", symbols="x y")`, or, without symbolic questions,
 `Landscape.from_function(loss, dim)`.
+
+A long session that makes many landscapes gives the memory of compiled programs back by `landscapes.clear_programs()`.
 """
 
 from flatdyn.landscapes.base import Landscape as Landscape
@@ -26,3 +28,4 @@ from flatdyn.landscapes.catalogue import six_hump_camel as six_hump_camel
 from flatdyn.landscapes.catalogue import styblinski_tang as styblinski_tang
 from flatdyn.landscapes.catalogue import three_hump_camel as three_hump_camel
 from flatdyn.landscapes.critical import CriticalPoint as CriticalPoint
+from flatdyn.landscapes.programs import clear_programs as clear_programs

@@ -27,17 +27,20 @@ FUNCTIONS: dict[str, tuple[Callable, tuple[int, ...] | None]] = {
             *("exp", "sqrt", "cbrt", "sin", "cos", "tan", "sec", "csc", "cot", "asin", "acos", "atan", "acot"),
             *("sinh", "cosh", "tanh", "sech", "csch", "coth", "asinh", "acosh", "atanh", "acoth"),
             *("erf", "erfc", "erfinv", "gamma", "loggamma", "digamma", "Ei", "sinc", "factorial"),
-            *("Abs", "sign", "floor", "ceiling", "Heaviside"),
         )
     },
-    "abs": (sympy.Abs, (1,)),
     "log": (sympy.log, (1, 2)),
     "ln": (sympy.log, (1,)),
     "zeta": (sympy.zeta, (1, 2)),
-    **{name: (getattr(sympy, name), (2,)) for name in ("atan2", "polygamma", "beta", "besselj", "besseli", "expint")},
+    **{name: (getattr(sympy, name), (2,)) for name in ("atan2", "polygamma", "beta", "besseli", "expint")},
     "pow": (operator.pow, (2,)),
     "Rational": (lambda p, q=1: p / q, (1, 2)),
     "S": (lambda n: n, (1,)),
+}
+# These are read, so that a loss with a kink or jump is refused for what it is.
+_NOT_SMOOTH: dict[str, tuple[Callable, tuple[int, ...] | None]] = {
+    **{name: (getattr(sympy, name), (1,)) for name in ("Abs", "sign", "floor", "ceiling", "Heaviside")},
+    "abs": (sympy.Abs, (1,)),
     "Max": (sympy.Max, None),
     "Min": (sympy.Min, None),
 }
@@ -145,9 +148,9 @@ class _Reader:
             raise _NotAccepted(f"{name} is a symbol here and can't be called: write * for a product")
         if name == "Piecewise":
             return sympy.Piecewise(*(self._piece(argument, depth) for argument in node.args))
-        if name not in FUNCTIONS:
+        if name not in FUNCTIONS and name not in _NOT_SMOOTH:
             raise _NotAccepted(f"the function {name} is not among {', '.join((*FUNCTIONS, 'Piecewise'))}")
-        function, numbers = FUNCTIONS[name]
+        function, numbers = FUNCTIONS.get(name) or _NOT_SMOOTH[name]
         if len(node.args) not in numbers if numbers else not node.args:
             wanted = " or ".join(map(str, numbers)) if numbers else "some"
             raise _NotAccepted(f"{name} takes {wanted} arguments, got {len(node.args)}")

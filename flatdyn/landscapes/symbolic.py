@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import jax.scipy.special
+import mpmath
 import numpy as np
 import sympy
 
@@ -35,7 +36,7 @@ def _besseli(order, x):
     far = jnp.where(near, 2, x)
     recurrence = _besseli(order - 2, far) - 2 * (order - 1) / far * _besseli(order - 1, far)
     half = jnp.where(near, x, 0) / 2
-    series = sum(half ** (2 * k + order) / (math.factorial(k) * math.factorial(k + order)) for k in range(14))
+    series = sum(half ** (2 * k + order) / float(math.factorial(k) * math.factorial(k + order)) for k in range(14))
     return jnp.where(near, series, recurrence)
 
 
@@ -58,6 +59,22 @@ def _expint_jvp(order, primals, tangents):
     return _expint(order, x), slope * tangents[0]
 
 
+def _sinc(order, x):
+    """The derivative of that order of sin(x)/x."""
+    if order == 0:
+        return jnp.sinc(x / jnp.pi)
+    return jax.jvp(lambda y: _sinc(order - 1, y), (x,), (jnp.ones_like(x),))[1]
+
+
+class _Sinc(sympy.Function):
+    """sin(x)/x and its derivatives, (order, x): SymPy writes them as quotients that are 0/0 at 0."""
+
+    nargs = 2
+
+    def fdiff(self, argindex=2):
+        return _Sinc(self.args[0] + 1, self.args[1])
+
+
 def _whole(low: int, high: int | float = math.inf) -> Callable:
     return lambda order, *_: order.is_Integer and low <= order <= high
 
@@ -75,10 +92,11 @@ _SPECIAL: dict[str, tuple[Callable, Callable]] = {
     "Ei": (jax.scipy.special.expi, lambda *_: True),
     "expint": (_expint, _whole(0)),
     "zeta": (lambda s, a=1.0: jax.scipy.special.zeta(s, a), lambda s, *_: s.is_number and s > 1),
-    "sinc": (lambda x: jnp.sinc(x / jnp.pi), lambda *_: True),
+    "sinc": (_sinc, lambda *_: True),
     "coth": (lambda x: 1 / jnp.tanh(x), lambda *_: True),  # SymPy writes it with exponentials that overflow
 }
-_JAX_CODE = {name: function for name, (function, _) in _SPECIAL.items()}
+_PREFIX = "jax_"  # SymPy's printer has formulas of its own for some names: quotients of gammas, which overflow
+_JAX_CODE = {_PREFIX + name: function for name, (function, _) in _SPECIAL.items()} | {"_Sinc": _sinc}
 _ELEMENTARY = {
     *("exp", "log", "sin", "cos", "tan", "sec", "csc", "cot", "asin", "acos", "atan", "atan2", "acot"),
     *("sinh", "cosh", "tanh", "sech", "csch", "asinh", "acosh", "atanh", "acoth", "Piecewise"),
@@ -97,6 +115,11 @@ _NOT_SMOOTH = (
     sympy.im,
     sympy.arg,
 )
+_KINKED = (sympy.Abs, sympy.Max, sympy.Min)  # their derivatives are among the above, but for those that cancel
+
+
+_FLOATS = {name: getattr(mpmath.fp, name) for name in dir(mpmath.fp) if not name.startswith("_")}
+_FLOATS["Ei"] = mpmath.fp.ei
 
 
 # --- reading --------------------------------------------------------------------------------------------------
@@ -167,7 +190,7 @@ def number(name: str, value: Any) -> Any:
         raise ValueError(f"{wanted}, got {value!r}")
     try:
         found = value if isinstance(value, (int, float)) else _converted(value)
-        if not np.isfinite(np.asarray(found, dtype=float)).all():
+        if not np.size(found) or not np.isfinite(np.asarray(found, dtype=float)).all():
             raise ValueError
     except OverflowError:
         raise ValueError(f"{wanted} of at most 64 bits, got {_short(value)}") from None
@@ -243,25 +266,27 @@ def _check_scalar_field(template: sympy.Expr, symbols: Mapping[str, sympy.Symbol
     _check_numbers(template)
     if template.has(sympy.I) or template.is_real is False:
         raise ValueError(f"a loss must be real, got {template} {found}")
+    _check_functions(template)
     gradient = [sympy.diff(template, symbol) for symbol in symbols.values()]
     if template.has(*_NOT_SMOOTH) or any(entry.has(*_NOT_SMOOTH) for entry in gradient):
         raise ValueError(
             f"a loss must be differentiable everywhere, {template} is not {found}: smooth it, "
             "or give JAX code to Landscape.from_function if the kink is meant"
         )
-    for part in {part for entry in (template, *gradient) for part in entry.atoms(sympy.Function, sympy.Piecewise)}:
-        _check_function(part)
+    for entry in gradient:
+        _check_functions(entry)
 
 
-def _check_function(part: sympy.Basic) -> None:
-    name = type(part).__name__
-    function, takes = _SPECIAL.get(name, (None, lambda *_: name in _ELEMENTARY))
-    if not takes(*part.args):
-        what = f"the function {name}" if function is None else str(part)
-        raise ValueError(
-            f"{what} has no JAX code here: write the loss with {', '.join(sorted({*_ELEMENTARY, *_SPECIAL}))} "
-            "(orders of Bessel functions and the like are whole numbers), or give JAX code to Landscape.from_function"
-        )
+def _check_functions(expression: sympy.Expr) -> None:
+    for part in sorted(expression.atoms(sympy.Function, sympy.Piecewise), key=sympy.default_sort_key):
+        name = type(part).__name__
+        function, takes = _SPECIAL.get(name, (None, lambda *_, name=name: name in _ELEMENTARY))
+        if not isinstance(part, (*_NOT_SMOOTH, *_KINKED)) and not takes(*part.args):
+            what = f"the function {name}" if function is None else str(part)
+            raise ValueError(
+                f"{what} has no JAX code here: write the loss with {', '.join(sorted({*_ELEMENTARY, *_SPECIAL}))} "
+                "(orders of special functions are fixed numbers), or give JAX code to Landscape.from_function"
+            )
 
 
 def _check_numbers(template: sympy.Expr) -> None:
@@ -270,6 +295,24 @@ def _check_numbers(template: sympy.Expr) -> None:
     for one in template.atoms(sympy.Number):
         if not fits(one, np.float64):
             raise ValueError(f"the number {_short(one)} of the loss is beyond what 64 bits hold (1e-308 to 1e308)")
+    for constant in _constants(template):
+        try:
+            value = complex(sympy.lambdify([], constant, [_FLOATS, "mpmath"])())
+        except (ArithmeticError, ValueError):  # ... of an overflow, or at a pole
+            value = complex(np.inf)
+        if not np.isfinite(value):
+            raise ValueError(f"the number {constant} of the loss is beyond what 64 bits hold (1e-308 to 1e308)")
+        if value.imag:
+            raise ValueError(f"a loss must be real, got {constant} in {template}")
+
+
+def _constants(expression: sympy.Expr) -> list[sympy.Expr]:
+    """The largest parts without symbols that are not numbers yet, such as exp(2)."""
+    if expression.is_Number or not expression.args:
+        return []
+    if not expression.free_symbols and isinstance(expression, sympy.Expr):
+        return [expression]
+    return [constant for part in expression.args for constant in _constants(part)]
 
 
 def fits(one: sympy.Number, dtype: Any) -> bool:
@@ -290,20 +333,11 @@ def names(symbols: Any) -> str:
 def compiled(what: str, template: sympy.Expr, symbols: tuple, parameters: tuple[str, ...]) -> Callable:
     """The loss or gradient as JAX code with common subexpressions shared: coordinates, parameters -> list."""
     arguments = [*symbols, *map(parameter, parameters)]
-    if what == "gradient" and template.has(sympy.sinc):  # SymPy's derivative of it divides by zero at 0, JAX's doesn't
-        return _gradient_by_jax(compiled("loss", template, symbols, parameters), len(symbols))
+    if template.has(sympy.sinc):
+        template = template.replace(sympy.sinc, lambda x: _Sinc(0, x))
     outputs = [template] if what == "loss" else [sympy.diff(template, symbol) for symbol in symbols]
-    outputs = [_with_floats(output) for output in outputs]
+    outputs = [_for_jax(output) for output in outputs]
     return sympy.lambdify(arguments, outputs, modules=[_JAX_CODE, "jax"], cse=True)
-
-
-def _gradient_by_jax(loss: Callable, dim: int) -> Callable:
-    def gradient(*arguments):
-        point, rest = arguments[:dim], arguments[dim:]
-        units = [[jnp.full_like(x, i == j) for j, x in enumerate(point)] for i in range(dim)]
-        return [jax.jvp(lambda *x: loss(*x, *rest)[0], point, tuple(unit))[1] for unit in units]
-
-    return gradient
 
 
 @lru_cache(maxsize=256)
@@ -344,10 +378,15 @@ def check_precision(template: sympy.Expr, kind: Any) -> None:
             )
 
 
-def _with_floats(expression: sympy.Expr) -> sympy.Expr:
-    """Whole numbers beyond 32 bits as floats: JAX has no longer ones."""
+def _for_jax(expression: sympy.Expr) -> sympy.Expr:
+    """With whole numbers beyond 32 bits as floats, as JAX has no longer ones, and JAX's names of special functions."""
     long = [one for one in expression.atoms(sympy.Integer) if abs(one) >= 2**31]
-    return expression.xreplace({one: sympy.Float(float(one)) for one in long})
+    expression = expression.xreplace({one: sympy.Float(float(one)) for one in long})
+    special = [part for part in expression.atoms(sympy.Function) if type(part).__name__ in _SPECIAL]
+    kinds = {type(part) for part in special}
+    for kind in kinds:
+        expression = expression.replace(kind, sympy.Function(_PREFIX + kind.__name__))
+    return expression
 
 
 @lru_cache(maxsize=4096)
