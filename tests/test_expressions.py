@@ -209,14 +209,22 @@ def test_large_and_broken_numbers_are_the_nearest_floats(value):
             {},
             [],
         ),
-        *(10**400, Fraction(10**400, 3), Fraction(1, 10**400), Decimal("1e-400"), np.longdouble("1e400"), sympy.true),
+        *(10**400, Fraction(10**400, 3), Fraction(1, 10**400), Decimal("1e-400"), sympy.true),
         *(np.datetime64("2020"), ["a"], sympy.Integer(10) ** 400),
     ],
     ids=repr,
 )
-@pytest.mark.parametrize("make", [landscapes.factorization, lambda value: landscapes.saddle((1.0, value))])
+@pytest.mark.parametrize(
+    "make",
+    [
+        landscapes.factorization,
+        lambda value: landscapes.saddle((1.0, value)),
+        lambda value: expression("k*x**2", "x", parameters={"k": value}),
+    ],
+    ids=["factorization", "saddle", "expression"],
+)
 def test_what_is_no_finite_real_number_is_refused(make, value):
-    with pytest.raises(ValueError, match=r"parameter (t|c2) must be a finite real number"):
+    with pytest.raises(ValueError, match=r"(target|parameter t|curvatures|parameter c2|parameter k) must be"):
         make(value)
 
 
@@ -233,9 +241,7 @@ def test_coefficients_beyond_32_bits():
             expression(text, "x").loss([2.0])
 
 
-@pytest.mark.parametrize(
-    "theta", [{"a": 1}, "x", None, [1.0, 2.0, 3.0], 1j * np.ones(2), [True, False], ["a", "b"]], ids=repr
-)
+@pytest.mark.parametrize("theta", [{"a": 1}, "x", None, [1.0, 2.0, 3.0], 1j * np.ones(2), ["a", "b"]], ids=repr)
 def test_points_are_real_numbers_of_the_right_shape(theta):
     for ask in ("loss", "grad", "hessian"):
         with pytest.raises(ValueError, match="theta must"):

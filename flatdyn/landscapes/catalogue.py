@@ -42,7 +42,7 @@ def saddle(curvatures: Sequence = (2.0, -2.0)) -> SymbolicLandscape:
     """
     values = list(checks.sequence("curvatures", curvatures, "numbers or symbols"))
     for value in values:
-        checks.number("curvatures", value)
+        _check_parameters(curvatures=value)
     if not values:
         raise ValueError("saddle needs at least one curvature, got none")
     w = _coordinates(len(values))
