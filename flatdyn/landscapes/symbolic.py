@@ -2,105 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from fractions import Fraction
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jax.scipy.special
 import mpmath
 import numpy as np
 import sympy
 
 from flatdyn.algebra import Deferred
 from flatdyn.landscapes.parsing import parse
-
-# --- special functions ----------------------------------------------------------------------------------------
-
-
-def _polygamma(order, x):
-    return jax.scipy.special.digamma(x) if order == 0 else jax.scipy.special.polygamma(order, x)
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _besseli(order, x):
-    """I_n(x) for a whole n: a series near 0, where the recurrence I_{n+1} = I_{n−1} − (2n/x) I_n cancels."""
-    order = abs(order)
-    if order < 2:
-        return (jax.scipy.special.i0, jax.scipy.special.i1)[order](x)
-    near = jnp.abs(x) < 2
-    far = jnp.where(near, 2, x)
-    recurrence = _besseli(order - 2, far) - 2 * (order - 1) / far * _besseli(order - 1, far)
-    half = jnp.where(near, x, 0) / 2
-    series = sum(half ** (2 * k + order) / float(math.factorial(k) * math.factorial(k + order)) for k in range(14))
-    return jnp.where(near, series, recurrence)
-
-
-@_besseli.defjvp
-def _besseli_jvp(order, primals, tangents):
-    # Not JAX's own rule: its second derivative of I₀ at 0 is wrong.
-    slope = (_besseli(order - 1, *primals) + _besseli(order + 1, *primals)) / 2
-    return _besseli(order, *primals), slope * tangents[0]
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _expint(order, x):
-    return jax.scipy.special.expn(order, x) if order else jnp.exp(-x) / x
-
-
-@_expint.defjvp
-def _expint_jvp(order, primals, tangents):
-    (x,) = primals
-    slope = -_expint(order - 1, x) if order else -jnp.exp(-x) * (x + 1) / x**2  # E_n′ = −E_{n−1}
-    return _expint(order, x), slope * tangents[0]
-
-
-def _sinc(order, x):
-    """The derivative of that order of sin(x)/x."""
-    if order == 0:
-        return jnp.sinc(x / jnp.pi)
-    return jax.jvp(lambda y: _sinc(order - 1, y), (x,), (jnp.ones_like(x),))[1]
-
-
-class _Sinc(sympy.Function):
-    """sin(x)/x and its derivatives, (order, x): SymPy writes them as quotients that are 0/0 at 0."""
-
-    nargs = 2
-
-    def fdiff(self, argindex=2):
-        return _Sinc(self.args[0] + 1, self.args[1])
-
-
-def _whole(low: int, high: int | float = math.inf) -> Callable:
-    return lambda order, *_: order.is_Integer and low <= order <= high
-
-
-# SymPy's name -> the JAX function, and which arguments it takes.
-_SPECIAL: dict[str, tuple[Callable, Callable]] = {
-    "erf": (jax.scipy.special.erf, lambda *_: True),
-    "erfc": (jax.scipy.special.erfc, lambda *_: True),
-    "erfinv": (jax.scipy.special.erfinv, lambda *_: True),
-    "gamma": (jax.scipy.special.gamma, lambda *_: True),
-    "loggamma": (jax.scipy.special.gammaln, lambda *_: True),
-    "polygamma": (_polygamma, _whole(0)),
-    "beta": (jax.scipy.special.beta, lambda *_: True),
-    "besseli": (_besseli, _whole(-8)),
-    "Ei": (jax.scipy.special.expi, lambda *_: True),
-    "expint": (_expint, _whole(0)),
-    "zeta": (lambda s, a=1.0: jax.scipy.special.zeta(s, a), lambda s, *_: s.is_number and s > 1),
-    "sinc": (_sinc, lambda *_: True),
-    "coth": (lambda x: 1 / jnp.tanh(x), lambda *_: True),  # SymPy writes it with exponentials that overflow
-}
-_PREFIX = "jax_"  # SymPy's printer has formulas of its own for some names: quotients of gammas, which overflow
-_JAX_CODE = {_PREFIX + name: function for name, (function, _) in _SPECIAL.items()} | {"_Sinc": _sinc}
-_ELEMENTARY = {
-    *("exp", "log", "sin", "cos", "tan", "sec", "csc", "cot", "asin", "acos", "atan", "atan2", "acot"),
-    *("sinh", "cosh", "tanh", "sech", "csch", "asinh", "acosh", "atanh", "acoth", "Piecewise"),
-}
+from flatdyn.landscapes.special import ELEMENTARY, JAX_CODE, PREFIX, SPECIAL, Sinc
 
 # What a gradient contains where the loss has a kink or a jump, or is not a function SymPy can differentiate.
 _NOT_SMOOTH = (
@@ -280,11 +196,11 @@ def _check_scalar_field(template: sympy.Expr, symbols: Mapping[str, sympy.Symbol
 def _check_functions(expression: sympy.Expr) -> None:
     for part in sorted(expression.atoms(sympy.Function, sympy.Piecewise), key=sympy.default_sort_key):
         name = type(part).__name__
-        function, takes = _SPECIAL.get(name, (None, lambda *_, name=name: name in _ELEMENTARY))
+        function, takes = SPECIAL.get(name, (None, lambda *_, name=name: name in ELEMENTARY))
         if not isinstance(part, (*_NOT_SMOOTH, *_KINKED)) and not takes(*part.args):
             what = f"the function {name}" if function is None else str(part)
             raise ValueError(
-                f"{what} has no JAX code here: write the loss with {', '.join(sorted({*_ELEMENTARY, *_SPECIAL}))} "
+                f"{what} has no JAX code here: write the loss with {', '.join(sorted({*ELEMENTARY, *SPECIAL}))} "
                 "(orders of special functions are fixed numbers), or give JAX code to Landscape.from_function"
             )
 
@@ -334,10 +250,10 @@ def compiled(what: str, template: sympy.Expr, symbols: tuple, parameters: tuple[
     """The loss or gradient as JAX code with common subexpressions shared: coordinates, parameters -> list."""
     arguments = [*symbols, *map(parameter, parameters)]
     if template.has(sympy.sinc):
-        template = template.replace(sympy.sinc, lambda x: _Sinc(0, x))
+        template = template.replace(sympy.sinc, lambda x: Sinc(0, x))
     outputs = [template] if what == "loss" else [sympy.diff(template, symbol) for symbol in symbols]
     outputs = [_for_jax(output) for output in outputs]
-    return sympy.lambdify(arguments, outputs, modules=[_JAX_CODE, "jax"], cse=True)
+    return sympy.lambdify(arguments, outputs, modules=[JAX_CODE, "jax"], cse=True)
 
 
 @lru_cache(maxsize=256)
@@ -382,10 +298,10 @@ def _for_jax(expression: sympy.Expr) -> sympy.Expr:
     """With whole numbers beyond 32 bits as floats, as JAX has no longer ones, and JAX's names of special functions."""
     long = [one for one in expression.atoms(sympy.Integer) if abs(one) >= 2**31]
     expression = expression.xreplace({one: sympy.Float(float(one)) for one in long})
-    special = [part for part in expression.atoms(sympy.Function) if type(part).__name__ in _SPECIAL]
+    special = [part for part in expression.atoms(sympy.Function) if type(part).__name__ in SPECIAL]
     kinds = {type(part) for part in special}
     for kind in kinds:
-        expression = expression.replace(kind, sympy.Function(_PREFIX + kind.__name__))
+        expression = expression.replace(kind, sympy.Function(PREFIX + kind.__name__))
     return expression
 
 
