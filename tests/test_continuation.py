@@ -171,7 +171,8 @@ def test_a_branch_survives_the_disk(crossing, tmp_path):
     back = Branch.load(crossing.save(tmp_path / "branch.npz"))
     np.testing.assert_array_equal(back.theta, crossing.theta)
     assert [repr(b) for b in back.bifurcations] == [repr(b) for b in crossing.bifurcations]
-    again = continue_in(usam_on_beale, "rho", (0.02, 0.05), back.bifurcations[0])  # and can be taken up again
+    (cross,) = [b for b in back.bifurcations if b.kind == "transcritical"]
+    again = continue_in(usam_on_beale, "rho", (0.02, 0.05), cross)  # and can be taken up again
     assert "fold" not in [b.kind for b in again.bifurcations]
 
 
