@@ -162,20 +162,15 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_is_taken():
         fd.basin_fractions(process, H.box, 10**13, jax.random.key(0))
 
 
-def test_many_dimensions_are_looked_at_in_pieces(monkeypatch):
-    """Traps in pieces are those of all at once; in 1500 dimensions no advice is needed that cannot be followed."""
+def test_traps_are_tested_in_pieces_that_fit(monkeypatch):
+    """Traps in pieces are those of all at once."""
     process = fd.Iteration(H, fd.GD(1e-2))
-    call = process, [(-5, 5)] * 2, 9, [p for p in H.critical_points() if p.kind == "minimum"]
-    whole = fd.map_basins(*call, max_steps=500)
+    call = process, [(-5, 5)] * 2, 9, [(3.0, 2.0), (-2.805118, 3.131312)]
+    whole = fd.map_basins(*call, max_steps=100)
     monkeypatch.setattr(attractors, "_TRAP_BYTES", 200 * 8 * 66 * 2)
-    parts = fd.map_basins(*call, max_steps=500)
+    parts = fd.map_basins(*call, max_steps=100)
     assert (whole.labels == parts.labels).all()
     assert (whole.steps == parts.steps).all()
-    monkeypatch.undo()
-    monkeypatch.setattr(attractors, "_MOST_DIRECTIONS", 64)
-    many = fd.Map(lambda t: t / 2, 1500)
-    sample = fd.basin_fractions(many, [(-1, 1)] * 1500, 3, jax.random.key(0), max_steps=50)
-    assert list(sample.fractions().values()) == [1, 0, 0]
 
 
 INTERRUPTED = """
@@ -188,7 +183,7 @@ def begun(self, starts):
     return walk(self, starts)
 fd.walks.Walkers.walk = begun
 try:
-    fd.map_basins(process, None, 64, max_steps=10**9)
+    fd.map_basins(process, None, 64, max_steps=10**9, progress=True)
 except KeyboardInterrupt:
     print(time.time())
 """
