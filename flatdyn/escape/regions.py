@@ -74,7 +74,7 @@ class Ball(Region):
         return square / radius**2
 
     def __call__(self, theta):
-        return self.score(checks.reals("theta", theta)) <= 1  # a ratio: as exact at any size
+        return self.score(checks.point("theta", theta, len(self.center))) <= 1  # a ratio: as exact at any size
 
     def check(self, dim):
         _fit("center", len(self.center), dim, "numbers")
