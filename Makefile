@@ -13,7 +13,7 @@ endif
 export FLATDYN_PROGRESS ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help figures test lab notebooks lock bench fuzz kills portability format clean
+.PHONY: help figures test lab notebooks lock bench fuzz kills mutations portability format clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -52,6 +52,9 @@ bench: $(VENV)/.ready ## benchmarks: ratios against peers, measured in one run; 
 
 kills: $(VENV)/.ready ## kill -9 and full disks, ten of each for all work that keeps what is finished
 	$(BIN)/python tests/kills.py
+
+mutations: $(VENV)/.ready ## put mistakes into the library and see which the tests notice (ARGS="--number 200")
+	$(BIN)/python tests/mutations.py $(ARGS)
 
 lock: $(VENV)/.ready ## renew requirements.lock from pyproject.toml
 	$(if $(UV),,$(BIN)/python -m pip install -q --disable-pip-version-check uv)
