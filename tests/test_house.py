@@ -45,7 +45,7 @@ def test_the_root_holds_what_it_should():
     if tracked.returncode:
         pytest.skip("not a git checkout")
     top = {line.split("/")[0] for line in tracked.stdout.splitlines()}
-    folders = {"flatdyn", "notebooks", "tests", "figures", ".ci", ".github"}
+    folders = {"flatdyn", "notebooks", "tests", "figures", "findings", ".ci", ".github"}
     files = {"README.md", "environment.yml", "pyproject.toml", "requirements.lock", "Makefile", "LICENSE"}
     assert top <= folders | files | {"CITATION.cff", "conftest.py", ".gitignore"}
 
