@@ -15,6 +15,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from flatdyn import checks, notebook, records
 
 VERDICTS = ("holds", "holds only if", "fails", "not visible at this scale")
@@ -53,7 +55,8 @@ def settle(
     if claim not in claims():
         raise ValueError(f"claim {claim!r} is not in claims.toml, which has {', '.join(claims())}")
     checks.choice("verdict", verdict, VERDICTS)
-    if not measured or not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in measured.values()):
+    pairs = (isinstance(pair, tuple | list | np.ndarray) and np.size(pair) == 2 for pair in measured.values())
+    if not measured or not all(pairs):
         raise ValueError("measured must hold at least one value with its uncertainty: {'what': (value, uncertainty)}")
     entry = {
         "claim": claim,

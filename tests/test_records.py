@@ -201,7 +201,7 @@ def test_settled_claims_become_entries_and_a_table(tmp_path, monkeypatch):
 def test_the_quick_preset_settles_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("FLATDYN_FIGURES", str(tmp_path))
     monkeypatch.delenv("FLATDYN_PRESET", raising=False)
-    ledger.settle("K6", "fails", condition="always", measured={"factor": (1.0, 0.02)}, notebook_name="07_x")
+    ledger.settle("K6", "fails", condition="always", measured={"factor": np.array([1.0, 0.02])}, notebook_name="07_x")
     assert ledger.entries() == []
     assert "factor = 1.00(2)" in capsys.readouterr().out
 
