@@ -95,6 +95,7 @@ def msd_theory(
     checks.kind("method", method, Method)
     checks.choice("ascent", ascent, ASCENTS)
     (batch_size,) = checks.floats(batch_size=batch_size)
+    scale = None if scale is None else checks.number("scale", scale, at_least=0, one=True)
     curvature = float(checks.number("curvature", curvature, one=True))
     steps, start = _counted(steps), float(checks.number("start", start, one=True))
     scale = abs(curvature) ** 0.5 if scale is None else scale
