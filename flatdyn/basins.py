@@ -92,6 +92,8 @@ def map_basins(
         OSError: if `store` can't be written, before the first step; later on that is a warning
     """
     checks.kind("process", process, Process)
+    if axes is not None:
+        axes = [checks.count("axes", axis) for axis in checks.sequence("axes", axes, "whole numbers")]
     axes, at = _slice(process, axes, at)
     box = process.box if box is None and len(axes) == process.dim else box
     if box is None:

@@ -111,13 +111,13 @@ def split(
             or no walker of any replicate reaches a level
         TypeError: if there is no score, or the process is not random
     """
-    theta0 = checks.point("theta0", theta0, process.dim)
+    checks.kind("process", process, Process)
     if score is not None:
         theta = jax.ShapeDtypeStruct((process.dim,), jnp.zeros(0).dtype)
         out = checks.traced("score", score, theta, what="a function from θ (dim,) to a number")
         if getattr(out, "shape", None) != () or not jnp.issubdtype(out.dtype, jnp.floating):
             raise ValueError(f"score must return one real number, got {out}")
-    checks.kind("process", process, Process)
+    theta0 = checks.point("theta0", theta0, process.dim)
     checks.key(key)
     walkers = checks.count("walkers", walkers, at_least=10)
     replicates = checks.count("replicates", replicates, at_least=2)

@@ -136,7 +136,8 @@ def pydoc_text(context: int = 32) -> Text:
     """
     topics = package("pydoc_data.topics", None).topics
     text = "\n".join(topics[name] for name in sorted(topics))
-    if checks.count("context", context, at_least=1) >= len(text):
+    context = checks.count("context", context, at_least=1)
+    if context >= len(text):
         raise ValueError(f"context must be below the {len(text)} characters of the text, got {context}")
     vocabulary = "".join(sorted(set(text)))
     tokens = np.searchsorted(list(vocabulary), list(text)).astype(np.int32)
