@@ -103,6 +103,7 @@ def test_wins_ties_and_losses():
     gains = [(0.3, 0.1), (0.2, 0.1), (-0.05, 0.1), (-1.0, 0.4), (0.0, 0.0), (0.1, 0.0)]
     assert networks.tally(gains) == (2, 3, 1)
     assert networks.tally(gains, errors=0) == (3, 1, 2)
+    assert networks.tally(dict(enumerate(gains)).values()) == (2, 3, 1)
     assert networks.tally([]) == (0, 0, 0)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import reprlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, ItemsView, Iterable, KeysView, Mapping, Sequence, ValuesView
 from typing import Any
 
 import jax
@@ -113,8 +113,10 @@ def mapping(name: str, value: Any, what: str) -> Mapping:
 
 
 def sequence(name: str, value: Any, what: str) -> Sequence:
-    """Return a list or tuple, or an array as a list, else raise TypeError saying of what."""
+    """Return a list or tuple, or an array or what a dict holds as a list, else raise TypeError saying of what."""
     if isinstance(value, np.ndarray | jax.Array) and np.ndim(value):
+        return list(value)
+    if isinstance(value, ValuesView | KeysView | ItemsView):
         return list(value)
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         raise TypeError(f"{name} must be a list of {what}, got {shown(value)}")
