@@ -25,6 +25,7 @@ import scipy
 
 from flatdyn import settling, walks
 from flatdyn.attractors import KEPT, Attractor, place
+from flatdyn.landscapes.searches import critical_near
 from flatdyn.processes import Process
 from flatdyn.walks import SAMPLES
 
@@ -156,24 +157,9 @@ def _named(process: Process, points: np.ndarray, period: int, spread: float, gra
     centre = points.mean(axis=0)
     width = max(float(np.linalg.norm(points - centre, axis=1).max()), grain)
     landscape = getattr(process, "landscape", None)
-    critical = None if landscape is None else _critical_near(landscape, centre, 2 * width)
+    critical = None if landscape is None else critical_near(landscape, centre, 2 * width)
     if critical is not None:
         centre, kind = np.where(np.abs(critical[0]) < 1e-9 * grain, 0.0, critical[0]), critical[1]
     else:
         kind = {0: "band", 1: "point"}.get(period, "cycle")
     return Attractor(f"{kind} ({place(centre, grain)})", centre, kind, period, points, spread)
-
-
-def _critical_near(landscape: Any, theta: np.ndarray, width: float) -> tuple[np.ndarray, str] | None:
-    """The critical point within `width` of θ, and its kind by the signs of the Hessian's eigenvalues."""
-    with jax.enable_x64(True):
-        theta = np.asarray(theta, dtype=float)
-        root = scipy.optimize.root(
-            lambda t: np.asarray(landscape.grad(t)), theta, jac=lambda t: np.asarray(landscape.hessian(t))
-        )
-        if not root.success or np.linalg.norm(root.x - theta) > width:
-            return None
-        values = np.linalg.eigvalsh(np.asarray(landscape.hessian(root.x)))
-    if np.abs(values).min() <= 1e-9 * np.abs(values).max():
-        return root.x, "degenerate"
-    return root.x, "minimum" if (values > 0).all() else "maximum" if (values < 0).all() else "saddle"
