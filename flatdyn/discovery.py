@@ -17,7 +17,6 @@ or chaotic, such as the one in which SAM is held at a saddle. It is found as fol
 from __future__ import annotations
 
 import itertools
-from typing import Any
 
 import jax
 import numpy as np
