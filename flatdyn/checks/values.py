@@ -24,7 +24,7 @@ def entries(name: str, value: Any, what: str = "a number") -> np.ndarray:
         raise ValueError(wrong)
     try:
         array = np.asarray(value)
-        if array.dtype == object and not _whole(array):
+        if array.dtype == object and not _exact(array):
             raise ValueError(wrong)
         if array.dtype.kind not in "iufO" or isinstance(value, np.ma.MaskedArray):
             raise ValueError(wrong)
@@ -94,9 +94,15 @@ def _symbolic(name: str, value: sympy.Basic, *bounds: float | None) -> sympy.Exp
     return value
 
 
-def _whole(array: np.ndarray) -> bool:
-    """Whether an array of objects holds whole numbers, too large ones for a machine integer."""
-    return array.size > 0 and all(isinstance(x, int | float) and not isinstance(x, bool) for x in array.flat)
+def _exact(array: np.ndarray) -> bool:
+    """Whether an array of objects holds real numbers: whole ones too large for a machine integer, or SymPy's."""
+    return array.size > 0 and all(map(_is_real, array.flat))
+
+
+def _is_real(value: Any) -> bool:
+    if isinstance(value, sympy.Expr):
+        return bool(value.is_number and value.is_extended_real)
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def real(value: Any) -> Any:
@@ -113,7 +119,7 @@ def real(value: Any) -> Any:
 def _floating(value: Any) -> Any:
     """An array of whole numbers as a floating one: theirs wrap around."""
     if isinstance(value, np.ndarray) and value.dtype.kind in "iuO" and value.size:
-        return value.astype(float) if value.dtype.kind != "O" or _whole(value) else value
+        return value.astype(float) if value.dtype.kind != "O" or _exact(value) else value
     if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jnp.integer):
         return value.astype(float)
     return value
