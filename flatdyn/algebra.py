@@ -121,7 +121,7 @@ def norm(vector, eps=0.0):
 def scaled(*vectors):
     """A power of two that brings vectors to order one, and them times it, which rounds nothing.
 
-        s Σ |vᵢ| between 2 and 4, over the components of all of them;   (s, s v, …)
+        s Σ |vᵢ| between 2 and 4, over the components of all of them, or less if they are tiny;   (s, s v, …)
 
     What does not depend on the common length of some vectors (an angle, which of them is longer, where a line is
     lowest) is asked of s v, whose products neither vanish nor overflow.
@@ -130,8 +130,10 @@ def scaled(*vectors):
     dtype = jnp.result_type(*leaves)
     dtype = dtype if jnp.issubdtype(dtype, jnp.inexact) else jnp.zeros(0).dtype
     numbers = jnp.finfo(dtype)
-    # The smallest normal number keeps the scale finite at v = 0. The opposite exponent is the one with all bits turned.
-    size = sum(jnp.abs(leaf).sum() for leaf in leaves).astype(dtype) + numbers.smallest_normal.astype(dtype)
+    # At v = 0 the scale stays far from overflow, so that tangents times s do too: squares of the smallest normal number
+    # times it are normal. The opposite exponent is the one with all bits turned.
+    least = np.ldexp(np.ones((), dtype), int(0.6 * numbers.minexp))
+    size = sum(jnp.abs(leaf).sum() for leaf in leaves).astype(dtype) + least
     bits = np.dtype(f"uint{numbers.bits}").type
     exponent = bits(((1 << numbers.nexp) - 1) << numbers.nmant)
     s = jax.lax.bitcast_convert_type(~jax.lax.bitcast_convert_type(size, bits) & exponent, dtype)

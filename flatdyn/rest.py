@@ -76,6 +76,8 @@ class _Asked:
 
     def __init__(self, process: Process, states: Any):
         self.process, self.states = process, states
+        # How far a multiplier of 1 may be from it: rounding, of differences over a millionth where there are no slopes
+        self.rounding = 4 * np.finfo(float).eps if _has_slopes(process, states) else 1e-9
 
     def answer(self, rows: np.ndarray, reach: float) -> np.ndarray:
         if rows.shape[1] > _LARGEST:
@@ -119,13 +121,13 @@ class _Asked:
         largest = np.nanmax(
             np.abs(np.eye(n) - np.concatenate([slope, around], axis=1).reshape(runs, 2, n, n)), (1, 2, 3)
         )
-        tolerance = (_NEUTRAL * largest + 4 * np.finfo(float).eps)[:, None]
+        tolerance = (_NEUTRAL * largest + self.rounding)[:, None]
         held = (np.abs(values) <= 1 + tolerance).all(axis=1)
         neutral = (np.abs(values - 1) <= tolerance) & held[:, None]
         if neutral.any():
             held &= ~neutral.any(axis=1) | ~self.stalled(place)
             inverse = np.linalg.pinv(vectors)
-            back = np.where(neutral, 0, 1 / np.where(neutral, 1, 1 - values))
+            back = np.where(neutral, 0, 1 / np.where(neutral | (values == 1), 1, 1 - values))
             others = np.real((vectors * back[:, None, :]) @ inverse)  # brings what is not neutral to rest
             for j in np.flatnonzero(neutral.any(axis=0)):
                 along, across = np.real(vectors[:, :, j]), np.real(inverse[:, j])
@@ -169,6 +171,17 @@ def _on_rows(process: Process, state: Any) -> Any:
         return ravel_pytree(eqx.filter(process.step(eqx.combine(unravel(row), fixed)), eqx.is_inexact_array))[0]
 
     return step
+
+
+def _has_slopes(process: Process, states: Any) -> bool:
+    """Whether JAX can differentiate a step; it cannot where a step is solved for, as that of an ODE solver."""
+    state = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), states)
+    row = ravel_pytree(eqx.filter(state, eqx.is_inexact_array))[0]
+    try:
+        jax.jit(lambda row: jax.jvp(_on_rows(process, state), (row,), (row,))[1]).lower(row)
+    except TypeError:
+        return False
+    return True
 
 
 def _along(step: Any, row: jax.Array, direction: jax.Array) -> jax.Array:

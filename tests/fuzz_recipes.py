@@ -1302,9 +1302,10 @@ _bases = """Landscape Process Method FirstOrder Noise Normal Constraint Free Exa
         Saddle"""
 _inner = """masks.check masks.masked masks.match masks.pick masks.settled notebook.measured notebook.check_figures
         stability.orbit_jacobian records.damaged records.described records.digest records.misfit records.packed
-        records.write_beside records.write_together records.write_whole"""
+        records.write_beside records.write_together records.write_whole Record.from_arrays Process.beside
+        OnLandscape.beside Region.excess Box.excess HalfSpace.excess Sublevel.excess"""
 _empty = """ledger.claims ledger.entries ledger.folder plotting.use_style notebook.is_full notebook.figures_folder
-        networks.mnist1d records.provenance"""
+        networks.mnist1d records.provenance landscapes.clear_programs"""
 
 WITHOUT = (
     dict.fromkeys(

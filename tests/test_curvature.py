@@ -380,7 +380,7 @@ def test_records_are_kept_and_read_again(tmp_path):
         (lambda L, t: curvature.interpolate(L, t, t + 1, by_layer=True), "no layers"),
         (lambda L, t: curvature.slice2d(L, t), "key"),
         (lambda L, t: curvature.slice2d(L, t, through=(t + 1, t + 2)), "one line"),
-        (lambda L, t: curvature.slice2d(L, t, directions=(t,)), "two directions"),
+        (lambda L, t: curvature.slice2d(L, t, directions=(t,)), "directions must be two"),
         (lambda L, t: curvature.sharpness(L, t, -1.0), "rho"),
         (lambda L, t: curvature.sharpness(lambda p: jnp.log(p[0]), t, 1.0), "not finite"),
     ],

@@ -156,7 +156,7 @@ def test_a_record_survives_saving(tmp_path):
     found = escapes(noisy(fd.GD(0.1)), 200, 0)
     again = fd.escape.Escapes.load(found.save(tmp_path / "x.npz"))
     assert again.mean() == found.mean()
-    assert repr(found) == "Escapes(200 escaped)"
+    assert repr(found) == "Escapes(200 escaped; float64)"
 
 
 def test_regions_hold_what_they_say():

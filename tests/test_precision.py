@@ -53,7 +53,7 @@ def test_what_is_not_finite_has_no_length_and_smoothing_is_in_units_of_the_vecto
     assert norm(jnp.array([3e-200, 4e-200]), 5e-200) == 1e-199
     assert norm(jnp.array([3e-200, 4e-200]), 1.0) == 1.0
     assert norm(jnp.zeros(2, jnp.float32), 0.5) == 0.5
-    for leaf in (jnp.array([3e-9, 4e5]), jnp.array([1e-30, 0.0], jnp.float32), jnp.ones(3, jnp.bfloat16)):
+    for leaf in (jnp.array([3e-9, 4e5]), jnp.array([1e-20, 0.0], jnp.float32), jnp.ones(3, jnp.bfloat16)):
         s, unit = scaled(leaf)
         assert np.log2(float(s)) % 1 == 0
         assert 2 <= float(jnp.abs(unit).sum()) <= 4

@@ -118,7 +118,7 @@ def test_formulas_of_sam_are_not_used_for_asam():
         for ask in (fd.stability.conditions, fd.stability.edge_of_stability):
             with pytest.raises(TypeError, match="ASAM's ascent depends on the parameters"):
                 ask(method, 1.0)
-        with pytest.raises(ValueError, match="closed form are those of SAM"):
+        with pytest.raises(TypeError, match="method must be a SAM"):
             fd.quadratic.two_cycle(method, [1.0], 0)
         with pytest.raises(TypeError, match="take form='derived'"):
             fd.flows.Diffusion(well, method, noise, form="published")

@@ -79,7 +79,7 @@ def kept(call, folder):
 def working(monkeypatch):
     """Whether anything was computed."""
     calls = []
-    for module, name in ((fd.lanes, "_worker"), (fd.networks.training, "_advance"), (fd.basins, "discover")):
+    for module, name in ((fd.lanes, "_worker"), (fd.networks.training, "_advance"), (fd.searches, "discover")):
         monkeypatch.setattr(
             module, name, lambda *args, **kwargs: calls.append(1) or pytest.fail("it has begun to work")
         )

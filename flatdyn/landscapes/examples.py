@@ -118,7 +118,8 @@ def _of_function(loss: Callable, columns: Any, dim: int | None, like: Any, batch
 
 
 def _column(values: Any) -> jax.Array:
-    checks.number("examples", values)
+    if getattr(values, "dtype", None) != jnp.bool_:  # masks are data too
+        checks.number("examples", values)
     array = jnp.asarray(values)
     if array.ndim == 0 or not len(array):
         raise ValueError("examples must hold at least one example along the leading axis")

@@ -210,7 +210,8 @@ def _check(network: Any, data: Any) -> None:
         )
     checks.kind("data", data, Split, "flatdyn.networks.Split(x, y)")
     for leaf in jax.tree.leaves(tuple(data)):
-        checks.entries("data", leaf, "a Split of arrays of numbers")
+        if np.asarray(leaf).dtype.kind != "b":  # masks are data too
+            checks.entries("data", leaf, "a Split of arrays of numbers")
 
 
 def _described(network: eqx.Module, data: Split, error: Callable, weight_decay: float, fit: Callable) -> tuple:
