@@ -17,7 +17,8 @@ def batch_mean(series: Any, batches: int = 20) -> tuple[float, float]:
     The error is right if the batches are much longer than the memory of the series.
 
     Args:
-        series: numbers in order of time, shape (length,); what does not fill the batches is left out at the start
+        series: numbers in order of time, or True and False (the mean is then a share of time), shape (length,); what
+            does not fill the batches is left out at the start
         batches: n ≥ 2
     Returns:
         mean, standard error
@@ -25,7 +26,8 @@ def batch_mean(series: Any, batches: int = 20) -> tuple[float, float]:
         ValueError: if there are fewer numbers than batches
     """
     batches = checks.count("batches", batches, at_least=2)
-    values = checks.numbers("series", series, ndim=1)
+    flags = np.asarray(series).dtype.kind == "b"
+    values = checks.numbers("series", np.asarray(series, dtype=float) if flags else series, ndim=1)
     if values.ndim != 1 or len(values) < batches:
         raise ValueError(f"series must hold at least {batches} numbers in one row, got shape {values.shape}")
     means = values[len(values) % batches :].reshape(batches, -1).mean(axis=1)

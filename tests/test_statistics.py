@@ -22,6 +22,11 @@ def test_batch_means_have_the_error_of_a_correlated_series(memory):
     assert np.sqrt((pairs[:, 1] ** 2).mean()) == pytest.approx(exact, rel=5 / np.sqrt(2 * 19 * repeats) + 0.02)
 
 
+def test_the_mean_of_flags_is_a_share_of_time():
+    flags = np.arange(40) % 4 == 0
+    assert batch_mean(flags, 10) == batch_mean(flags.astype(float), 10) == (0.25, 0.0)
+
+
 def test_what_does_not_fill_the_batches_is_left_out_at_the_start():
     assert batch_mean([99.0, 1.0, 1.0, 2.0, 2.0], batches=2) == (1.5, 0.5)
 
