@@ -176,6 +176,7 @@ def test_traps_are_tested_in_pieces_that_fit(monkeypatch):
 INTERRUPTED = """
 import signal, sys, threading, time
 import flatdyn as fd
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start what runs in the background without it
 process = fd.Iteration(fd.landscapes.himmelblau(), fd.GD(1e-3))
 walk = fd.walks.Walkers.walk
 def begun(self, starts):

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -121,16 +122,19 @@ def test_every_import_is_declared():
                 assert names.get(module, module).replace("_", "-") in declared, f"{path.name} imports {module}"
 
 
+def made(*words):
+    """What make prints; not as a part of the make that runs these tests, which would add its own lines and options."""
+    outside = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    return subprocess.run(["make", *words], cwd=ROOT, env=outside, capture_output=True, text=True, check=True).stdout
+
+
 def planned(*words, **variables):
     """What make would run, as after a fresh clone."""
-    words = [*words, *(f"{name}={value}" for name, value in variables.items())]
-    done = subprocess.run(["make", "-n", "-B", *words], cwd=ROOT, capture_output=True, text=True, check=True)
-    return done.stdout
+    return made("-n", "-B", *words, *(f"{name}={value}" for name, value in variables.items()))
 
 
 def test_every_make_target_works_after_set_up_alone():
-    help_text = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    targets = [line.split()[0] for line in help_text.splitlines()]
+    targets = [line.split()[0] for line in made("help").splitlines()]
     assert {"figures", "test", "lab", "bench", "lock", "portability"} <= set(targets)
     for target in set(targets) - {"help", "clean"}:
         assert '-e ".[notebooks,test]"' in planned(target, UV=""), f"make {target} does not set up"
