@@ -54,6 +54,8 @@ class Attractor:
         checks.text("kind", self.kind)
         checks.count("period", self.period)
         theta, points = checks.numbers("theta", self.theta, ndim=1), checks.numbers("points", self.points, ndim=2)
+        object.__setattr__(self, "theta", theta)
+        object.__setattr__(self, "points", points)
         if not len(points) or points.shape[1:] != theta.shape:
             raise ValueError(f"points must have shape (number, {len(theta)}) as theta has, got {points.shape}")
         checks.number("spread", self.spread, at_least=0, one=True)
@@ -94,7 +96,7 @@ def given(attractors: Any, dim: int) -> tuple[list[Attractor], list[Region]]:
     """
     if isinstance(attractors, Mapping):
         items = [(name, value) for name, value in attractors.items()]
-    elif isinstance(attractors, Iterable):
+    elif isinstance(attractors, Iterable) and getattr(attractors, "ndim", 1):
         items = [(None, value) for value in attractors]
     else:
         raise ValueError(f"attractors must be a list or a dict of positions, got {checks.shown(attractors)}")
@@ -102,7 +104,7 @@ def given(attractors: Any, dim: int) -> tuple[list[Attractor], list[Region]]:
     for name, value in items:
         if isinstance(value, Region) or callable(value):
             region = value if isinstance(value, Region) else Region(name, value)
-            inside = as_test(f"region {region.name!r}", region.inside, theta)
+            inside = as_test(f"region {region.name!r}: inside", region.inside, theta)
             regions.append(region if inside is region.inside else dataclasses.replace(region, inside=inside))
         else:
             points.append(value if isinstance(value, Attractor) else _read(name, value, dim))

@@ -239,12 +239,15 @@ def _check_memory(process: Process, runs: int, what: str, remedy: str) -> None:
 def _rules(process: Process, max_steps: int, check_every: int, stay: int | None, bound: float, tol: float | None):
     check_every = checks.count("check_every", check_every, at_least=1)
     max_steps = checks.count("max_steps", max_steps, at_least=1)
-    if not bound > 0:
-        raise ValueError(f"bound must be > 0, got {bound}")
+    checks.bound("bound", bound)
     if stay is None:
         state = jax.eval_shape(process.init, jax.ShapeDtypeStruct((process.dim,), jnp.zeros(0).dtype))
         numbers = sum(leaf.size for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.inexact))
         stay = 100 if numbers > process.dim else 0
-    tol = float(jnp.finfo(jnp.zeros(0).dtype).eps) if tol is None else checks.number("tol", tol, at_least=0)
+    tol = (
+        float(jnp.finfo(jnp.zeros(0).dtype).eps)
+        if tol is None
+        else float(checks.number("tol", tol, at_least=0, one=True))
+    )
     rounded = -(-max_steps // check_every) * check_every
     return Rules(rounded, check_every, checks.count("stay", stay), float(bound), tol)

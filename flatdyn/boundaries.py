@@ -209,7 +209,9 @@ def _boxes(labels: np.ndarray, size: int) -> np.ndarray:
     """Labels of each box of `size` cells along each axis, shape (boxes, cells)."""
     whole = labels[tuple(slice(0, n - n % size) for n in labels.shape)]
     if whole.size == 0:
-        raise ValueError(f"a box of {size} cells does not fit into a grid of shape {labels.shape}")
+        raise ValueError(
+            f"size must fit into the grid of shape {labels.shape}, got boxes of {checks.shown(size)} cells"
+        )
     shape = [part for n in whole.shape for part in (n // size, size)]
     order = [*range(0, 2 * whole.ndim, 2), *range(1, 2 * whole.ndim, 2)]
     return whole.reshape(shape).transpose(order).reshape(-1, size**whole.ndim)

@@ -156,7 +156,7 @@ def continue_in(
     checks.number("scale", scale, above=0)
     period = checks.count("period", getattr(start, "period", period), at_least=1)
     with jax.enable_x64(True):
-        example = checks.kind("what make_process returns", make_process(float(values[0])), Process)
+        example = _made(make_process, float(values[0]))
         orbit = _Orbit(make_process, example, period)
         problem = FixedPointProblem(
             orbit.cycle, orbit.position, orbit.size, values[0], values[-1] - values[0], scale, period
@@ -220,11 +220,13 @@ def curve_in(
     checks.count("most", most, at_least=1)
     checks.number("scale", scale, above=0, one=True)
     checks.floats(second=second)
+    for pair in ranges:
+        checks.interval("ranges", pair)
     (low, high), place = np.array(checks.box(ranges, 2)).T, np.array([start.parameter, second])
     if not ((place >= low) & (place <= high)).all():
         raise ValueError(f"start ({place[0]:g}, {place[1]:g}) is outside the ranges {ranges}")
     with jax.enable_x64(True):
-        orbit = _Orbit(make_process, make_process(*map(float, place)), start.period)
+        orbit = _Orbit(make_process, _made(make_process, *map(float, place)), start.period)
         stays = start.kind in ("transcritical", "pitchfork")
         if stays and any(np.abs(orbit.cycle(start.state, *p) - start.state).max() > 1e-9 * scale for p in (low, high)):
             raise ValueError(f"this {start.kind} point moves with {' and '.join(parameters)}: it cannot be followed")
@@ -253,6 +255,11 @@ def _counted(ways: list[Iterable], progress: bool | None) -> list[list]:
     """All points of each way, counted by a bar."""
     with drivers.progress_bar(0, "points", progress) as bar:
         return [[bar.update() or point for point in way] for way in ways]
+
+
+def _made(make_process: Callable, *parameters: float) -> Process:
+    """What a user's function makes of parameters, if it is a process."""
+    return checks.kind("what make_process returns", checks.called("make_process", make_process, *parameters), Process)
 
 
 class _Orbit:

@@ -85,17 +85,18 @@ def prepared(process: Process, dtype: Any) -> Process:
         ValueError: if a number is still a symbol
     """
 
-    def as_array(leaf):
+    def as_array(path, leaf):
         if isinstance(leaf, sympy.Basic):
             if not leaf.is_number:
                 raise ValueError(f"a simulation needs numbers: {leaf} is a symbol in {process!r}")
             leaf = float(leaf)
         if isinstance(leaf, (bool, np.bool_)) or not isinstance(leaf, (int, float, np.ndarray, np.generic, jax.Array)):
             return leaf
+        checks.in_range(jax.tree_util.keystr(path, simple=True, separator="."), leaf)
         array = jnp.asarray(checks.real(leaf))
         return array.astype(dtype) if jnp.issubdtype(array.dtype, jnp.floating) else array
 
-    return jax.tree.map(as_array, process, is_leaf=lambda leaf: isinstance(leaf, sympy.Basic))
+    return jax.tree.map_with_path(as_array, process, is_leaf=lambda leaf: isinstance(leaf, sympy.Basic))
 
 
 def places() -> list[jax.Device]:

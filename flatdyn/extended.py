@@ -48,10 +48,11 @@ class Extended(Process):
 
     def __check_init__(self):
         checks.kind("process", self.process, Process)
+        for name in self.names:
+            checks.text("names", name)
         if not self.names or len(set(self.names)) != len(self.names):
             raise ValueError(f"names must hold at least one name, and none twice, got {list(self.names)}")
         for name in self.names:
-            checks.text("names", name)
             value = _found(self.process, name)
             if isinstance(value, bool) or (not isinstance(value, (int, float)) and jnp.shape(value) != ()):
                 raise ValueError(f"{name} must be one number to vary, it is {value!r}")

@@ -69,6 +69,8 @@ class FractionCurve(Record):
 
     def of_kind(self, *kinds: str) -> tuple[np.ndarray, np.ndarray]:
         """Share of the starts that end at attractors of these kinds, and its error, each of shape (values,)."""
+        for kind in kinds:
+            checks.text("kind", kind)
         share = np.where(np.isin(self.kinds, kinds), self.fractions, 0).sum(axis=1)
         runs = int(self.config["runs"])
         return share, binomial_error(share * runs, runs)
@@ -129,8 +131,8 @@ def fractions_in(
     try:
         with progress_bar(len(values), "values", progress) as bar:
             for value in values:
-                process = make_process(float(value))
-                ends = attractors(float(value)) if callable(attractors) else attractors
+                process = checks.called("make_process", make_process, float(value))
+                ends = checks.called("attractors", attractors, float(value)) if callable(attractors) else attractors
                 call = functools.partial(basin_fractions, process, sampler, runs, key, ends, progress=False, **rules)
                 samples.append(call() if kept is None else kept.get(process, sampler, runs, key, ends, rules, call))
                 bar.update()

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn import drivers, precision, stores
+from flatdyn import checks, drivers, precision, stores
 from flatdyn.processes import Process
 
 _LANES = 1 << 15  # on a CPU: enough to drown the bookkeeping between rounds, few enough for the cache
@@ -100,6 +100,8 @@ def run(
     """
     if len(starts) > 2**32:
         raise ValueError(f"runs are numbered in 32 bits: start at most 2**32 at once, got {len(starts)}")
+    if chunk is not None:
+        chunk = checks.count("chunk", chunk, at_least=1)
     process.check(jnp.asarray(starts))
     numbers = np.arange(len(starts)) if numbers is None else numbers
     work = _Work(starts, numbers, task, store, config or {})

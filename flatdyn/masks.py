@@ -121,7 +121,8 @@ def largest(scores: Any, size: int) -> Any:
     total = count(_check_tree_of_arrays("scores", scores))
     if checks.count("size", size, at_least=1) > total:
         raise ValueError(f"size must be at most the {total} coordinates there are, got {size}")
-    flat = np.abs(np.concatenate([np.ravel(np.asarray(leaf, float)) for leaf in jax.tree.leaves(scores)]))
+    leaves = [leaf if _is_boolean(leaf) else checks.entries("scores", leaf) for leaf in jax.tree.leaves(scores)]
+    flat = np.abs(np.concatenate([np.ravel(np.asarray(leaf, float)) for leaf in leaves]))
     chosen = np.zeros(total, bool)
     chosen[np.argsort(-flat, kind="stable")[:size]] = True
     return _like(scores, chosen)
@@ -163,8 +164,10 @@ def count(theta: Any, mask: Any = None) -> Any:
 # --- what methods do with them --------------------------------------------------------------------------------
 
 
-def settled(mask: Any) -> Any:
+def settled(mask: Any, name: str = "mask") -> Any:
     """The mask with entries 0 and 1 as False and True, so that they are part of the program; a field's converter."""
+
+    what = "a mask" if name == "mask" else f"{name}, a mask,"
 
     def entry_of(entry: Any) -> Any:
         if _is_flag(entry):
@@ -172,12 +175,25 @@ def settled(mask: Any) -> Any:
         if not isinstance(entry, jax.core.Tracer | bool | int | float | np.generic | np.ndarray | jax.Array) or (
             not isinstance(entry, jax.core.Tracer) and _kind(entry) not in "biuf"
         ):
-            raise ValueError(f"a mask must hold True and False, or numbers, got {checks.shown(entry)} in it")
-        return entry
+            raise ValueError(f"{what} must hold True and False, or numbers, got {checks.shown(entry)} in it")
+        return _signed(entry)
 
-    if isinstance(mask, str | bytes | set) or (mask is not None and jax.tree.leaves(mask) == []):
-        raise ValueError(f"a mask must be a tree of True and False, or of numbers, got {checks.shown(mask)}")
+    if (
+        isinstance(mask, str | bytes | set)
+        or hasattr(mask, "made_by")  # a method, a landscape: trees of numbers too, but not parameters
+        or (mask is not None and jax.tree.leaves(mask) == [])
+    ):
+        raise ValueError(f"{what} must be a tree of True and False, or of numbers, got {checks.shown(mask)}")
     return jax.tree.map(entry_of, mask)
+
+
+def _signed(entry: Any) -> Any:
+    """Weights as they are, but for whole numbers without a sign, of which 1 − m would wrap around."""
+    if isinstance(entry, np.generic):
+        return entry.item()
+    if _kind(entry) == "u" and not isinstance(entry, bool | int | float):
+        return entry.astype(np.int32 if entry.dtype.itemsize < 4 else np.int64)
+    return entry
 
 
 def _kind(entry: Any) -> str:

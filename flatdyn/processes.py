@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from flatdyn import checks, noise
 from flatdyn.algebra import Vector, norm, scaled
@@ -291,7 +292,10 @@ def probe(process: Iteration, theta: Any) -> Probe:
     """
     if not isinstance(checks.kind("process", process, Iteration).method, FirstOrder):
         raise TypeError(f"probe needs a method that follows one gradient (GD, SAM, USAM), got {process.method}")
-    return _probed(process, checks.coordinates("theta", theta, process.dim))
+    theta = checks.coordinates("theta", theta, process.dim)
+    if not isinstance(theta, jax.core.Tracer) and not bool(jnp.isfinite(theta).all()):
+        raise ValueError(f"theta must be finite, got {np.asarray(theta)[~np.isfinite(theta)].flat[0]} in it")
+    return _probed(process, theta)
 
 
 @eqx.filter_jit

@@ -29,6 +29,8 @@ def kappa(tau: Any) -> np.ndarray:
         tau: |w₂/w₁| ≥ 0, any shape; infinity is allowed
     """
     tau = checks.entries("tau", tau)
+    if not (tau >= 0).all():
+        raise ValueError(f"tau must be >= 0, got {tau[~(tau >= 0)].flat[0]}")
     with np.errstate(divide="ignore"):
         upper = 1 / np.sqrt(np.asarray(tau, dtype=float))
 
@@ -146,8 +148,12 @@ def capture_bounds(theta: Any, rho: float, curvatures: Any) -> np.ndarray:
     Returns:
         +1, −1 or 0, shape (...)
     """
-    curvatures, rho = _curvatures(curvatures), checks.number("rho", rho, above=0, one=True)
-    gradient, unstable = _fitting(theta, curvatures) * curvatures, curvatures < 0
+    curvatures, rho = _curvatures(curvatures), float(checks.number("rho", rho, above=0, one=True))
+    theta, unstable = _fitting(theta, curvatures), curvatures < 0
+    # Only ratios matter: powers of two bring curvatures, and each point with rho, to 1, and change no digit
+    curvatures = curvatures * 2.0 ** -np.frexp(np.abs(curvatures).max())[1]
+    unit = np.frexp(np.maximum(np.abs(theta).max(axis=-1), rho))[1]
+    gradient, rho = np.ldexp(theta, -unit[..., None]) * curvatures, np.ldexp(rho, -unit)
     if not unstable.any():
         raise ValueError(
             f"curvatures must hold a negative one, got {curvatures.tolist()}: a minimum draws in everything"

@@ -48,9 +48,9 @@ def _diagonal(box: Any) -> float:
 def labelled(process, starts, box, attractors, rules: Rules, radius, key, chunk, progress, kept) -> dict[str, Any]:
     """The fields that grids and samples share."""
     if radius is not None:
-        checks.number("radius", radius, above=0)
+        radius = float(checks.number("radius", radius, above=0, one=True))
     if chunk is not None:
-        checks.count("chunk", chunk, at_least=1)
+        chunk = checks.count("chunk", chunk, at_least=1)
 
     def ends():
         steps, few = rules.max_steps, starts[:_FEW]

@@ -23,6 +23,8 @@ from flatdyn.noise import Exact
 from flatdyn.processes import Iteration, Process
 from flatdyn.slopes import FlatState, ordered_eigenvalues
 
+_LONGEST = 1_000_000  # steps of a cycle whose derivatives are multiplied
+
 
 def state_symbols(method: Method, landscape: Landscape) -> tuple[sympy.Symbol, ...]:
     """Symbols of the full state: the coordinates, then, with momentum, the velocities v_x, v_y, …"""
@@ -140,7 +142,7 @@ def numeric_jacobian(
         if values.shape not in ((process.dim,), (state.size,)):
             raise ValueError(f"at must have shape ({process.dim},) or be a state ({state.size},), got {values.shape}")
         flat = state.at_rest(values) if values.shape == (process.dim,) else jnp.asarray(values)
-        slopes = orbit_jacobian(process, state, flat, checks.count("period", period, at_least=1))
+        slopes = orbit_jacobian(process, state, flat, checks.count("period", period, at_least=1, at_most=_LONGEST))
     if slopes is None:
         raise _no_derivative(getattr(process, "method", process), at)
     return slopes
@@ -222,7 +224,7 @@ def region(condition: sympy.Basic, grids: Mapping[sympy.Symbol, Any]) -> np.ndar
     grids = {symbol: checks.numbers(f"grids[{symbol}]", values) for symbol, values in grids.items()}
     missing = condition.free_symbols - set(grids)
     if missing:
-        raise ValueError(f"no numbers for {', '.join(sorted(map(str, missing)))}")
+        raise ValueError(f"grids has no numbers for {', '.join(sorted(map(str, missing)))} of the condition")
     arrays = np.broadcast_arrays(*(np.asarray(values, dtype=float) for values in grids.values()))
     holds = sympy.lambdify(list(grids), condition, "numpy")(*arrays)
     return np.broadcast_to(np.asarray(holds, dtype=bool), arrays[0].shape)

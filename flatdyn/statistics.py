@@ -26,7 +26,10 @@ def batch_mean(series: Any, batches: int = 20) -> tuple[float, float]:
         ValueError: if there are fewer numbers than batches
     """
     batches = checks.count("batches", batches, at_least=2)
-    flags = np.asarray(series).dtype.kind == "b"
+    try:
+        flags = np.asarray(series).dtype == bool
+    except (TypeError, ValueError):  # keys of JAX, rows of several lengths: said below
+        flags = False
     values = checks.numbers("series", np.asarray(series, dtype=float) if flags else series, ndim=1)
     if values.ndim != 1 or len(values) < batches:
         raise ValueError(f"series must hold at least {batches} numbers in one row, got shape {values.shape}")

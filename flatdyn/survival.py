@@ -252,7 +252,7 @@ def compare(a: Any, b: Any, level: float = 0.95) -> Comparison:
         if not hasattr(x, "escaped") and not (isinstance(x, tuple | list) and len(x) == 2):
             raise TypeError(f"{name} must be a pair (steps, escaped), or an Escapes, got {checks.shown(x)}")
     a, b = ((x.steps, x.escaped) if hasattr(x, "escaped") else tuple(x) for x in (a, b))
-    first, second = _table(*a), _table(*b)
+    first, second = _table(*a, " of a"), _table(*b, " of b")
     if not (first.exits.any() or second.exits.any()):
         raise ValueError("no run of either sample escaped: there is nothing to compare; run longer")
     times = np.union1d(first.times[first.exits > 0], second.times[second.exits > 0])
@@ -274,10 +274,12 @@ def compare(a: Any, b: Any, level: float = 0.95) -> Comparison:
 # --- the counts behind all of it ----------------------------------------------------------------------------
 
 
-def _table(steps: Any, escaped: Any) -> _Table:
-    steps, escaped = checks.numbers("steps", steps), checks.flags("escaped", escaped)
+def _table(steps: Any, escaped: Any, whose: str = "") -> _Table:
+    steps, escaped = checks.numbers(f"steps{whose}", steps), checks.flags(f"escaped{whose}", escaped)
     if steps.ndim != 1 or steps.shape != escaped.shape or steps.size == 0:
-        raise ValueError(f"steps and escaped must be rows of one length > 0, got {steps.shape} and {escaped.shape}")
+        raise ValueError(
+            f"steps and escaped{whose} must be rows of one length > 0, got {steps.shape} and {escaped.shape}"
+        )
     checks.number("steps", steps, at_least=0)
     checks.number("steps of an escape", steps[escaped], above=0)
     times, where = np.unique(steps, return_inverse=True)

@@ -116,6 +116,8 @@ def sweep(
     checks.flag("common", common)
     checks.text("name", name)
     seeds = checks.count("seeds", seeds, at_least=1)
+    for what, told in (("dims", dims), ("units", units)):
+        checks.mapping(what, {} if told is None else told, "result -> names" if what == "dims" else "name -> unit")
     grid = plan(parameters)
     drivers.check_memory(
         len(grid.cells) * seeds * 1024, "the results", "ask for fewer `seeds`, or smaller `parameters`"

@@ -103,12 +103,13 @@ def weak_errors(
     time, methods, sdes = checks.number("time", time, above=0), [], {name: [] for name in equations}
     with drivers.progress_bar(len(lrs) * (1 + len(equations)), "expectations", progress) as bar:
         for lr in lrs:
-            iteration, steps = Iteration(landscape, method(lr), noise), _steps(time, lr)
+            iteration, steps = Iteration(landscape, checks.called("method", method, lr), noise), _steps("lrs", time, lr)
             methods.append(transfer.expectation(iteration, functions, start, steps, interval, progress=False))
             bar.update()
             for name, options in equations.items():
                 others = {key: value for key, value in options.items() if key != "method"}
-                diffusion = flows.Diffusion(landscape, options.get("method", method)(lr), noise, **others)
+                own = checks.called("the method of equations", options.get("method", method), lr)
+                diffusion = flows.Diffusion(landscape, own, noise, **others)
                 sdes[name].append(flows.expectation(diffusion, functions, start, time, interval))
                 bar.update()
     with jax.enable_x64(True):
@@ -164,7 +165,7 @@ def simulated_error(
     drivers.check_memory(needed, "the runs", "take fewer `runs`, with several keys one after the other")
     sides = ((iteration, iteration.method.lr), (diffusion, diffusion.dt))
     for (process, step), own in zip(sides, jax.random.split(key), strict=True):
-        steps = _steps(time, step)
+        steps = _steps("lr", time, step)
         with jax.enable_x64(True):
             starts = np.tile(np.asarray(start, float), (runs, 1))
             found = ensembles.simulate(process, starts, steps, own, every=steps, progress=progress)
@@ -177,8 +178,8 @@ def simulated_error(
     return float(means[0] - means[1]), float(np.sqrt(sum(variances)))
 
 
-def _steps(time: float, lr: float) -> int:
+def _steps(name: str, time: float, lr: float) -> int:
     steps = round(time / checks.number("lr", lr, above=0))
     if not np.isclose(steps * lr, time, rtol=1e-9):
-        raise ValueError(f"every step must divide the time {time:g}, got {lr:g}")
+        raise ValueError(f"{name} must be steps that divide the time {time:g}, got {lr:g}")
     return steps

@@ -113,7 +113,8 @@ def _judged(call: Call, function, arguments: dict, fixtures) -> str:
         with warnings.catch_warnings(record=True) as heard, contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("always")
             result = function(**arguments)
-            _used(result, fixtures)
+            if call.name != "notebook.preset":  # which gives back what it was given
+                _used(result, fixtures)
     except Slow:
         return "hang"
     except MemoryError as error:
@@ -164,7 +165,7 @@ ALIASES = {
     "make_process": ("process",),
     "parameters": ("lr",),
     "landscape": ("expression",),
-    "curvatures": ("curvature",),
+    "curvatures": ("curvature", "parameters c1"),
     "steps": ("survival",),
     "over": ("name",),
     "name": ("was not compared", "was not watched"),
@@ -172,6 +173,7 @@ ALIASES = {
     "theta": ("mask is empty", "mask must", "rules none of", "sphere needs", "coordinates there are"),
     "attractors": ("attractor", "no start is uncertain"),
     "symbols": ("box",),
+    "dim": ("box",),
     "expression": ("the loss",),
     "network": ("normalization layer", "tree", "y must"),
     "scores": ("coordinates there are",),

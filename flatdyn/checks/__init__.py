@@ -5,6 +5,7 @@ One family, used at the head of every public function and in every constructor:
     kind(name, value, Process)      an object of the right kind, else TypeError
     function(name, value)           something that can be called, else TypeError
     traced(name, f, *shapes)        a function that JAX can follow, and what it returns, else TypeError
+    called(name, f, *arguments)     what a user's function returns; its own ValueError or TypeError with its name
     text, choice, flag, key         a text, one of several words, True or False, one JAX key
     number, count                   one number, or an array of them; a whole number, else ValueError
     numbers, points, box, ...       arrays of the right shape, else ValueError
@@ -31,6 +32,7 @@ from flatdyn.checks.arrays import symbols as symbols
 from flatdyn.checks.arrays import symmetric as symmetric
 from flatdyn.checks.arrays import tree as tree
 from flatdyn.checks.arrays import wholes as wholes
+from flatdyn.checks.objects import called as called
 from flatdyn.checks.objects import choice as choice
 from flatdyn.checks.objects import flag as flag
 from flatdyn.checks.objects import function as function
@@ -44,5 +46,7 @@ from flatdyn.checks.objects import traced as traced
 from flatdyn.checks.values import count as count
 from flatdyn.checks.values import entries as entries
 from flatdyn.checks.values import floats as floats
+from flatdyn.checks.values import in_range as in_range
 from flatdyn.checks.values import number as number
+from flatdyn.checks.values import plain as plain
 from flatdyn.checks.values import real as real

@@ -12,7 +12,7 @@ import sympy
 
 from flatdyn import precision
 from flatdyn.checks.objects import function, sequence, shown
-from flatdyn.checks.values import entries, number
+from flatdyn.checks.values import entries, in_range, number
 
 
 def interval(name: str, value: Any) -> tuple[float, float]:
@@ -118,6 +118,7 @@ def _real(name: str, value: Any, what: str) -> jax.Array:
         if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8 or isinstance(value, np.ma.MaskedArray):
             remedy = "; landscape.flatten(tree) makes one of a network's parameters"
             raise ValueError(f"{name} must be {what}, got {shown(value)}{remedy if _is_tree(value) else ''}")
+        in_range(name, array)
         value = jnp.asarray(array)
     if not (jnp.issubdtype(value.dtype, jnp.number) or value.dtype == bool) or jnp.issubdtype(
         value.dtype, jnp.complexfloating

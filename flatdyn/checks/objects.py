@@ -82,6 +82,17 @@ def traced(name: str, value: Callable, *shapes: Any, what: str = "a JAX function
         ) from error
 
 
+def called(name: str, value: Callable, *arguments: Any) -> Any:
+    """What a user's function returns for some arguments; a ValueError or TypeError of its own says in which it was."""
+    try:
+        return value(*arguments)
+    except (ValueError, TypeError) as error:
+        at = ", ".join(map(shown, arguments))
+        raise type(error if type(error) in (ValueError, TypeError) else ValueError())(
+            f"{name} failed for {at}: {error}"
+        ) from error
+
+
 def text(name: str, value: Any) -> str:
     """Return `value` if it is a text, else raise TypeError."""
     if not isinstance(value, str):

@@ -77,6 +77,20 @@ def number(
     return _floating(real(value)) if isinstance(value, np.ndarray | np.generic | jax.Array) else value
 
 
+def in_range(name: str, value: Any) -> None:
+    """Raise ValueError if a finite number, or one in an array, would become infinite in the 32 bits of JAX here."""
+    if jax.config.jax_enable_x64 or isinstance(value, jax.Array):
+        return
+    array = np.asarray(value)
+    if array.dtype == np.float64:
+        largest = np.max(np.abs(array), where=np.isfinite(array), initial=0)
+        if largest > np.finfo(np.float32).max:
+            raise ValueError(
+                f"{name} must be within the range of 32 bits, up to 3.4e38, got {largest:g}: "
+                'jax.config.update("jax_enable_x64", True) allows more'
+            )
+
+
 def floats(**values: Any) -> list[float]:
     """Single finite numbers by name, as floats in the order given, else ValueError."""
     return [float(number(name, value, one=True)) for name, value in values.items()]
@@ -116,6 +130,13 @@ def real(value: Any) -> Any:
     return value
 
 
+def plain(value: Any) -> Any:
+    """A number as :func:`real` gives it, SymPy's too as a float: for what is never computed with in symbols."""
+    if isinstance(value, sympy.Expr) and value.is_number and value.is_real:
+        return float(value)
+    return real(value)
+
+
 def _floating(value: Any) -> Any:
     """An array of whole numbers as a floating one: theirs wrap around."""
     if isinstance(value, np.ndarray) and value.dtype.kind in "iuO" and value.size:
@@ -132,7 +153,7 @@ def count(name: str, value: Any, at_least: int = 0, at_most: int | None = None) 
     except TypeError:
         raise ValueError(f"{name} must be a whole number, got {shown(value)}") from None
     if isinstance(value, bool | np.bool_) or whole < at_least:
-        raise ValueError(f"{name} must be a whole number >= {at_least}, got {value}")
+        raise ValueError(f"{name} must be a whole number >= {at_least}, got {shown(value)}")
     if at_most is not None and whole > at_most:
         raise ValueError(f"{name} must be at most {at_most}, got {shown(whole)}")
     return whole

@@ -31,7 +31,7 @@ class Circle(Constraint):
         ValueError: if the radius is not positive
     """
 
-    radius: Any = eqx.field(converter=checks.real)
+    radius: Any = eqx.field(converter=checks.plain)
     elementwise = True
     copies = 2
 
@@ -111,7 +111,7 @@ class Sphere(Constraint):
         ValueError: if the radius is not positive
     """
 
-    radius: Any = eqx.field(converter=checks.real)
+    radius: Any = eqx.field(converter=checks.plain)
 
     def __check_init__(self):
         checks.number("radius", self.radius, above=0, one=True)

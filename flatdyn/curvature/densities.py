@@ -172,7 +172,10 @@ def _rule(diagonals: np.ndarray, beside: np.ndarray, steps: np.ndarray, most: in
 def _quadrature(function: Callable, nodes: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Σⱼ wⱼ f(xⱼ) of each probe, over the nodes that weigh something: 0 times an infinite f is not a number."""
     pairs = [(x[w > 0], w[w > 0]) for x, w in zip(nodes, weights, strict=True)]
-    return np.stack([np.sum(function(x) * w, axis=-1) for x, w in pairs])
+    found = np.stack([np.sum(function(x) * w, axis=-1) for x, w in pairs])
+    if np.isnan(found).any():
+        raise ValueError("function must have a value at every eigenvalue, got NaN")
+    return found
 
 
 def _error(each: np.ndarray) -> np.ndarray:

@@ -123,7 +123,7 @@ def interpolate(
     config = line.config | {"by_layer": str(by_layer)}
     if not by_layer:
         return Line(config, line.provenance, line.alpha, line.loss, line.length)
-    names, masks = _layers(landscape)
+    names, masks = _layers(landscape, "by_layer=True needs a")
     ways = _along(landscape, [jnp.where(mask, a, b) for mask in masks], b, line.alpha, progress)
     return Line(config, line.provenance, line.alpha, line.loss, line.length, np.array(names), np.stack(ways))
 
@@ -244,7 +244,7 @@ def filter_normalised(landscape: Landscape, theta: Any, direction: Any) -> jax.A
         Li, Xu, Taylor, Studer, Goldstein, arXiv 1712.09913 (they leave one-axis leaves out, or copy θ there).
     """
     checks.kind("landscape", landscape, Landscape)
-    _layers(landscape)
+    _layers(landscape, "filter normalisation needs a")
     theta, direction = coordinates(landscape, theta), coordinates(landscape, direction, "direction")
 
     def scaled(weights, way):
@@ -279,11 +279,11 @@ def _largest_rise(loss: np.ndarray) -> np.ndarray:
     return (loss - np.minimum.accumulate(loss, axis=-1)).max(axis=-1, initial=0)
 
 
-def _layers(landscape: Landscape) -> tuple[list[str], list[jax.Array]]:
+def _layers(landscape: Landscape, what: str) -> tuple[list[str], list[jax.Array]]:
     """Names of the leaves, and for each which coordinates (dim,) are its own."""
     form = getattr(landscape, "form", None)
     if form is None or len(form.shapes) == 1:
-        raise ValueError(f"{landscape.name} has no layers: its parameters are one array, not a tree of several")
+        raise ValueError(f"{what} landscape with layers, {landscape.name} has one array of parameters, not a tree")
     tree = landscape.vector(jnp.arange(landscape.dim)).tree
     paths, leaves = zip(*jax.tree_util.tree_leaves_with_path(tree), strict=True)
     everywhere = jnp.arange(landscape.dim)

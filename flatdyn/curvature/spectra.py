@@ -101,8 +101,7 @@ def extreme_eigenvalues(
         checks.key(key)
     k, most = checks.count("k", k, at_least=2), checks.count("most", most, at_least=2)
     starts = checks.count("starts", starts, at_least=1)
-    if method not in (None, "dense", "lanczos"):
-        raise ValueError(f'method must be "dense", "lanczos" or None, got {method!r}')
+    checks.choice("method", method, (None, "dense", "lanczos"))
     landscape, theta = placed(loss, theta)
     method = method or ("dense" if landscape.dim <= DENSE else "lanczos")
     tol = _tolerance(theta.dtype) if tol is None else checks.number("tol", tol, above=0)

@@ -203,7 +203,8 @@ def ou_msd(lr: float, drift: float, times: Any, *, noise: float = 1.0, batch_siz
     lr, drift, noise, batch_size = checks.floats(lr=lr, drift=drift, noise=noise, batch_size=batch_size)
     times = checks.number("times", checks.numbers("times", times), at_least=0)
     strength = _strength(lr, noise, batch_size)
-    return strength * (np.expm1(-2 * drift * times) / (-2 * drift) if checks.number("drift", drift) else times)
+    with np.errstate(over="ignore"):  # beyond the largest number: infinite
+        return strength * (np.expm1(-2 * drift * times) / (-2 * drift) if checks.number("drift", drift) else times)
 
 
 def overdamped_msd(
@@ -253,8 +254,10 @@ def langevin_msd(
 
     def response(t):
         """What a kick of v at 0 has moved by t: (e^{r₁t} − e^{r₂t})/(r₁ − r₂)."""
-        fading = np.exp((split - friction / 2) * t)
-        return (fading * (np.expm1(-2 * split * t) / (-2 * split) if split else t)).real
+        with np.errstate(over="ignore", invalid="ignore"):
+            fading = np.exp((split - friction / 2) * t)
+            moved = (fading * (np.expm1(-2 * split * t) / (-2 * split) if split else t)).real
+        return np.where(np.isnan(moved), np.inf, moved)  # complex numbers beyond the largest have NaN for a product
 
     places, weights = legendre.leggauss(16)
     ends = lr * np.arange(_counted(steps) + 1)
@@ -303,6 +306,9 @@ def variant_msd(
     return heavy_ball_msd(lr, drift, steps, noise=variance, batch_size=batch_size)
 
 
+_ORDERS = 30  # of a series in symbols, a second of work
+
+
 def short_time_series(variant: str, order: int = 3) -> dict[int, sympy.Expr]:
     """By how much a variant's variance falls behind that of SGD at short times, in symbols.
 
@@ -316,7 +322,7 @@ def short_time_series(variant: str, order: int = 3) -> dict[int, sympy.Expr]:
     """
     l, rho = sympy.symbols("l rho", positive=True)
     t, drift = sympy.symbols("t M", positive=True)
-    order = checks.count("order", order, at_least=1)
+    order = checks.count("order", order, at_least=1, at_most=_ORDERS)
     growth = sympy.series((1 - sympy.exp(-2 * drift * t)) / (2 * drift), t, 0, order + 1).removeO()
 
     def variance(m, c):
@@ -385,7 +391,7 @@ def published_momentum_msd(
     noise = abs(curvature) if noise is None else noise
     friction = (1 - checks.number("momentum", momentum, at_least=0, below=1)) / lr
     times, d = lr * np.asarray(steps, dtype=float), _strength(lr, noise, batch_size) / 2
-    velocity = d / (friction**3 * lr**2) * np.expm1(-friction * times) ** 2
+    velocity = d * lr / (1 - momentum) ** 3 * np.expm1(-friction * times) ** 2
     diffusion = overdamped_msd(lr, curvature, steps, momentum, noise=noise, batch_size=batch_size)
     return MomentumFormula(velocity, diffusion)
 

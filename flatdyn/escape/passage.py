@@ -152,7 +152,7 @@ def _interval(interval: Any, starts: np.ndarray, reflecting: Any) -> tuple[float
     if (np.isinf(a) and reflecting != "left") or (np.isinf(c) and reflecting != "right"):
         raise ValueError(f"an absorbing end must be finite, got ({a:g}, {c:g})")
     if starts.size == 0 or (starts < a).any() or (starts > c).any():
-        raise ValueError(f"start must lie in [{a:g}, {c:g}], got {starts.tolist()}")
+        raise ValueError(f"start must lie in the interval [{a:g}, {c:g}], got {starts.tolist()}")
     return a, c
 
 

@@ -61,7 +61,7 @@ class Ball(Region):
     """
 
     center: Any = eqx.field(converter=lambda value: checks.row("center", value))
-    radius: Any = eqx.field(converter=checks.real)
+    radius: Any = eqx.field(converter=checks.plain)
 
     def __check_init__(self):
         checks.number("center", self.center)
@@ -117,7 +117,7 @@ class Sublevel(Region):
     """
 
     landscape: Landscape
-    level: Any = eqx.field(converter=checks.real)
+    level: Any = eqx.field(converter=checks.plain)
 
     def __check_init__(self):
         checks.kind("landscape", self.landscape, Landscape)
@@ -144,7 +144,7 @@ class HalfSpace(Region):
     """
 
     normal: Any = eqx.field(converter=lambda value: checks.row("normal", value))
-    offset: Any = eqx.field(converter=checks.real, default=0.0)
+    offset: Any = eqx.field(converter=checks.plain, default=0.0)
 
     def __check_init__(self):
         checks.number("normal", self.normal)

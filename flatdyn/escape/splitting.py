@@ -287,7 +287,7 @@ def _score(score: Callable | None, inside: Callable, process: Process) -> Callab
 
 
 def _check_levels(levels: Sequence[float]) -> list[float]:
-    levels = [*map(float, levels), 1.0]
+    levels = [*map(float, checks.numbers("levels", levels, ndim=1)), 1.0]
     if len(levels) < 3 or not (np.diff(levels) > 0).all():
         raise ValueError(f"levels must increase and end below 1: the core, the first level, ...; got {levels[:-1]}")
     return levels

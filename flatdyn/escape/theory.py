@@ -50,8 +50,8 @@ def ornstein_uhlenbeck(curvature: float, diffusion: float, radius: float) -> Mea
     curvature = float(checks.number("curvature", curvature))
     diffusion, radius = checks.number("diffusion", diffusion, above=0), checks.number("radius", radius, above=0)
     spread = radius**2 / (2 * diffusion)
-    z2 = curvature * spread
-    with np.errstate(over="ignore"):
+    z2 = curvature * np.float64(spread)
+    with np.errstate(over="ignore", divide="ignore"):
         if curvature < 0:
             asymptotic = (np.log(-4 * z2) + np.euler_gamma) / (-2 * curvature)
         else:

@@ -88,9 +88,8 @@ class Diffusion(OnLandscape):
             raise TypeError(
                 f"a diffusion needs a method that follows one gradient (GD, SAM, USAM, ...), got {method!r}"
             )
-        if form not in FORMS:
-            raise ValueError(f"form must be 'published' or 'derived', got {form!r}")
-        if order not in (1, 2):
+        checks.choice("form", form, FORMS)
+        if not isinstance(order, int | np.integer) or order not in (1, 2):
             raise ValueError(f"order must be 1 or 2, got {order!r}")
         if method.nesterov and method.inertial:
             raise ValueError("there is no diffusion for Nesterov momentum here: take the heavy ball, nesterov=False")
@@ -100,7 +99,7 @@ class Diffusion(OnLandscape):
         (moments.check_published if form == "published" else moments.check_derived)(process)
         self.landscape, self.method, self.noise, self.order = landscape, method, noise, order
         self.form, self.ascent, self.closed = form, ascent, moments.closed(process)
-        self.dt = method.lr if dt is None else checks.number("dt", checks.real(dt), above=0)
+        self.dt = method.lr if dt is None else checks.number("dt", checks.real(dt), above=0, one=True)
 
     @property
     def draws(self) -> int:

@@ -49,7 +49,8 @@ def expectation(
     if not isinstance(process, Diffusion) or process.dim != 1 or process.method.inertial:
         raise TypeError(f"this needs a Diffusion with one coordinate and no momentum, got {process!r}")
     (low, high) = checks.interval("interval", interval)
-    if not low < checks.number("start", start, one=True) < high:
+    start = float(checks.number("start", start, one=True))
+    if not low < start < high:
         raise ValueError(f"start must lie inside the interval ({low:g}, {high:g}), got {start:g}")
     checks.number("time", time, at_least=0, one=True)
     for one in checks.sequence("functions", functions, "functions"):

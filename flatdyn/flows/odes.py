@@ -78,13 +78,13 @@ class Flow(OnLandscape):
     ):
         if not isinstance(method, FirstOrder):
             raise TypeError(f"a flow needs a method that follows one gradient (GD, SAM, USAM, ...), got {method!r}")
-        if order not in (0, 1):
+        if not isinstance(order, int | np.integer) or order not in (0, 1):
             raise ValueError(f"order must be 0 (the limit of small steps) or 1 (its first correction), got {order!r}")
-        if inertia and not method.inertial:
+        if checks.flag("inertia", inertia) and not method.inertial:
             raise ValueError("inertia needs a method with momentum: without it the equation is of first order")
         Iteration(landscape, method)  # refuses a mask that does not fit
         self.landscape, self.method, self.order, self.inertia = landscape, method, order, bool(inertia)
-        self.dt = method.lr if dt is None else checks.number("dt", checks.real(dt), above=0)
+        self.dt = method.lr if dt is None else checks.number("dt", checks.real(dt), above=0, one=True)
         self.jumping = method.may_jump and not self.inertia
         if self.jumping and method.jumps_on_surfaces:
             raise TypeError(f"the flow of {method!r} slides along the surfaces where its gradient jumps: take p=2")
@@ -150,7 +150,7 @@ class Flow(OnLandscape):
     def _advance(self, state: Any) -> Any:
         import diffrax  # a second of loading, for flows alone
 
-        term, solver = diffrax.ODETerm(lambda t, y, args: self.field(y)), diffrax.Tsit5()
+        term, solver = diffrax.ODETerm(lambda t, y, args: self.field(y)), diffrax.Tsit5(scan_kind="lax")
         dt = jnp.asarray(self.dt, jax.tree.leaves(state)[0].dtype)
         memory = solver.init(term, 0 * dt, dt, state, None)
         return solver.step(term, 0 * dt, dt, state, None, memory, made_jump=False)[0]

@@ -15,10 +15,17 @@ from flatdyn import checks
 from flatdyn.landscapes.base import Landscape, SymbolicLandscape
 from flatdyn.landscapes.symbolic import parameter
 
+_MOST = 10_000  # coordinates: an expression is written out term by term, a function of an array has no such limit
+
 
 def _coordinates(dim: int) -> tuple[sympy.Symbol, ...]:
     names = ["x", "y", "z"][:dim] if dim <= 3 else [f"x{i + 1}" for i in range(dim)]
     return tuple(sympy.symbols(names, real=True))
+
+
+def _dim(dim: int, at_least: int) -> int:
+    """A number of coordinates for which an expression can be written out."""
+    return checks.count("dim", dim, at_least=at_least, at_most=_MOST)
 
 
 def _make(name: str, template: sympy.Expr, symbols: Sequence, box: Any, **parameters: Any) -> SymbolicLandscape:
@@ -80,7 +87,7 @@ def rosenbrock(dim: int = 2, a: Any = 1, b: Any = 100) -> SymbolicLandscape:
         b: steepness of the valley's walls
     """
     _check_parameters(a=a, b=b)
-    x = _coordinates(checks.count("dim", dim, at_least=2))
+    x = _coordinates(_dim(dim, 2))
     centre, steepness = parameter("a"), parameter("b")
     template = sum((centre - p) ** 2 + steepness * (q - p**2) ** 2 for p, q in pairwise(x))
     box = [(-2, 2), (-1, 3)] if dim == 2 else [(-2, 2)] * dim
@@ -100,7 +107,7 @@ def rosenbrock_saddle(dim: int = 2, a: Any = 1, b: Any = 100) -> SymbolicLandsca
         b: steepness of the valley's walls
     """
     _check_parameters(a=a, b=b)
-    x = _coordinates(checks.count("dim", dim, at_least=2))
+    x = _coordinates(_dim(dim, 2))
     along, across = parameter("a"), parameter("b")
     walls = sum((q - p**2) ** 2 for p, q in pairwise(x))
     template = along / 4 * (x[0] ** 2 - 1) ** 2 + across * walls
@@ -155,7 +162,7 @@ def styblinski_tang(dim: int = 2) -> SymbolicLandscape:
     Args:
         dim: number of coordinates
     """
-    x = _coordinates(checks.count("dim", dim, at_least=1))
+    x = _coordinates(_dim(dim, 1))
     return _make("styblinski_tang", sum(w**4 - 16 * w**2 + 5 * w for w in x) / 2, x, [(-5, 5)] * dim)
 
 
@@ -167,7 +174,7 @@ def double_well(dim: int = 1, stiffness: Any = 1) -> SymbolicLandscape:
         stiffness: k, the curvature across the path between the wells
     """
     _check_parameters(stiffness=stiffness)
-    x = _coordinates(checks.count("dim", dim, at_least=1))
+    x = _coordinates(_dim(dim, 1))
     across = parameter("k") / 2 * sum(w**2 for w in x[1:])
     parameters = {"k": stiffness} if dim > 1 else {}
     return _make("double_well", (x[0] ** 2 - 1) ** 2 / 4 + across, x, [(-2, 2)] * dim, **parameters)
@@ -217,8 +224,10 @@ def deep_linear(depth: int = 3, width: int = 1, target: Any = 1) -> SymbolicLand
         target: t
     """
     _check_parameters(target=target)
-    checks.count("depth", depth, at_least=2)
-    checks.count("width", width, at_least=1)
+    checks.count("depth", depth, at_least=2, at_most=_MOST)
+    checks.count("width", width, at_least=1, at_most=_MOST)
+    if depth * width**2 > _MOST:
+        raise ValueError(f"depth · width² must be at most {_MOST}, got {depth * width**2}: take fewer coordinates")
     layers, product = [], sympy.eye(width)
     for layer in range(1, depth + 1):
         names = [f"w{layer}" if width == 1 else f"w{layer}_{i}{j}" for i in range(width) for j in range(width)]

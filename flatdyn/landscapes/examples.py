@@ -112,6 +112,8 @@ def from_examples(
 
 
 def _of_function(loss: Callable, columns: Any, dim: int | None, like: Any, batched: bool, box: Any, name: str):
+    if dim is None and like is None:
+        raise ValueError("a loss that is a function does not tell its coordinates: give dim, their number, or like")
     first = jax.tree.map(lambda leaf: leaf[:1] if batched else leaf[0], columns)
     one = Landscape.from_function(lambda theta: loss(theta, first), dim, box, name, like)
     return FunctionExamples(name=name, box=one.box, function=loss, form=one.form, examples=columns, batched=batched)

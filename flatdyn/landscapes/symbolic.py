@@ -163,6 +163,8 @@ def read(expression: Any, symbols: Mapping[str, sympy.Symbol]) -> sympy.Expr:
             template = sympy.sympify(expression, strict=True)
         except sympy.SympifyError:
             template = expression
+    if isinstance(expression, np.generic) and not isinstance(expression, np.floating | np.integer):
+        template = expression  # a complex number, of which SymPy makes a text
     if not isinstance(template, sympy.Expr) or template.is_Matrix:
         raise ValueError(f"a loss must be one scalar expression, got {type(template).__name__}: {_short(expression)}")
     own = {symbol: symbols.get(symbol.name, symbol) for symbol in template.free_symbols}
@@ -279,6 +281,11 @@ def operand(name: str, value: Any, kind: Any, in_exponent: bool) -> Any:
             "landscape"
         )
     if isinstance(value, float):
+        if not fits(sympy.Float(value), kind):
+            raise ValueError(
+                f"the parameter {name} = {value:g} is beyond what {jnp.finfo(kind).bits} bits hold: "
+                'call jax.config.update("jax_enable_x64", True) first, or scale the loss'
+            )
         return value
     return jnp.asarray(value, jnp.promote_types(jnp.result_type(value), kind))
 

@@ -29,6 +29,15 @@ def hyperparameter(**default: Any) -> Any:
     return eqx.field(converter=checks.real, metadata={"hyperparameter": True}, **default)
 
 
+def check_single(name: str, value: Any) -> None:
+    """Raise ValueError if a hyperparameter of a run is an array."""
+    if np.ndim(value):
+        raise ValueError(
+            f"{name} must be one number in a run, got {checks.shown(value)}: "
+            "flatdyn.sweep, or jax.vmap over the method, takes several"
+        )
+
+
 class State(eqx.Module):
     """Where a method is.
 
@@ -109,13 +118,8 @@ class Method(eqx.Module):
     def single(self) -> None:
         """Raise ValueError if a hyperparameter is an array; a run takes one number for each."""
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            one = "hyperparameter" in field.metadata and field.name not in self.several
-            if one and np.ndim(value):
-                raise ValueError(
-                    f"{field.name} must be one number in a run, got {checks.shown(value)}: "
-                    "flatdyn.sweep, or jax.vmap over the method, takes several"
-                )
+            if "hyperparameter" in field.metadata and field.name not in self.several:
+                check_single(field.name, getattr(self, field.name))
 
     def init(self, theta: Any) -> State:
         """State at rest at θ."""

@@ -228,9 +228,10 @@ class AdaptiveLangevin(Splitting):
         splitting: str = "AOAB",
     ):
         self.lr, self.splitting = checks.real(lr), splitting
-        self.blocks = (
-            (None,) if blocks is None else tuple(map(masks.settled, checks.sequence("blocks", blocks, "masks")))
-        )
+        blocks = (None,) if blocks is None else checks.sequence("blocks", blocks, "masks")
+        if not len(blocks):
+            raise ValueError("blocks must hold at least one mask, got none")
+        self.blocks = tuple(map(masks.settled, blocks))
         self.thermostats = (NoseHoover(temperature, sigma, coupling, start, scaling),) * len(self.blocks)
 
 

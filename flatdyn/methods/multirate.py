@@ -7,7 +7,7 @@ from typing import Any
 import equinox as eqx
 
 from flatdyn import checks, masks
-from flatdyn.methods.base import Method, hyperparameter, samples_of
+from flatdyn.methods.base import Method, check_single, hyperparameter, samples_of
 from flatdyn.methods.blocks import check_partition
 
 
@@ -86,6 +86,11 @@ class Multirate(Method):
         odd = [rate for rate in self.rates if self.samples % rate]
         if odd:
             raise ValueError(f"every rate must divide the largest, {self.samples}, got {odd[0]}: take another for it")
+
+    def single(self):
+        super().single()
+        for one in self.momentum:
+            check_single("momentum", one)
 
     @property
     def samples(self):

@@ -55,7 +55,11 @@ class Scheduled(Around):
         factor = checks.traced(
             "factor", self.factor, jax.ShapeDtypeStruct((), jnp.int32), what="a function of the number of steps taken"
         )
-        if jnp.shape(factor) or not jnp.issubdtype(jnp.result_type(factor), jnp.floating):
+        if (
+            jax.tree.structure(factor) != jax.tree.structure(0)
+            or jnp.shape(factor)
+            or not jnp.issubdtype(jnp.result_type(factor), jnp.floating)
+        ):
             raise ValueError(f"factor must return one real number, got {factor}")
 
     def init(self, theta):

@@ -156,7 +156,7 @@ class ASAM(_Ascending):
     eps: Any = hyperparameter(default=0.0)
     shift: Any = hyperparameter(default=0.01)
     p: float = eqx.field(static=True, default=2)
-    scaled: Any = eqx.field(converter=masks.settled, default=None)
+    scaled: Any = eqx.field(converter=lambda mask: masks.settled(mask, "scaled"), default=None)
     mask: Any = eqx.field(converter=masks.settled, default=None)
     normalized: bool = eqx.field(static=True, default=True)
     nesterov: bool = eqx.field(static=True, default=False)

@@ -7,6 +7,7 @@ NoseHoover    C(t/2) D(t/2) E(t) D(t/2) C(t/2):          a friction ξ that adap
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
@@ -115,15 +116,19 @@ def check_form(name: str, value: Any, theta: Any) -> None:
     if jax.tree.structure(value).num_leaves <= 1 and jnp.ndim(jax.tree.leaves(value)[0]) == 0:
         return
     try:
-        jax.tree.map(lambda *_: None, theta, masks.match(value, theta))
+        matched = jax.tree.map(lambda leaf, own: np.shape(own) in ((), leaf.shape), theta, masks.match(value, theta))
+        fits = not isinstance(value, Mapping) or isinstance(getattr(theta, "tree", theta), Mapping)
+        fits = fits and all(jax.tree.leaves(matched))
     except (ValueError, TypeError):
+        fits = False
+    if not fits:
         raise ValueError(
             f"{name} must be one number, or one for each coordinate or leaf of the parameters, "
             f"got {checks.shown(value)}"
-        ) from None
+        )
 
 
 def spread_over(value: Any, theta: Any) -> Any:
     """One number as it is; several in the form of θ."""
     leaves = jax.tree.leaves(value)
-    return value if len(leaves) == 1 and getattr(leaves[0], "ndim", 0) == 0 else masks.match(value, theta)
+    return leaves[0] if len(leaves) == 1 and getattr(leaves[0], "ndim", 0) == 0 else masks.match(value, theta)

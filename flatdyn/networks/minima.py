@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -37,14 +38,16 @@ def minimum(landscape: Landscape, inside: Any, start: Any, tol: float = 1e-11) -
         return inside @ np.asarray(landscape.hessian(z @ inside)) @ inside.T
 
     near = scipy.optimize.minimize(value, start, jac=gradient, method="L-BFGS-B", options={"maxiter": 5000})
-    exact = {"jac": gradient, "hess": hessian, "method": "trust-exact", "options": {"gtol": 1e-8, "maxiter": 1000}}
-    near = scipy.optimize.minimize(value, near.x, **exact)
-    # A minimizer compares losses, and these are blind to gradients below the root of the rounding unit
-    z = scipy.optimize.root(gradient, near.x, jac=hessian, tol=1e-15).x
-    size, smallest = float(np.linalg.norm(gradient(z))), float(np.linalg.eigvalsh(hessian(z))[0])
+    size = smallest = np.nan
+    with contextlib.suppress(ValueError):  # of SciPy, where numbers have become infinite: then there is none
+        exact = {"jac": gradient, "hess": hessian, "method": "trust-exact", "options": {"gtol": 1e-8, "maxiter": 1000}}
+        near = scipy.optimize.minimize(value, near.x, **exact)
+        # A minimizer compares losses, and these are blind to gradients below the root of the rounding unit
+        z = scipy.optimize.root(gradient, near.x, jac=hessian, tol=1e-15).x
+        size, smallest = float(np.linalg.norm(gradient(z))), float(np.linalg.eigvalsh(hessian(z))[0])
     if not (size <= tol and smallest > 0):
         raise ValueError(
             f"no minimum was found: the gradient is {size:.1e} and the Hessian's smallest eigenvalue {smallest:.1e}. "
-            "Start from other weights, or use some weight decay, without which the weights may run to infinity"
+            "Start from other weights, or use some weight_decay, without which the weights may run to infinity"
         )
     return np.asarray(z @ inside)

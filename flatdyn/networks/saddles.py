@@ -47,7 +47,7 @@ class Tube(Region):
 
     center: Any
     basis: Any
-    radius: Any = eqx.field(converter=checks.real)
+    radius: Any = eqx.field(converter=checks.plain)
 
     def __check_init__(self):
         checks.number("radius", self.radius, above=0, one=True)

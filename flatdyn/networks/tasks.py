@@ -56,7 +56,7 @@ class Task(eqx.Module):
 
     def _made(self, make: Callable, key: jax.Array) -> jax.Array:
         """Coordinates of a network that `make` builds."""
-        network = make(key)
+        network = checks.called("make", make, key)
         if not isinstance(network, eqx.Module):
             raise TypeError(f"make must return a network like the one of the task, got {checks.shown(network)}")
         return self.coordinates(network)
@@ -68,7 +68,9 @@ class Task(eqx.Module):
         of more than 4096 training examples from as many, evenly spaced.
         """
         theta = checks.point("theta", theta, self.dim)
-        x = checks.tree("x", x)
+        x, (seen, _) = checks.tree("x", x), self.landscape.examples
+        if jax.tree.structure(x) != jax.tree.structure(seen):
+            raise ValueError(f"x must be inputs in the form of the training data, got {checks.shown(x)}")
         return _scores(self.forward, self.landscape, jnp.asarray(theta), jax.tree.map(jnp.asarray, x))
 
     def judge(self, theta: Any, data: Split) -> np.ndarray:

@@ -124,12 +124,12 @@ def train(
     """
     checks.kind("task", task, Task, "flatdyn.networks.classifier(network, data)")
     checks.kind("process", process, Process)
-    starts = jnp.atleast_2d(checks.points("starts", starts, process.dim))
     if process.dim < task.dim:
         raise ValueError(f"process moves {process.dim} coordinates, the task's networks have {task.dim}")
+    starts = jnp.atleast_2d(checks.points("starts", starts, process.dim))
     steps = drivers.check_steps("steps", steps, at_least=1)
     every = max(1, steps // 20) if every is None else checks.count("every", every, at_least=1)
-    watch = dict(watch or {})
+    watch = dict(checks.mapping("watch", {} if watch is None else watch, "name -> Split"))
     curves = drivers.array_bytes(len(starts), 1 + steps // every, 1 + len(watch))
     drivers.check_memory(curves, "the curves", "judge less often, with a larger `every`")
     states = 3 * len(starts) * drivers.state_bytes(process, starts.dtype)  # a step back, now, and in the record

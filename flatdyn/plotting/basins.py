@@ -14,7 +14,15 @@ from flatdyn import checks
 from flatdyn.continuation import Branch
 from flatdyn.fractions import FractionCurve
 from flatdyn.labels import Basins, Labels
-from flatdyn.plotting.style import DIVERGED_COLOR, KIND_MARKERS, UNDECIDED_COLOR, check_axes, check_color, check_colors
+from flatdyn.plotting.style import (
+    DIVERGED_COLOR,
+    KIND_MARKERS,
+    UNDECIDED_COLOR,
+    check_axes,
+    check_color,
+    check_colors,
+    check_label,
+)
 
 # Light enough for black lines on top (Tol's light scheme); what holds runs at a saddle stands out.
 _BASIN_PALETTES = {
@@ -184,6 +192,7 @@ def draw_branch(
     check_axes(ax)
     checks.kind("branch", branch, Branch, "fd.fixedpoints.continue_in(...)")
     check_color("color", color)
+    check_label(label)
     if coordinate is not None and checks.count("coordinate", coordinate) >= branch.theta.shape[1]:
         raise ValueError(f"coordinate must be below {branch.theta.shape[1]}, got {coordinate}")
     height = np.linalg.norm(branch.theta, axis=1) if coordinate is None else branch.theta[:, coordinate]

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from flatdyn import checks
 from flatdyn.curvature import Density, Line, Plane
 from flatdyn.plotting.planes import contour, levels_of, spaced_levels
-from flatdyn.plotting.style import check_axes, check_color
+from flatdyn.plotting.style import check_axes, check_color, check_label
 
 
 def draw_line(
@@ -34,6 +34,7 @@ def draw_line(
     check_axes(ax)
     checks.kind("line", line, Line, "flatdyn.curvature.slice1d(loss, a, b)")
     check_color("color", color)
+    check_label(label)
     if isinstance(layers, str):
         layers = [layers] if layers else []
     layers = checks.sequence("layers", layers, "words")
@@ -126,6 +127,7 @@ def draw_density(
     check_axes(ax)
     checks.kind("density", density, Density, "flatdyn.curvature.density(loss, theta, key)")
     check_color("color", color)
+    check_label(label)
     if width is not None:
         checks.number("width", width, above=0, one=True)
     box = None if box is None else checks.interval("box", box)

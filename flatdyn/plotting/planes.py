@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from flatdyn import checks, drivers
 from flatdyn.landscapes import CriticalPoint, Landscape
 from flatdyn.manifolds import Manifold
-from flatdyn.plotting.style import DIVERGED_COLOR, KIND_MARKERS, check_axes, check_color
+from flatdyn.plotting.style import DIVERGED_COLOR, KIND_MARKERS, check_axes, check_color, check_label
 from flatdyn.processes import Process
 from flatdyn.records import Ensemble, Status
 
@@ -62,6 +62,7 @@ def draw_paths(
     check_axes(ax)
     checks.kind("ensemble", ensemble, Ensemble, "fd.simulate(process, theta0, steps)")
     check_color("color", color)
+    check_label(label)
     checks.flag("ends", ends)
     if ensemble.theta.shape[-1] != 2:
         raise ValueError(
@@ -189,7 +190,7 @@ def draw_surface(
 
 def levels_of(levels: Any) -> Any:
     """A number of levels as it is, or increasing levels, else ValueError."""
-    if np.ndim(levels) == 0 and isinstance(levels, int | np.integer):
+    if isinstance(levels, int | np.integer):
         checks.count("levels", levels, at_least=1, at_most=1000)
         return int(levels)
     levels = checks.numbers("levels", levels, ndim=1, at_least=1)

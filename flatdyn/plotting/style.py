@@ -38,6 +38,12 @@ def check_color(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be a colour of matplotlib, got {checks.shown(value)}")
 
 
+def check_label(value: Any) -> None:
+    """Raise TypeError unless a label is a text, or None for no entry in a legend."""
+    if value is not None:
+        checks.text("label", value)
+
+
 def check_colors(colors: Any, names: Any) -> None:
     """Raise TypeError or ValueError unless there is a colour for each name; None is the house's choice."""
     if colors is None:
