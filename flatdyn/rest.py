@@ -14,6 +14,7 @@ thousandth may not be further away a thousand steps later.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import equinox as eqx
@@ -76,14 +77,16 @@ class _Asked:
 
     def __init__(self, process: Process, states: Any):
         self.process, self.states = process, states
-        # How far a multiplier of 1 may be from it: rounding, of differences over a millionth where there are no slopes
-        self.rounding = 4 * np.finfo(float).eps if _has_slopes(process, states) else 1e-9
+
+    @functools.cached_property
+    def smooth(self) -> bool:
+        return _has_slopes(self.process, self.states)
 
     def answer(self, rows: np.ndarray, reach: float) -> np.ndarray:
         if rows.shape[1] > _LARGEST:
             return self.padded(_growth, rows) <= 1 + _NEUTRAL
         place, near = self.polished(rows, reach)
-        moved, slope = self.padded(_linearised, place)
+        moved, slope = self.linearised(place)
         finite = np.isfinite(slope).all(axis=(1, 2))
         slope = np.where(finite[:, None, None], slope, 0)
         follows = finite & self.follows(place, moved, slope)
@@ -94,11 +97,11 @@ class _Asked:
         """Where Newton's method leads, and whether that is a fixed point within reach."""
         place = rows
         for _ in range(_NEWTON):
-            moved, slope = self.padded(_linearised, place)
+            moved, slope = self.linearised(place)
             matrix = np.eye(rows.shape[1]) - np.where(np.isfinite(slope), slope, 0)
             step = (np.linalg.pinv(matrix, rcond=_RANK) @ (moved - place)[..., None])[..., 0]
             place = np.where(np.isfinite(step).all(axis=1, keepdims=True), place + step, place)
-        moved, _ = self.padded(_linearised, place)
+        moved, _ = self.linearised(place)
         size = 1 + np.abs(place)
         rests = (np.abs(moved - place) <= 64 * np.finfo(float).eps * size).all(axis=1)
         return place, rests & (np.abs(place - rows) <= reach * size).all(axis=1)
@@ -107,7 +110,7 @@ class _Asked:
         """Whether the map is its derivative, roughly, over a small but finite step."""
         direction = np.abs(np.random.default_rng(0).normal(size=place.shape[1]))
         step = 1e-4 * (1 + np.abs(place).max(axis=1, keepdims=True)) * direction / np.linalg.norm(direction)
-        there, _ = self.padded(_linearised, place + step)
+        there, _ = self.linearised(place + step)
         wanted = (slope @ step[..., None])[..., 0]
         return np.abs(there - moved - wanted).max(axis=1) <= 0.5 * (np.abs(step) + np.abs(wanted)).max(axis=1)
 
@@ -117,11 +120,13 @@ class _Asked:
         size = 1 + np.abs(place).max(axis=1, keepdims=True)
         values, vectors = np.linalg.eig(slope)
         away = np.random.default_rng(0).normal(size=n)
-        around = self.padded(_linearised, place + _ROUND_ABOUT * size * away / np.linalg.norm(away))[1]
+        around = self.linearised(place + _ROUND_ABOUT * size * away / np.linalg.norm(away))[1]
         largest = np.nanmax(
             np.abs(np.eye(n) - np.concatenate([slope, around], axis=1).reshape(runs, 2, n, n)), (1, 2, 3)
         )
-        tolerance = (_NEUTRAL * largest + self.rounding)[:, None]
+        # How far a multiplier of 1 may be from it: rounding, of differences over a millionth where there are no slopes
+        rounding = 4 * np.finfo(float).eps if self.smooth else 1e-9
+        tolerance = (_NEUTRAL * largest + rounding)[:, None]
         held = (np.abs(values) <= 1 + tolerance).all(axis=1)
         neutral = (np.abs(values - 1) <= tolerance) & held[:, None]
         if neutral.any():
@@ -148,11 +153,15 @@ class _Asked:
     def stays(self, place, displaced, across, others) -> np.ndarray:
         """Whether a displacement does not grow, as `across` measures it, once all others have come to rest."""
         for _ in range(_NEWTON + 3):
-            moved, _ = self.padded(_linearised, displaced)
+            moved, _ = self.linearised(displaced)
             displaced = displaced + (others @ (moved - displaced)[..., None])[..., 0]
-        moved, _ = self.padded(_linearised, displaced)
+        moved, _ = self.linearised(displaced)
         before, after = (np.abs(((x - place) * across).sum(axis=1)) for x in (displaced, moved))
         return after <= before * (1 + _GROWTH)
+
+    def linearised(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where steps from rows lead, and their Jacobians."""
+        return self.padded(_linearised if self.smooth else _differences, rows)
 
     def padded(self, program: Any, rows: np.ndarray) -> Any:
         """What a compiled program says of rows, one for each state."""
@@ -178,10 +187,14 @@ def _has_slopes(process: Process, states: Any) -> bool:
     state = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), states)
     row = ravel_pytree(eqx.filter(state, eqx.is_inexact_array))[0]
     try:
-        jax.jit(lambda row: jax.jvp(_on_rows(process, state), (row,), (row,))[1]).lower(row)
+        jax.jit(lambda row: jax.jvp(_on_rows(process, state), (row,), (row,))[1]).lower(row)  # said no earlier
     except TypeError:
         return False
     return True
+
+
+def _difference(row: jax.Array) -> jax.Array:
+    return 1e-6 * (1 + jnp.abs(row).max())
 
 
 def _along(step: Any, row: jax.Array, direction: jax.Array) -> jax.Array:
@@ -189,7 +202,7 @@ def _along(step: Any, row: jax.Array, direction: jax.Array) -> jax.Array:
     try:
         return jax.jvp(step, (row,), (direction,))[1]
     except TypeError:
-        h = 1e-6 * (1 + jnp.abs(row).max())
+        h = _difference(row)
         return (step(row + h * direction) - step(row - h * direction)) / (2 * h)
 
 
@@ -197,7 +210,21 @@ def _along(step: Any, row: jax.Array, direction: jax.Array) -> jax.Array:
 def _linearised(process: Process, states: Any, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
     def one(state, row):
         step = _on_rows(process, state)
-        return step(row), jax.vmap(lambda direction: _along(step, row, direction), out_axes=1)(jnp.eye(row.size))
+        return step(row), jax.jacfwd(step)(row)
+
+    return jax.vmap(one)(states, rows)
+
+
+@eqx.filter_jit
+def _differences(process: Process, states: Any, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """As :func:`_linearised` where JAX has no slopes. All steps are taken side by side: one is a long program."""
+
+    def one(state, row):
+        h = _difference(row)
+        moves = h * jnp.eye(row.size)
+        places = jnp.concatenate([row[None], row + moves, row - moves])
+        here, after, before = jnp.split(jax.vmap(_on_rows(process, state))(places), [1, 1 + row.size])
+        return here[0], ((after - before) / (2 * h)).T
 
     return jax.vmap(one)(states, rows)
 
