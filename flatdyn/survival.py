@@ -251,8 +251,8 @@ def compare(a: Any, b: Any, level: float = 0.95) -> Comparison:
     for name, x in {"a": a, "b": b}.items():
         if not hasattr(x, "escaped") and not (isinstance(x, tuple | list) and len(x) == 2):
             raise TypeError(f"{name} must be a pair (steps, escaped), or an Escapes, got {checks.shown(x)}")
-    a, b = ((x.steps, x.escaped) if hasattr(x, "escaped") else tuple(x) for x in (a, b))
-    first, second = _table(*a, " of a"), _table(*b, " of b")
+    rows = ((x.steps, x.escaped) if hasattr(x, "escaped") else x for x in (a, b))
+    first, second = (_table(*row, whose) for row, whose in zip(rows, (" of a", " of b"), strict=True))
     if not (first.exits.any() or second.exits.any()):
         raise ValueError("no run of either sample escaped: there is nothing to compare; run longer")
     times = np.union1d(first.times[first.exits > 0], second.times[second.exits > 0])
@@ -277,9 +277,7 @@ def compare(a: Any, b: Any, level: float = 0.95) -> Comparison:
 def _table(steps: Any, escaped: Any, whose: str = "") -> _Table:
     steps, escaped = checks.numbers(f"steps{whose}", steps), checks.flags(f"escaped{whose}", escaped)
     if steps.ndim != 1 or steps.shape != escaped.shape or steps.size == 0:
-        raise ValueError(
-            f"steps and escaped{whose} must be rows of one length > 0, got {steps.shape} and {escaped.shape}"
-        )
+        raise ValueError(f"steps, escaped{whose} must be rows of one length > 0, got {steps.shape}, {escaped.shape}")
     checks.number("steps", steps, at_least=0)
     checks.number("steps of an escape", steps[escaped], above=0)
     times, where = np.unique(steps, return_inverse=True)
