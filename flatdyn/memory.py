@@ -57,8 +57,8 @@ def device_bytes() -> int:
 
 
 def _size(number: float) -> str:
-    if number >= 2**100:
-        return "more than 2**100 bytes"
+    if number >= 2**100:  # a float may not hold it
+        return "over 1e+18 TiB"
     for power, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB")):
         if number >= 2**power:
             return f"{number / 2**power:.3g} {unit}"

@@ -251,8 +251,8 @@ def compare(a: Any, b: Any, level: float = 0.95) -> Comparison:
     for name, x in {"a": a, "b": b}.items():
         if not hasattr(x, "escaped") and not (isinstance(x, tuple | list) and len(x) == 2):
             raise TypeError(f"{name} must be a pair (steps, escaped), or an Escapes, got {checks.shown(x)}")
-    rows = ((x.steps, x.escaped) if hasattr(x, "escaped") else x for x in (a, b))
-    first, second = (_table(*row, whose) for row, whose in zip(rows, (" of a", " of b"), strict=True))
+    a, b = ((x.steps, x.escaped) if hasattr(x, "escaped") else x for x in (a, b))
+    first, second = _table(*a, " of a"), _table(*b, " of b")
     if not (first.exits.any() or second.exits.any()):
         raise ValueError("no run of either sample escaped: there is nothing to compare; run longer")
     times = np.union1d(first.times[first.exits > 0], second.times[second.exits > 0])

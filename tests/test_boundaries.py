@@ -132,7 +132,7 @@ def test_bad_input_is_refused_with_a_reason():
     small = painted(np.zeros((50, 50), int))
     with pytest.raises(ValueError, match="at least 128 points"):
         box_dimension(small)
-    with pytest.raises(ValueError, match="does not fit"):
+    with pytest.raises(ValueError, match="size must fit into the grid"):
         basin_entropy(small, 51)
     with pytest.raises(ValueError, match="at least 3 numbers"):
         uncertainty_exponent(HALVES, [(-1, 1)] * 2, [0.1], 10, jax.random.key(0), SIDES)

@@ -377,7 +377,10 @@ def test_records_are_kept_and_read_again(tmp_path):
         (lambda L, t: curvature.extreme_eigenvalues(lambda p: jnp.sum(p**0.5), t), "not finite"),
         (lambda L, t: curvature.density(L, t, jax.random.key(0), probes=1), "probes"),
         (lambda L, t: curvature.interpolate(L, t, np.zeros(3)), "theta_b"),
-        (lambda L, t: curvature.interpolate(L, t, t + 1, by_layer=True), "no layers"),
+        (
+            lambda L, t: curvature.interpolate(L, t, t + 1, by_layer=True),
+            "by_layer=True needs a landscape with layers, beale has one array",
+        ),
         (lambda L, t: curvature.slice2d(L, t), "key"),
         (lambda L, t: curvature.slice2d(L, t, through=(t + 1, t + 2)), "one line"),
         (lambda L, t: curvature.slice2d(L, t, directions=(t,)), "directions must be two"),

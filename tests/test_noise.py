@@ -212,5 +212,5 @@ def test_bad_noises_are_refused():
         fd.Landscape.from_examples("a*x", {"a": [1, 2], "b": [1]}, symbols="x")
     with pytest.raises(ValueError, match="examples must be finite"):
         fd.Landscape.from_examples("a*x", {"a": [1, np.nan]}, symbols="x")
-    with pytest.raises(ValueError, match=r"give either dim.*or like"):
+    with pytest.raises(ValueError, match=r"give dim, their number, or like"):
         fd.Landscape.from_examples(lambda theta, x: x * theta[0], [1.0, 2.0])

@@ -48,7 +48,7 @@ def test_whole_numbers_are_truth_values_and_real_ones_are_none():
     right = fd.Map(lambda t: t + 1.0, 1)
     ends = {"far": fd.Region("far", lambda t: 2 * (t[0] > 50), absorbing=True)}
     assert fd.map_basins(right, [(0.0, 1.0)], 2, ends, max_steps=100).counts()["far"] == 2
-    with pytest.raises(ValueError, match="region 'far' must return True or False"):
+    with pytest.raises(ValueError, match="region 'far': inside must return True or False"):
         fd.map_basins(right, [(0.0, 1.0)], 2, {"far": lambda t: t[0]}, max_steps=100)
 
 

@@ -160,7 +160,7 @@ def test_weak_errors_are_the_differences_of_the_two_sides():
         assert_allclose(found["first"].sde[i], continuous("usam_taylorSDE_fixed_rho=0.2", eta), atol=1e-13)
         assert_allclose(found["wrong"].sde[i], continuous("sgd_order1", eta), atol=1e-13)
     assert_allclose(found["wrong"].slopes, found["wrong"].local_slopes[0], rtol=1e-12)  # two points: the same line
-    with pytest.raises(ValueError, match=r"every step must divide the time 1, got 0\.3"):
+    with pytest.raises(ValueError, match=r"lrs must be steps that divide the time 1, got 0\.3"):
         fd.weak.weak_errors(LINE, fd.GD, NOISE, equations, [0.3], FUNCTIONS, 0.5, 1.0, (-1.8, 1.8))
 
 

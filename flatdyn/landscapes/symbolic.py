@@ -120,7 +120,7 @@ def _converted(value: Any) -> Any:
         return int(value)
     if isinstance(value, (sympy.Basic, Fraction, Decimal)):
         found = float(value)
-        if found == 0 != value:
+        if found == 0 and not (value.is_zero if isinstance(value, sympy.Basic) else value == 0):
             raise OverflowError
         return found
     array = np.asarray(value)
@@ -236,7 +236,7 @@ def _constants(expression: sympy.Expr) -> list[sympy.Expr]:
 def fits(one: sympy.Number, dtype: Any) -> bool:
     """Whether a number is zero or, in size, between the smallest and the largest of a kind of float."""
     range_ = jnp.finfo(dtype)
-    return one == 0 or bool(sympy.Float(float(range_.tiny)) <= abs(one) <= sympy.Float(float(range_.max)))
+    return bool(one.is_zero) or bool(sympy.Float(float(range_.tiny)) <= abs(one) <= sympy.Float(float(range_.max)))
 
 
 def names(symbols: Any) -> str:
