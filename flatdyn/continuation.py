@@ -289,7 +289,7 @@ class _Orbit:
 
 def _first(problem: FixedPointProblem, orbit: _Orbit, start: Any) -> np.ndarray:
     """The solution at the first value of the parameter, near what was given."""
-    given = np.asarray(getattr(start, "theta", start), dtype=float)
+    given = checks.numbers("start", getattr(start, "theta", start))
     if given.shape not in ((orbit.dim,), (orbit.size,)):
         raise ValueError(f"start must have shape ({orbit.dim},) or be a state ({orbit.size},), got {given.shape}")
     x = given if given.shape == (orbit.size,) else np.asarray(orbit.at_rest(jnp.asarray(given)))

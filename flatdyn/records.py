@@ -248,6 +248,8 @@ def write_together(contents: dict[Path, bytes]) -> None:
     beside: list[Path] = []
     try:
         for path, content in contents.items():
+            if not path.name:
+                raise ValueError(f"path must name a file, got the folder {str(path)!r}")
             path.parent.mkdir(parents=True, exist_ok=True)
             beside.append(write_beside(path, content))
         for temporary, path in zip(beside, contents, strict=True):

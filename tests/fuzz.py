@@ -250,7 +250,7 @@ NUMBERS_OF_THE_USERS = {
     "methods.State", "survival.mean", "survival.rate", "survival.compare", "Escapes.mean", "Escapes.rate",
     "Escapes.compare", "networks.critical_rho",
     "map_basins", "map_basins given", "basin_fractions", "fractions_in", "masks.complement",
-    "masks.union", "Attractor",
+    "masks.union", "Attractor", "boundaries.basin_entropy",
 }  # fmt: skip
 
 

@@ -241,6 +241,18 @@ def test_coefficients_beyond_32_bits():
             expression(text, "x").loss([2.0])
 
 
+@pytest.mark.parametrize("kind", [float, np.float64, np.array, sympy.Float])
+def test_parameters_beyond_32_bits_are_refused_there_and_zero_is_none_of_them(kind):
+    for value in (1e60, 1e-60):
+        landscape = landscapes.rosenbrock(b=kind(value))
+        assert_allclose(landscape.loss([1.0, 2.0]), value)
+        with jax.enable_x64(False), pytest.raises(ValueError, match=r"parameter b = .*beyond what 32 bits hold"):
+            landscapes.rosenbrock(b=kind(value)).loss([1.0, 2.0])
+    for wide in (False, True):
+        with jax.enable_x64(wide):
+            assert landscapes.rosenbrock(a=kind(0.0)).loss([1.0, 1.0]) == 1
+
+
 @pytest.mark.parametrize("theta", [{"a": 1}, "x", None, [1.0, 2.0, 3.0], 1j * np.ones(2), ["a", "b"]], ids=repr)
 def test_points_are_real_numbers_of_the_right_shape(theta):
     for ask in ("loss", "grad", "hessian"):

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from flatdyn import checks
-from flatdyn.landscapes import Landscape
+from flatdyn.landscapes import Landscape, forms
 
 Loss = Landscape | Callable
 
@@ -26,6 +26,8 @@ def placed(loss: Loss, theta: Any, name: str = "theta") -> tuple[Landscape, jax.
     """
     if not isinstance(loss, Landscape):
         checks.function("loss", loss, "a Landscape or a JAX function")
+        if not _is_array(theta):
+            forms.check_tree(name, theta)
         form = {"dim": np.size(theta)} if _is_array(theta) else {"like": theta}
         loss = Landscape.from_function(loss, **form, name=getattr(loss, "__name__", "function").strip("<>"))
     return loss, coordinates(loss, theta, name)

@@ -31,13 +31,8 @@ class Form(eqx.Module):
             raise ValueError("give either dim, the number of coordinates, or like, a tree of parameters")
         if like is None:
             return Form(((checks.count("dim", dim, at_least=1),),), jax.tree.structure(0))
+        check_tree("like", like)
         leaves, tree = jax.tree.flatten(like)
-        for leaf in leaves:
-            if not (hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)):
-                raise ValueError(
-                    f"like must hold floating-point arrays alone, got {leaf!r} in it: for an Equinox network take "
-                    "eqx.filter(network, eqx.is_inexact_array)"
-                )
         return Form(tuple(np.shape(leaf) for leaf in leaves), tree)
 
     @property
@@ -66,3 +61,13 @@ class Form(eqx.Module):
         if self.tree == jax.tree.structure(0):
             return f"an array of shape {self.shapes[0]}"
         return f"a tree of {len(self.shapes)} arrays with {self.dim} numbers"
+
+
+def check_tree(name: str, tree: Any) -> None:
+    """Raise ValueError if a tree of parameters holds something else than floating-point arrays."""
+    for leaf in jax.tree.leaves(tree):
+        if not (hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)):
+            raise ValueError(
+                f"{name} must hold floating-point arrays alone, got {checks.shown(leaf)} in it: for an Equinox network "
+                "take eqx.filter(network, eqx.is_inexact_array)"
+            )

@@ -35,6 +35,9 @@ def call(what: str, landscape: Any, theta: Any) -> jax.Array:
 
 def bound(what: str, landscape: Any) -> Callable:
     """The same as a function of a floating array alone, for many calls."""
+    for name, value in getattr(landscape, "parameters", {}).items():
+        if isinstance(value, np.ndarray | np.generic):
+            symbolic.check_size(name, value, jnp.zeros(0).dtype)
     numbers, rest = eqx.partition(landscape, eqx.is_array)
     leaves, tree = jax.tree.flatten(rest)
     return partial(_program(what, tree, tuple(leaves), tuple(map(type, leaves))), numbers)

@@ -273,21 +273,29 @@ def operand(name: str, value: Any, kind: Any, in_exponent: bool) -> Any:
     """
     if isinstance(value, sympy.Basic):
         raise TypeError(f"numbers need a number for the parameter {name}, got the symbol {value}")
-    if isinstance(value, int):  # small whole powers are products, exact for negative bases
-        return value if in_exponent and abs(value) <= 64 else float(value)
+    if isinstance(value, int):
+        if in_exponent and abs(value) <= 64:  # small whole powers are products, exact for negative bases
+            return value
+        value = float(value)
     if np.ndim(value):
         raise TypeError(
             f"parameter {name} holds a batch of values: ask for one at a time, or with equinox.filter_vmap over the "
             "landscape"
         )
     if isinstance(value, float):
-        if not fits(sympy.Float(value), kind):
-            raise ValueError(
-                f"the parameter {name} = {value:g} is beyond what {jnp.finfo(kind).bits} bits hold: "
-                'call jax.config.update("jax_enable_x64", True) first, or scale the loss'
-            )
+        check_size(name, value, kind)
         return value
     return jnp.asarray(value, jnp.promote_types(jnp.result_type(value), kind))
+
+
+def check_size(name: str, value: Any, kind: Any) -> None:
+    """Raise ValueError if a parameter, one number or several, would become zero or infinite in floats of a kind."""
+    for one in np.ravel(value):
+        if not fits(sympy.Float(float(one)), kind):
+            raise ValueError(
+                f"the parameter {name} = {one:g} is beyond what {jnp.finfo(kind).bits} bits hold: "
+                'call jax.config.update("jax_enable_x64", True) first, or scale the loss'
+            )
 
 
 @lru_cache(maxsize=256)

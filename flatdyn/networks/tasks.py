@@ -71,7 +71,14 @@ class Task(eqx.Module):
         x, (seen, _) = checks.tree("x", x), self.landscape.examples
         if jax.tree.structure(x) != jax.tree.structure(seen):
             raise ValueError(f"x must be inputs in the form of the training data, got {checks.shown(x)}")
-        return _scores(self.forward, self.landscape, jnp.asarray(theta), jax.tree.map(jnp.asarray, x))
+        try:
+            return _scores(self.forward, self.landscape, jnp.asarray(theta), jax.tree.map(jnp.asarray, x))
+        except (TypeError, ValueError) as error:  # of JAX, where shapes do not fit
+            shapes = [" and ".join(str(np.shape(leaf)) for leaf in jax.tree.leaves(tree)) for tree in (seen, x)]
+            raise ValueError(
+                f"x must be inputs in the form of the training data, of shape {shapes[0]} but for their number, "
+                f"got {shapes[1]}"
+            ) from error
 
     def judge(self, theta: Any, data: Split) -> np.ndarray:
         """How well θ, shape (..., dim), does on data: :attr:`measure`, shape (...)."""

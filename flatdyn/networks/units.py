@@ -86,7 +86,7 @@ def hessian_block(
     """
     into, out = layout.unit(number)
     into, out, last = jnp.asarray(into), jnp.asarray(out), jnp.asarray(layout.last)
-    found = _block(task.landscape, activation, jnp.asarray(theta), weight_decay, into, out, last, bend)
+    found = _block(task.landscape, activation, jnp.asarray(theta), float(weight_decay), into, out, last, bend)
     return np.array(found)
 
 
