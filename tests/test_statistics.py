@@ -39,8 +39,11 @@ def test_too_little_is_refused(series, batches):
 
 def test_a_share_of_none_is_not_certain_and_others_have_their_binomial_error():
     assert_allclose(binomial_error(300, 1000), np.sqrt(0.3 * 0.7 / 1000), rtol=1e-3)
+    for count, runs in ((300, 1000), (3, 7), (0, 1)):  # √(p (1 − p)/n) with p = (k + ½)/(n + 1), as stated
+        p = (count + 0.5) / (runs + 1)
+        assert_allclose(binomial_error(count, runs), np.sqrt(p * (1 - p) / runs), rtol=1e-14)
     none, every = binomial_error(np.array([0, 1000]), 1000)
-    assert_allclose([none, every], np.sqrt(0.5 / 1001 / 1000), rtol=1e-3)
+    assert_allclose([none, every], np.sqrt(0.5 / 1001 * (1000.5 / 1001) / 1000), rtol=1e-12)
     # none of 1000 is seen in 1/e of all samples when the true share is 1/1000: two errors must reach it
     assert 2 * none > 1e-3
 

@@ -8,6 +8,7 @@ import scipy.stats
 from numpy.testing import assert_allclose
 
 from flatdyn import survival
+from flatdyn.statistics import binomial_error
 
 
 def sample(seed, runs, hazard, cap=None, wait=0):
@@ -53,6 +54,35 @@ def test_without_censoring_the_band_is_the_binomial_one():
         exact = scipy.stats.binomtest(inside, 50).proportion_ci(method="exact")
         found = survival.survival(steps, escaped, [at])
         assert_allclose([found.value[0], found.lower[0], found.upper[0]], [inside / 50, *exact], rtol=1e-10)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.8, 0.999])
+def test_bands_and_intervals_of_any_level_are_the_exact_ones(level):
+    """Without censoring a curve is a share, and a rate a Poisson count over the time at risk."""
+    steps, escaped = sample(1, 50, 0.1)
+    for at in (2, 5, 12):
+        exact = scipy.stats.binomtest(int((steps > at).sum()), 50).proportion_ci(level, method="exact")
+        found = survival.survival(steps, escaped, [at], level)
+        assert_allclose([found.lower[0], found.upper[0]], exact, rtol=1e-10)
+    # the classical interval for the median of 100: its ends are the ranks that the binomial law gives
+    found = survival.median(np.arange(1, 101), np.ones(100, bool), level)
+    low, high = scipy.stats.binom.ppf([(1 - level) / 2, (1 + level) / 2], 100, 0.5)
+    assert (found.lower, found.upper) == (low, high + 1)
+    rate = survival.rate(steps, escaped, after=3, level=level)
+    events, exposure = (steps > 3).sum(), np.maximum(steps - 3, 0).sum()
+    assert (rate.events, rate.after) == (events, 3)
+    assert_allclose([rate.value, rate.stderr], [events / exposure, np.sqrt(events + 0.5) / exposure], rtol=1e-13)
+    chances = (
+        scipy.stats.poisson.sf(events - 1, rate.lower * exposure),
+        scipy.stats.poisson.cdf(events, rate.upper * exposure),
+    )
+    assert_allclose(chances, (1 - level) / 2, rtol=1e-9)
+
+
+def test_a_curve_begins_at_zero_and_has_every_time_that_occurs():
+    curve = survival.survival([3, 1, 3, 7], np.array([True, True, False, True]))
+    assert_allclose(curve.steps, [0, 1, 3, 7])
+    assert_allclose(curve.value, [1, 3 / 4, 1 / 2, 0])
 
 
 def test_quantiles_are_order_statistics():
@@ -177,7 +207,7 @@ def test_nobody_escaped():
     assert_allclose(curve.lower, 0.025 ** (1 / 200), rtol=1e-10)
     value, stderr, _ = survival.mean(steps, escaped, restricted=True)
     assert value == 1000
-    assert stderr > 0
+    assert_allclose(stderr, 1000 * binomial_error(0, 200), rtol=1e-12)  # each that left would take at most 1000 away
 
 
 def test_quantiles_beyond_the_cap_are_infinite_with_a_bound():
@@ -242,6 +272,20 @@ def test_effects_are_found_with_their_size():
     assert misses[0] < 10  # an effect of about 5 standard errors
     assert not outside(misses[1], 300, 0.95)
     assert not outside(misses[2], 300, 0.93)
+    # nor are they wider than they say: as few misses have a chance of 1e-4, and of twice the width next to none
+    assert misses[1:].min() > scipy.stats.binom.ppf(1e-4, 300, 0.05)
+
+
+def test_intervals_of_a_comparison_have_the_level_asked_for():
+    """In logarithms they are symmetric about the ratio and as wide as the normal law says for this level."""
+    a, b = sample(0, 300, 0.004, 300), sample(1, 300, 0.002, 300)
+    wide, narrow = survival.compare(a, b, 0.95), survival.compare(a, b, 0.5)
+    assert (wide.statistic, wide.pvalue, wide.hazard_ratio) == (narrow.statistic, narrow.pvalue, narrow.hazard_ratio)
+    for name in ("mean", "hazard"):
+        ratio, ends, near = (getattr(wide, f"{name}_ratio"), *(getattr(x, f"{name}_interval") for x in (wide, narrow)))
+        assert_allclose(np.log(ends) - np.log(ratio), np.array([-1, 1]) * np.log(ends[1] / ratio), rtol=1e-9)
+        share = np.log(near[1] / ratio) / np.log(ends[1] / ratio)
+        assert_allclose(share, scipy.stats.norm.ppf(0.75) / scipy.stats.norm.ppf(0.975), rtol=1e-9)
 
 
 def test_no_effect_is_found_as_often_as_the_level_says():
