@@ -321,7 +321,8 @@ def _failing(tree: Path, file: str, seconds: float) -> tuple[str, float]:
 def _child(tree: Path, file: str, report: Path, seconds: float) -> None:
     """Run one test file in a process of its own, and end it here whatever happens."""
     try:
-        resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 1, int(seconds) + 1))
+        # The soft limit sends SIGXCPU, a hard one SIGKILL, which would be taken for a crash
+        resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 1, int(seconds) + 30))
         out = os.open(report, os.O_WRONLY)
         os.dup2(out, 1)
         os.dup2(out, 2)

@@ -30,7 +30,9 @@ def test_entropy_of_stripes():
     mixed = -(0.4 * np.log(0.4) + 0.6 * np.log(0.6))
     assert_allclose([entropy.value, entropy.boundary], [mixed / 8, mixed], rtol=1e-12)
     assert (entropy.boxes, entropy.boundary_boxes) == (64, 8)
+    assert_allclose(entropy.stderr, np.append(np.zeros(56), [mixed] * 8).std(ddof=1) / 8, rtol=1e-12)
     assert entropy.boundary_stderr < 1e-15
+    assert_allclose(entropy.boundary_least, mixed, rtol=1e-12)
     assert not entropy.is_fractal
 
 
@@ -50,6 +52,17 @@ def test_one_label_has_no_boundary():
     assert np.isnan(basin_entropy(one).boundary)
     with pytest.raises(ValueError, match="no boundary"):
         box_dimension(one)
+
+
+def test_lengths_and_counts_of_a_box_dimension_are_those_of_the_grid():
+    """A vertical boundary meets one column of boxes, in a picture that is 3 wide: boxes of 2 strides at each scale."""
+    side = 193
+    labels = np.tile(np.arange(side) > 101, (side, 1))
+    found = box_dimension(dataclasses.replace(painted(labels), box=np.array([(1.0, 4.0), (0.0, 1.0)])))
+    strides = np.array([1, 2, 3, 4, 6])  # 32 strides are at most the side
+    assert_allclose(found.scales, 2 * strides * 3 / (side - 1), rtol=1e-12)
+    assert_allclose(found.counts, (side - 1) // (2 * strides))
+    assert_allclose(found.value, 1, atol=1e-12)
 
 
 def test_dimension_of_a_line_is_one():
@@ -112,6 +125,14 @@ def test_uncertain_fraction_of_a_straight_boundary_is_exact():
         error = np.sqrt(exact * (1 - exact) / runs)
         assert (np.abs(found.counts / runs - exact) <= 4.5 * error).all()  # 18 comparisons: 1e-4 for a false alarm
         assert abs(found.value - 1) <= 4 * found.stderr
+        assert_allclose(found.scales, scales)
+        # weighted least squares in ln f, whose variance is (1 − f)/(f n), by another program
+        share = found.counts / runs
+        x, y, inverse = np.log(scales), np.log(share), np.sqrt(runs * share / (1 - share))
+        (slope, at_zero), covariance = np.polyfit(x, y, 1, w=inverse, cov="unscaled")
+        excess = np.sum((inverse * (y - slope * x - at_zero)) ** 2) / (len(x) - 2)
+        assert_allclose(found.value, 2 - slope, rtol=1e-10)
+        assert_allclose(found.stderr, np.sqrt(covariance[0, 0] * max(excess, 1)), rtol=1e-10)
 
 
 def test_both_dimensions_of_newtons_boundary_agree():

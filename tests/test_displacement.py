@@ -94,6 +94,18 @@ def test_sam_first_step(rows):
     )
 
 
+@pytest.mark.parametrize(("curvature", "scale"), [(2.0, 0.7), (-3.0, 0.4), (-3.0, None)])
+def test_sams_first_step_by_quadrature(curvature, scale):
+    """E (Z + λρ sign Z)² over a normal Z of deviation σ/√B, with σ = √|λ| if it is not given."""
+    lr, rho, batch = 0.05, 0.3, 9
+    s = (abs(curvature) ** 0.5 if scale is None else scale) / 3
+    z = np.linspace(0, 10, 200_001) * s
+    law = np.exp(-((z / s) ** 2) / 2) * 2 / (s * np.sqrt(2 * np.pi))
+    exact = lr**2 * np.trapezoid(law * (z + curvature * rho) ** 2, z)
+    found = escape.sam_first_step_variance(lr, curvature, rho, scale, batch)
+    assert_allclose(found, exact, rtol=1e-8)
+
+
 def test_independent_simulations_agree(rows):
     row = rows["monte_carlo"]["params"]
     for name, (variance, error) in rows["monte_carlo"]["var_and_se"].items():

@@ -1,5 +1,6 @@
 """First passages by simulation: against the exact law, whatever the work is cut into, and for every region."""
 
+import dataclasses
 import functools
 import json
 import os
@@ -14,7 +15,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import flatdyn as fd
-from flatdyn import lanes, segments
+from flatdyn import lanes, segments, survival
 from flatdyn.escape import Ball, Box, HalfSpace, Sublevel
 
 SETS = json.loads((Path(__file__).parent / "data" / "reference.json").read_text())["5_escape"]["discrete_exit"]["sets"]
@@ -195,7 +196,35 @@ def test_a_run_that_leaves_the_numbers_has_escaped():
     found = fd.escape_times(process, np.array([2.0]), lambda w: jnp.abs(w[0]) < 1e300, 3, 100, jax.random.key(0))
     assert found.escaped.all()
     assert found.diverged.all()
-    assert np.isfinite(found.exit).all()
+    places = [2.0]
+    while np.isfinite(places[-1]):
+        with np.errstate(over="ignore"):
+            places.append(places[-1] + np.float64(places[-1]) ** 3)
+    assert (found.steps == len(places) - 1).all()  # the step that left the numbers counts
+    assert_allclose(found.exit[:, 0], places[-2], rtol=1e-9)
+    assert_allclose(found.direction, 1)
+
+
+def test_what_an_escape_record_is_asked_it_asks_of_its_times():
+    steps = np.array([3, 5, 5, 8, 13, 20, 20, 21, 34, 40] * 3)
+    escaped = np.arange(30) % 4 > 0
+    start, moved = np.full((30, 2), 0.25), np.array([[3e-3, -4e-3]] * 30)
+    moved[::2] = 0
+    record = {"config": {}, "provenance": {}, "diverged": ~escaped & False, "dt": np.asarray(1.0)}
+    found = fd.escape.Escapes(steps=steps, escaped=escaped, start=start, exit=start + moved, **record)
+    other = fd.escape.Escapes(steps=2 * steps, escaped=escaped, start=start, exit=start, **record)
+    assert_allclose(found.direction[1::2], [[0.6, -0.8]] * 15, rtol=1e-12)  # of length 1, however near the end is
+    assert (found.direction[::2] == 0).all()
+    for size in (1e-200, 1e200):
+        away = dataclasses.replace(found, start=size * start, exit=size * (start + 50 * moved))
+        assert_allclose(away.direction[1::2], [[0.6, -0.8]] * 15, rtol=1e-12)
+    assert found.mean(after=4) == survival.mean(steps, escaped, after=4)
+    assert found.median(0.8) == survival.quantile(steps, escaped, 0.5, 0.8)
+    assert found.quantile(0.3, 0.8) == survival.quantile(steps, escaped, 0.3, 0.8)
+    assert found.rate(6, 0.8) == survival.rate(steps, escaped, 6, 0.8)
+    assert_array_equal(found.survival([4, 9], 0.8), survival.survival(steps, escaped, [4, 9], 0.8))
+    assert found.compare(other, 0.8) == survival.compare((steps, escaped), (2 * steps, escaped), 0.8)
+    assert found.compare(other).hazard_ratio > 1  # it leaves sooner
 
 
 def test_a_deterministic_process_can_be_asked_too():
@@ -275,6 +304,11 @@ def test_splitting_finds_rare_escapes(name, key):
     assert found.stderr < 0.25 * found.mean
     assert found.steps < 0.2 * exact or exact < 1e5
     assert found.levels[-1] == 1
+    assert_allclose(found.mean * found.rates.mean(), 1, rtol=1e-12)
+    assert_allclose(found.stderr, found.mean**2 * found.rates.std(ddof=1) / np.sqrt(20), rtol=1e-12)
+    assert len(found.chances) == len(found.levels) - 2
+    # what is shown of it multiplies to the rate, up to the correlation of its factors over the replicates
+    assert abs(found.chances.prod() / found.gap * found.mean - 1) < 4 * found.stderr / found.mean
     if name == "GD":
         gap, error = time_between_departures(RARE[name], *found.levels[:2], jax.random.key(key))
         # Splitting's own gap comes from 80,000 departures, that of the plain run from some 10,000: 5 errors, and 2 %

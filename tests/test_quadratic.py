@@ -144,6 +144,13 @@ def test_certain_cases_of_capture_are_never_wrong():
             assert np.isfinite(quadratic.arrival_time(theta, 0.3, lam)) == (verdict == 1)
 
 
+def test_what_is_certain_of_capture_is_said_and_the_rest_is_open():
+    """By hand: ‖∇L‖ below ρ min |λ₋| is captured, the unstable part from ρ max |λ₋| on never is."""
+    lam, rho = np.array([3.0, -0.5, -2.0]), 0.4  # bounds on the gradient 0.2 and 0.8
+    gradients = np.array([[0.1, 0.1, 0.1], [0.19, 0, 0], [0.21, 0, 0], [0, 0.3, 0.7], [0, 0.5, 0.7], [9, 0.1, 0]])
+    assert list(quadratic.capture_bounds(gradients / lam, rho, lam)) == [1, 1, 0, 0, -1, 0]
+
+
 def test_arrival_times_against_closed_forms(reference):
     for row in reference["2_sam_quadratic"]["arrival_time_1d"]["rows"]:
         assert_allclose(quadratic.arrival_time([row["w0"]], row["rho"], [-row["b"]]), row["T"], rtol=1e-9)
@@ -185,6 +192,32 @@ def test_two_cycles_are_orbits_with_the_multipliers_stated(momentum, nesterov):
             assert_allclose(run.theta, [theta, -theta, theta], atol=1e-14)
             found = np.sort(np.abs(fd.stability.multipliers(process, at=theta, period=2)))
             assert_allclose(found, np.sort(np.abs(cycle.multipliers)) ** 2, rtol=1e-9)
+
+
+@pytest.mark.parametrize("momentum", [0.5, 0.9])
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_two_cycles_with_momentum_in_plain_numbers(momentum, nesterov):
+    """The step (θ, v) -> (θ⁺, v⁺) written out: it takes the cycle to its mirror image, with these multipliers."""
+    lam, lr, rho = np.array([2.0, 0.7, -1.1]), 0.05, 0.4
+
+    def moved(state):
+        theta, v = state[:3], state[3:]
+        g = lam * theta
+        g = lam * (theta + rho * g / np.linalg.norm(g))
+        v = momentum * v - lr * g
+        return np.append(theta + (momentum * v - lr * g if nesterov else v), v)
+
+    for k in range(3):
+        cycle = quadratic.two_cycle(fd.SAM(lr, rho, momentum, nesterov=nesterov), lam, k)
+        theta = cycle.amplitude * np.eye(3)[k]
+        seen = lam * (theta + rho * np.sign(lam[k]) * np.eye(3)[k])  # ∇L there
+        state = np.append(theta, lr * seen / (1 + momentum))  # v⁺ = −v
+        assert_allclose(moved(state), -state, atol=1e-14)
+        rows = np.eye(6) * 1e-7
+        slopes = np.array([(moved(state + h) - moved(state - h)) / 2e-7 for h in rows]).T
+        exact = np.poly(np.linalg.eigvals(slopes))  # coefficients, as double roots hold half the digits only
+        assert_allclose(np.poly(cycle.multipliers), exact, rtol=1e-6)  # of the differences
+        assert cycle.stable == (np.abs(np.linalg.eigvals(slopes)).max() < 1)
 
 
 def test_period_two_stability_on_random_saddles_without_a_mismatch():

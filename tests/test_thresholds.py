@@ -119,6 +119,39 @@ def test_the_edge_of_a_smoothed_step_has_the_norm_plus_epsilon():
             assert_allclose(found, stability.edge_of_stability(fd.USAM(0.05, 0.1 / n, momentum)), rtol=1e-12)
 
 
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_the_edge_with_momentum_in_closed_form(nesterov):
+    """c = 2 (1 + μ), or 2 (1 + μ)/(1 + 2 μ), for every method, and with radius 0."""
+    mu_, lr, radius, norm = 0.6, 0.05, 0.1, 0.3
+    limit = 2 * (1 + mu_) / (1 + 2 * mu_ if nesterov else 1)
+    for n, method in (
+        (1.0, fd.USAM(lr, radius, mu_, nesterov=nesterov)),
+        (norm, fd.SAM(lr, radius, mu_, nesterov=nesterov)),
+    ):
+        exact = n * (np.sqrt(1 + 4 * limit * radius / (lr * n)) - 1) / (2 * radius)
+        assert_allclose(stability.edge_of_stability(method, norm), exact, rtol=1e-12)
+    for method in (
+        fd.GD(lr, mu_, nesterov),
+        fd.USAM(lr, 0.0, mu_, nesterov=nesterov),
+        fd.SAM(lr, 0.0, mu_, nesterov=nesterov),
+    ):
+        assert_allclose(stability.edge_of_stability(method, norm), limit / lr, rtol=1e-12)
+
+
+def test_what_multipliers_say():
+    for row, kind in (
+        ([0.5, -0.9], "stable"),
+        ([1.5, -0.9], "saddle"),
+        ([1.5, 1.1j], "repelling"),
+        ([1.5, 1j], "neutral"),
+        ([-1.0, 0.5], "neutral"),
+        ([np.nan, 0.5], "singular"),
+    ):
+        assert stability.kind_of(np.array(row)) == kind
+    assert stability.kind_of(np.array([1 - 1e-6])) == "stable"
+    assert stability.kind_of(np.array([1 - 1e-6]), tol=1e-5) == "neutral"
+
+
 def test_the_two_cycle_sits_on_the_edge(reference):
     row = reference["8_edge_of_stability"]["period2_sits_on_edge"]
     cycle = fd.quadratic.two_cycle(fd.SAM(row["eta"], row["rho"]), [row["lam"]], 0)

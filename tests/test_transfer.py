@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -100,6 +101,21 @@ def test_where_it_leaves():
     exact = fd.escape.exit_probability_1d(LINE, 0.05, (-1, 1), 0.2)
     assert abs(fine.right - exact) < 0.02  # O(√η): overshoot beyond the ends
     assert abs(fine.right - exact) < abs(law(LINE, fd.GD(0.05), np.sqrt(2 * 0.05 / 0.05), start=0.2).right - exact)
+
+
+@pytest.mark.parametrize(("method", "panels"), [(fd.GD(0.1), None), (fd.GD(0.1, 0.3), 12)], ids=["points", "pairs"])
+def test_one_end_or_the_other_is_left_by(method, panels):
+    """The chance to leave above and that of the mirror image, which leaves below, make 1; neither is a half here."""
+    well = fd.Landscape.from_expression("w**2/2 + w/2", "w"), fd.Landscape.from_expression("w**2/2 - w/2", "w")
+    one, other = (law(L, method, 2.5, start=s, panels=panels) for L, s in zip(well, (0.3, -0.3), strict=True))
+    assert_allclose(one.right + other.right, 1, atol=1e-7)
+    assert_allclose([one.mean, one.factor], [other.mean, other.factor], rtol=1e-8)
+    assert abs(one.right - 0.5) > 0.02
+    sampled = fd.escape_times(
+        fd.Iteration(well[0], method, fd.noise.Gaussian(2.5)), np.array([0.3]), fd.escape.Ball([0.0], 1.0), 20_000,
+        key=jax.random.key(0),
+    )  # fmt: skip
+    assert abs((sampled.exit > 0).mean() - one.right) < 4.5 * np.sqrt(0.25 / 20_000)
 
 
 @pytest.mark.parametrize("steps", [1, 7, 5000])
