@@ -62,22 +62,28 @@ def _attractors(walkers: walks.Walkers, found: walks.Walks, grain: float) -> lis
     clouds = np.append(found.tails[settled, SAMPLES:], found.ends[settled], axis=1)  # in a row: all of a short cycle
     sets = _clusters(clouds, grain)
     batch = -(-len(found.starts) // 64) * 64
-    kept = settling.holds(walkers, [_candidate(found, settled[s], periods, drift, grain) for s in sets], grain, batch)
+    shown = [_shown(settled[runs], periods, drift, grain) for runs in sets]
+    candidates = [_candidate(found, settled[runs], run, periods) for runs, run in zip(sets, shown, strict=True)]
+    kept = settling.holds(walkers, candidates, grain, batch)
     attractors = []
-    for runs in itertools.compress(sets, kept):
-        first = settled[runs[0]]
+    for runs, first in itertools.compress(zip(sets, shown, strict=True), kept):
         cloud = clouds[runs].reshape(-1, clouds.shape[-1])
         points = found.ends[first][-periods[first] :] if periods[first] else _spread_out(cloud)
         attractors.append((len(runs), _named(walkers.process, points, periods[first], _reach(cloud, points), grain)))
     return [attractor for _, attractor in sorted(attractors, key=lambda pair: -pair[0])]
 
 
-def _candidate(found: walks.Walks, runs: np.ndarray, periods: np.ndarray, drift: np.ndarray, grain: float):
-    """A set, shown by the first of its runs that hardly moves."""
+def _shown(runs: np.ndarray, periods: np.ndarray, drift: np.ndarray, grain: float) -> int:
+    """The run that shows a set: the first that hardly moves, of those at a point or cycle if there are any."""
+    regular = runs[periods[runs] > 0]
+    runs = regular if len(regular) else runs
     moved = drift[runs]
-    run = runs[np.argmax(moved <= np.maximum(1e-3 * grain, 2 * moved.min()))]
-    state = jax.tree.map(lambda leaf: leaf[run], found.states)
-    return settling.Candidate(found.starts[runs], found.tails[run], found.ends[run], state, int(periods[run]))
+    return int(runs[np.argmax(moved <= np.maximum(1e-3 * grain, 2 * moved.min()))])
+
+
+def _candidate(found: walks.Walks, runs: np.ndarray, shown: int, periods: np.ndarray) -> settling.Candidate:
+    state = jax.tree.map(lambda leaf: leaf[shown], found.states)
+    return settling.Candidate(found.starts[runs], found.tails[shown], found.ends[shown], state, int(periods[shown]))
 
 
 def _settled(tails: np.ndarray, grain: float) -> np.ndarray:

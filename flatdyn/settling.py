@@ -10,8 +10,8 @@ boundary is close), a point or cycle holds if Newton's method on the step finds 
 * to which the run has come at least half of the way from its start: with tiny steps it has not;
 * which does not let go: no multiplier is so far outside |z| = 1 that the run would have left before long.
 
-A point at which a run has been at rest to the last digit holds without the last two. Where a step changes nothing in
-any direction nothing is held either, nor on a slope without curvature: the steps are smaller than rounding.
+A point at which a run has been at rest to the last digit holds without the last two. Where a step from rest changes
+nothing in any direction nothing is held either, nor on a slope without curvature: the steps are smaller than rounding.
 """
 
 from __future__ import annotations
@@ -154,10 +154,10 @@ def _root(process: Process, candidate: Candidate, flat: np.ndarray, period: int,
     """Position and multipliers' matrix of the fixed point or cycle next to a state, or None."""
     before = np.inf
     for _ in range(_ITERATIONS):
-        moved, slope, theta = map(np.asarray, _linearised(process, candidate.state, flat, period))
+        moved, slope, theta, resting = map(np.asarray, _linearised(process, candidate.state, flat, period))
         gap, matrix = moved - flat, np.eye(len(flat)) - slope
         resolution = _ULPS * (np.abs(flat).max() + grain)
-        if not (np.isfinite(gap).all() and np.isfinite(matrix).all()) or np.abs(matrix).max() <= _ULPS:
+        if not (np.isfinite(gap).all() and np.isfinite(matrix).all()) or np.abs(matrix @ resting).max() <= _ULPS:
             return None
         if np.linalg.norm(theta - candidate.end[-1]) > grain:
             return None
@@ -204,7 +204,10 @@ def _short_period(candidate: Candidate) -> int:
 
 @eqx.filter_jit
 def _linearised(process: Process, state: Any, flat: jax.Array, period: jax.Array):
-    """A full state after one period, the Jacobian of that, and its position; whole numbers in it stay as they are."""
+    """A full state after one period, the Jacobian of that, its position, and how a state at rest moves with it.
+
+    Whole numbers in the state stay as they are.
+    """
     moving, fixed = eqx.partition(state, eqx.is_inexact_array)
     unravel = ravel_pytree(moving)[1]
 
@@ -217,4 +220,8 @@ def _linearised(process: Process, state: Any, flat: jax.Array, period: jax.Array
     def moved(flat):
         return jax.lax.fori_loop(0, period, step, flat)
 
-    return moved(flat), jax.jacfwd(moved)(flat), process.position(whole(flat))
+    def at_rest(theta):
+        return ravel_pytree(eqx.filter(process.init(theta), eqx.is_inexact_array))[0]
+
+    theta = process.position(whole(flat))
+    return moved(flat), jax.jacfwd(moved)(flat), theta, jax.jacfwd(at_rest)(theta)

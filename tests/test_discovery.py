@@ -40,6 +40,13 @@ def test_a_plateau_around_a_minimum_is_not_many_attractors():
     assert (basins.labels[np.abs(x) > 35] == -1).all()
 
 
+def test_momentum_makes_no_attractors_of_a_plateau_and_hides_none_beside_what_still_creeps():
+    # From |x| = 4 to 6 runs have still not come to the minimum, a grain (3) away from those that have.
+    basins = found(gd("tanh(x)**2", momentum=0.9), [(-300, 300)], 201, max_steps=3_000)
+    assert [(a.kind, a.period) for a in basins.attractors] == [("minimum", 1)]
+    assert (basins.labels[np.abs(basins.coordinates()[0]) > 35] == -1).all()
+
+
 @pytest.mark.parametrize("method", [fd.GD(1e-9), fd.GD(1e-9, momentum=0.9), fd.SAM(1e-9, 0.1)])
 def test_steps_that_are_too_small_settle_nothing(method):
     basins = found(fd.Iteration(H, method), [(-5, 5)] * 2, 32)
