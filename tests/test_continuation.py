@@ -100,6 +100,39 @@ def test_flips_of_the_logistic_map():
     assert_allclose(second.multipliers, [-1], atol=1e-8)
 
 
+def test_branches_cross_in_one_coordinate_and_in_four():
+    """x⁺ = r x (1 − x) at r = 1, by the branch x = 1 − 1/r; and USAM's crossing on Beale with velocities as well."""
+    (point,) = continue_in(lambda r: fd.Map(lambda t: r * t * (1 - t), dim=1), "r", (0.5, 1.7), [0.0]).bifurcations
+    assert point.kind == "transcritical"
+    assert_allclose([point.parameter, *point.multipliers], [1, 1], atol=1e-8)
+    branch = continue_in(lambda r: fd.Map(lambda t: r * t * (1 - t), dim=1), "r", (0.5, 1.7), point)
+    assert_allclose(branch.theta[:, 0], 1 - 1 / branch.parameter, atol=1e-12)
+    assert_allclose(np.sort(branch.parameter[[0, -1]]), [0.5, 1.7], atol=1e-12)
+    assert (branch.kinds == np.where(branch.parameter > 1, "stable", "repelling"))[
+        np.abs(branch.theta[:, 0]) > 1e-6
+    ].all()
+    (at,) = branch.at(1.3)
+    assert_allclose(at, 1 - 1 / 1.3, atol=1e-4)  # a chord of 0.02 is off by 0.02² x''/8
+    moving = continue_in(lambda rho: fd.Iteration(BEALE, fd.USAM(1e-3, rho, 0.5)), "rho", (0.034, 0.038), (0.0, 1.0))
+    (point,) = moving.bifurcations
+    assert (point.kind, point.state.shape) == ("transcritical", (4,))
+    assert_allclose(point.parameter, 1 / 27.75, atol=1e-8)  # momentum does not move it
+    assert_allclose(point.state, [0, 1, 0, 0], atol=1e-8)
+
+
+def test_a_branch_ends_where_it_is_told_to():
+    def ask(**options):
+        return continue_in(lambda r: fd.Map(lambda t: r * t * (1 - t), dim=1), "r", (2.0, 2.9), [0.5], **options)
+
+    whole, boxed, few = ask(), ask(box=[(0.0, 0.6)]), ask(most=5)
+    assert_allclose(whole.parameter[[0, -1]], [2, 2.9], atol=1e-12)
+    assert (boxed.theta[:-1, 0] <= 0.6).all()
+    assert 0.6 < boxed.theta[-1, 0] < 0.62  # the first point beyond, at most a step of 0.02 away
+    assert len(few.theta) == 5
+    assert_allclose(few.theta, whole.theta[:5], rtol=1e-12)
+    assert len(ask(scale=10.0).theta) < len(whole.theta)  # θ counts for a tenth in the length of a step
+
+
 def test_the_neimark_sacker_point_of_the_delayed_logistic_map():
     def delayed(r):
         return fd.Map(lambda t: jnp.array([r * t[0] * (1 - t[1]), t[0]]), dim=2)

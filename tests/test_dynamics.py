@@ -7,6 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 import flatdyn as fd
+from flatdyn.statistics import batch_mean
 
 SADDLE = fd.landscapes.saddle()
 HENON = fd.Map(lambda t: jnp.array([1 - 1.4 * t[0] ** 2 + t[1], 0.3 * t[0]]), dim=2, box=((-1.5, 1.5), (-0.5, 0.5)))
@@ -88,10 +89,27 @@ def test_the_logistic_map_at_four_has_exponent_ln_2(start):
     assert abs(value - np.log(2)) < 5 * error
 
 
+def test_values_and_errors_are_batch_means_of_the_growth_at_each_step():
+    """A rotation that stretches one coordinate: the logarithms of an orbit are known, the mean of the others is 0."""
+
+    def turned(t):
+        return jnp.array([(t[0] + 0.3137) % 1.0, (1.5 + jnp.sin(2 * jnp.pi * t[0])) * t[1]])
+
+    places = (0.1 + 0.3137 * np.arange(7 + 45)) % 1.0
+    exact, error = batch_mean(np.log(1.5 + np.sin(2 * np.pi * places[7:])))
+    found = fd.lyapunov_exponents(fd.Map(turned, dim=2), [0.1, 0.0], 45, transient=7)
+    assert exact > 0
+    assert_allclose(found.values, [exact, 0], atol=1e-12)
+    assert_allclose(found.stderr, [error, 0], atol=1e-12)
+
+
 def test_henons_exponents_sum_to_the_logarithm_of_the_determinant():
     values, errors = fd.lyapunov_exponents(HENON, [0.1, 0.1], 50_000)
     assert_allclose(values.sum(), np.log(0.3), atol=1e-12)
     assert abs(values[0] - 0.41922) < 5 * errors[0]  # Sprott, Chaos and Time-Series Analysis, table of exponents
+    alone = fd.lyapunov_exponents(HENON, [0.1, 0.1], 50_000, number=1)
+    assert_allclose(alone.values, values[:1], rtol=1e-9)
+    assert_allclose(alone.stderr, errors[:1], rtol=1e-6)
 
 
 @pytest.mark.parametrize("growth", [0.05, 0.3, 0.95])

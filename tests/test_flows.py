@@ -287,7 +287,42 @@ def test_sam_on_a_line_in_closed_form():
             assert_allclose(a, b, atol=1e-11)  # of the cubature
 
 
+MASKED = [
+    fd.USAM(0.1, 0.4),
+    fd.USAM(0.1, 0.4, mask=(1, 0)),
+    fd.DNSAM(0.1, 0.4, mask=(0, 1)),
+    fd.DNSAM(0.1, 0.4, eps=0.3),
+]
+
+
+@pytest.mark.parametrize("method", MASKED, ids=["USAM", "masked USAM", "masked DNSAM", "smoothed DNSAM"])
+def test_published_moments_of_linear_ascents_in_closed_form(method):
+    """m = ∇L + r HM∇L, C = (I + r HM) Σ/B (I + r HM)ᵀ, r = ρ or ρ/(‖M∇L‖ + ε), with plain matrices."""
+    g, H = np.asarray(CURVED.grad(AT)), np.asarray(CURVED.hessian(AT))
+    M = np.eye(2) if method.mask is None else np.diag(np.asarray(method.mask, float))
+    r = 0.4 / (np.linalg.norm(M @ g) + method.eps) if isinstance(method, fd.DNSAM) else 0.4
+    spread = np.eye(2) + r * H @ M
+    m, C = Diffusion(CURVED, method, NOISES["gaussian"]).moments(AT)
+    assert_allclose(m, g + r * H @ M @ g, rtol=1e-12)
+    assert_allclose(C, spread @ COVARIANCE / 2 @ spread.T, rtol=1e-12)
+
+
 # --- diffusions -----------------------------------------------------------------------------------------------
+
+
+def test_drift_and_variance_on_a_line_are_those_of_the_equation():
+    """GD: b = −L' − (η/2) L'' L' in order 2, v = η s²/B; SAM in order 1: minus the published m, and η C."""
+    x, lr = np.array([[-1.4, -0.2, 0.3], [0.6, 0.9, 1.7]]), 0.2
+    slope, curvature = x**3 - x, 3 * x**2 - 1
+    for order in (1, 2):
+        line = Diffusion(LINE, fd.GD(lr), fd.noise.Gaussian(0.5, 4), order=order).on_a_line()
+        assert_allclose(line["drift"](x), -slope * (1 + (order - 1) * lr / 2 * curvature), rtol=1e-12)
+        assert_allclose(line["variance"](x), lr * 0.25 / 4, rtol=1e-12)
+    s = 0.5 / 2
+    line = Diffusion(LINE, fd.SAM(lr, 0.1), fd.noise.Gaussian(0.5, 4)).on_a_line()
+    assert_allclose(line["drift"](x), -slope - 0.1 * curvature * scipy.special.erf(slope / s / np.sqrt(2)), rtol=1e-11)
+    exact = lr * (s**2 + 4 * 0.1 * curvature * s * scipy.stats.norm.pdf(slope / s))
+    assert_allclose(line["variance"](x), exact, rtol=1e-11)
 
 
 @pytest.mark.parametrize("method", [fd.GD(0.1), fd.GD(0.1, momentum=0.7)])
@@ -355,7 +390,7 @@ def test_state_dependent_noise_and_the_plane_run():
     state = diffusion.step(diffusion.init(jnp.asarray(AT)), jax.random.key(0))
     assert np.isfinite(diffusion.position(state)).all()
     drift, matrix = diffusion.coefficients(AT)
-    assert drift.shape == (2,)
+    assert_allclose(drift, -diffusion.moments(AT).mean, rtol=1e-12)
     assert_allclose(matrix, 0.05 * diffusion.moments(AT).covariance, rtol=1e-12)
 
 

@@ -164,14 +164,27 @@ def test_weak_errors_are_the_differences_of_the_two_sides():
         fd.weak.weak_errors(LINE, fd.GD, NOISE, equations, [0.3], FUNCTIONS, 0.5, 1.0, (-1.8, 1.8))
 
 
+def test_slopes_are_those_of_lines_through_the_errors():
+    lr, error = np.array([0.2, 0.1, 0.02]), np.array([[4e-2, 3e-3], [2e-2, 1e-3], [1e-3, 4e-5]])
+    found = fd.weak.WeakError({}, {}, lr, 1 + error * [1, -1], np.ones((3, 2)))
+    assert_allclose(found.error, error, rtol=1e-11)  # the rounding of 1 in 4e-5
+    assert_allclose(found.local_slopes[0], np.log2([2, 3]), rtol=1e-11)
+    assert_allclose(found.local_slopes[1], np.log([20, 25]) / np.log(5), rtol=1e-11)
+    x, y = np.log(lr) - np.log(lr).mean(), np.log(error)
+    assert_allclose(found.slopes, x @ y / (x @ x), rtol=1e-11)
+
+
 def test_the_simulated_error_is_the_exact_one():
     method = fd.USAM(0.1, 0.2)
     pair = fd.Iteration(LINE, method, NOISE), fd.flows.Diffusion(LINE, method, NOISE, dt=0.1)
-    own, sde = (fd.transfer.expectation(p, [lambda w: w], 0.5, 10, (-1.8, 1.8))[0] for p in pair)
+    sides = [fd.transfer.expectation(p, [lambda w: w, lambda w: w**2], 0.5, 10, (-1.8, 1.8)) for p in pair]
+    (own, sde), spread = np.transpose(sides)[0], sum(square - mean**2 for mean, square in sides)
     for seed in range(3):
         key = jax.random.key(seed)
         value, error = fd.weak.simulated_error(*pair, lambda theta: theta[:, 0], [0.5], 1.0, 40_000, key)
         assert abs(value - (own - sde)) < 4.5 * error
+        # variances of 40,000 nearly normal numbers are known to √(2/40,000) each, their root to half of it
+        assert_allclose(error, np.sqrt(spread / 40_000), rtol=4.5 * np.sqrt(1 / 2 / 40_000))
     unstable = fd.USAM(0.5, 2.0)
     pair = fd.Iteration(LINE, unstable, NOISE), fd.flows.Diffusion(LINE, unstable, NOISE)
     with pytest.raises(ValueError, match="runs diverged"):
