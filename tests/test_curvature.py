@@ -79,6 +79,9 @@ def test_too_few_products_are_reported_and_the_residuals_bound_the_error():
         for value, residual in zip((found.largest, found.smallest), found.residuals, strict=True):
             # for symmetric H an eigenvalue lies within the residual; 1e-12: rounding of residuals near zero
             assert np.abs(eigenvalues - value).min() <= residual + 1e-12
+        ends = np.array([found.largest, found.smallest])
+        left = found.directions @ np.asarray(loss.hessian) - ends[:, None] * found.directions
+        assert_allclose(found.residuals, np.linalg.norm(left, axis=1), rtol=1e-6, atol=1e-14)
         assert found.smallest > eigenvalues[0]  # a Rayleigh quotient
     patient = curvature.extreme_eigenvalues(loss, np.zeros(60), k=20, method="lanczos")
     assert patient.converged

@@ -202,3 +202,11 @@ def test_ctrl_c_is_heard_while_attractors_are_looked_for():
     sent, heard = map(float, told.stdout.split())
     assert heard - sent < 4  # two seconds, and as much again for a machine with other work
     assert "steps in search of attractors" in told.stderr  # the bar
+
+
+def test_what_walks_take_is_known_before():
+    """Positions of tails and ends, twice; how many scouts there are follows from it."""
+    walkers = fd.walks.Walkers(fd.Map(lambda t: t / 2, 3), 4 * fd.walks.SAMPLES, 1e3, None, False)
+    with jax.enable_x64(True):
+        found = walkers.walk(np.ones((5, 3)))
+    assert fd.walks.bytes_of(5, 3) == 2 * (found.tails.nbytes + found.ends.nbytes)

@@ -95,9 +95,10 @@ def test_values_and_errors_are_batch_means_of_the_growth_at_each_step():
     def turned(t):
         return jnp.array([(t[0] + 0.3137) % 1.0, (1.5 + jnp.sin(2 * jnp.pi * t[0])) * t[1]])
 
-    places = (0.1 + 0.3137 * np.arange(7 + 45)) % 1.0
+    places = (0.1 + 0.3137 * np.arange(7 + 59)) % 1.0
     exact, error = batch_mean(np.log(1.5 + np.sin(2 * np.pi * places[7:])))
-    found = fd.lyapunov_exponents(fd.Map(turned, dim=2), [0.1, 0.0], 45, transient=7)
+    # one step more would fill the 20 batches another time
+    found = fd.lyapunov_exponents(fd.Map(turned, dim=2), [0.1, 0.0], 59, transient=7)
     assert exact > 0
     assert_allclose(found.values, [exact, 0], atol=1e-12)
     assert_allclose(found.stderr, [error, 0], atol=1e-12)

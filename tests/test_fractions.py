@@ -1,5 +1,7 @@
 """Fractions along a parameter: the same name for the same attractor, and nothing computed twice."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,7 @@ import flatdyn as fd
 from flatdyn import fractions
 from flatdyn.attractors import given
 from flatdyn.fractions import match_attractors
+from flatdyn.statistics import binomial_error
 
 KEY = jax.random.key(0)
 
@@ -28,6 +31,13 @@ def test_fractions_follow_the_boundary_and_names_stay():
     assert (right == right[0]).all()
     assert (np.abs(share - (2 - edges) / 4) <= 4 * error).all()
     assert_allclose(curve.fractions.sum(axis=1), 1)
+    assert_allclose(curve.stderr, binomial_error(np.round(2000 * curve.fractions), 2000), rtol=1e-12)
+    whole, error = curve.of_kind("point")
+    assert_allclose(whole, 1)
+    assert_allclose(error, binomial_error(2000, 2000), rtol=1e-9)
+    assert_array_equal(curve.of_kind("point", "cycle")[0], whole)
+    assert (curve.of_kind("cycle")[0] == 0).all()
+    assert_array_equal(curve.kinds, np.tile(["point", "point", "", ""], (4, 1)))
 
 
 def test_an_attractor_that_goes_keeps_its_name_and_a_new_one_gets_another():
@@ -46,6 +56,8 @@ def test_an_attractor_that_goes_keeps_its_name_and_a_new_one_gets_another():
     assert curve.fractions[1, gone] == 0
     assert_array_equal(curve.fractions[0], curve.fractions[3])  # the same starts, and the names are back
     assert np.isnan(curve.theta[1, gone]).all()
+    assert_allclose(curve.stderr[1, gone], binomial_error(0, 500), rtol=1e-12)  # no run was seen to go there
+    assert curve.kinds[1, gone] == ""
 
 
 def test_matching_is_the_best_assignment_and_not_the_nearest_first():
@@ -95,6 +107,19 @@ def test_a_curve_is_a_record(tmp_path):
     assert repr(again) == repr(curve)
     with pytest.raises(KeyError, match="is none of"):
         curve["somewhere"]
+
+
+def test_a_sample_with_diverged_runs_is_a_record_and_one_with_other_labels_is_none(tmp_path):
+    far = fd.Map(lambda t: jnp.where(t > 1, t**2, t / 2), 1)
+    sample = fd.basin_fractions(far, [(-2.0, 2.0)], 40, KEY, max_steps=200)
+    assert sample.counts()["diverged"] > 0
+    again = type(sample).load(sample.save(tmp_path / "sample.npz"))
+    assert again.counts() == sample.counts()
+    assert_array_equal(again.labels, sample.labels)
+    for label in (-3, len(sample.names)):
+        other = dataclasses.replace(sample, labels=np.where(sample.labels == 0, label, sample.labels))
+        with pytest.raises(ValueError, match="labels are none of its attractors"):
+            type(sample).load(other.save(tmp_path / f"other{label}.npz"))
 
 
 @pytest.mark.parametrize(

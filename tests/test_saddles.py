@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose
 
 import flatdyn as fd
 from flatdyn import networks as nw
+from flatdyn.networks.critical import _crossing as crossing
 from flatdyn.networks.minima import minimum
 from flatdyn.networks.transverse import displacement
 
@@ -194,6 +195,8 @@ def test_another_minibatch_for_the_ascent_traps_less(small):
     shared = nw.transverse_exponent(small, fd.SAM(0.2, rhos), FEW, 2000, 8, KEY)
     apart = nw.transverse_exponent(small, fd.SAM(0.2, rhos), FEW, 2000, 8, KEY, ascent="independent")
     assert shared.chains.shape == (5, 8)
+    assert_allclose(shared.value, shared.chains.mean(axis=1), rtol=1e-12)
+    assert_allclose(shared.stderr, shared.chains.std(axis=1, ddof=1) / np.sqrt(8), rtol=1e-9)
     difference, error = apart.value - shared.value, np.hypot(shared.stderr, apart.stderr)
     assert abs(difference[0]) < 5 * error[0]  # without an ascent there is nothing to share
     assert difference[-1] > 5 * error[-1]
@@ -204,6 +207,17 @@ def test_the_critical_rho_of_sam_is_largest_at_a_middle_batch_size(saddle):
     assert np.isnan(rules[1].root)
     for other in (rules[0], rules[2]):
         assert rules[1].rule - other.rule > 5 * np.hypot(rules[1].rule_stderr, other.rule_stderr)
+
+
+def test_the_stated_errors_of_a_critical_rho_are_its_spread(small):
+    rules = [nw.critical_rho(small, fd.SAM(0.2, 0.1), 5, jax.random.key(i), batches=60, points=0) for i in range(40)]
+    errors = np.mean([rule.rule_stderr**2 for rule in rules]) ** 0.5
+    # a standard deviation of 40 numbers is known to 1/√78 = 11 %; 4.5 of these
+    assert_allclose(np.std([rule.rule for rule in rules], ddof=1), errors, rtol=0.5)
+    # chains that differ by a constant cross zero in places that spread as these constants do, over the slope
+    own = np.array([0.1, -0.3, 0.4, -0.2, 0.0])
+    root, error = crossing(np.array([0.1, 0.3]), np.array([own + 0.5, own - 1.5]))
+    assert_allclose([root, error], [0.15, 0.1 * own.std(ddof=1) / np.sqrt(5)], rtol=1e-12)
 
 
 def test_the_exponent_vanishes_at_the_critical_rho(small):
