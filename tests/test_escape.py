@@ -227,6 +227,12 @@ def test_what_an_escape_record_is_asked_it_asks_of_its_times():
     assert found.compare(other).hazard_ratio > 1  # it leaves sooner
 
 
+def test_the_time_of_a_step_is_kept():
+    slow = fd.flows.Diffusion(LINE, fd.GD(0.1), fd.noise.Gaussian(1.0), dt=0.02)
+    assert fd.escape_times(slow, ORIGIN, Ball([0.0], 1.0), 3, 5, jax.random.key(0)).dt == 0.02
+    assert fd.escape_times(noisy(fd.GD(0.1)), ORIGIN, Ball([0.0], 1.0), 3, 5, jax.random.key(0)).dt == 1
+
+
 def test_a_deterministic_process_can_be_asked_too():
     found = fd.escape_times(fd.Iteration(LINE, fd.GD(0.1)), np.array([0.01]), Ball([0.0], 1.0), 3)
     assert (found.steps == np.ceil(np.log(100) / np.log(1.1))).all()  # 0.01 · 1.1ᵏ > 1
