@@ -296,9 +296,6 @@ def edge_of_stability(method: Method, gradient_norm: Any = None) -> Any:
         method = USAM(method.lr, method.rho / norm, method.momentum, nesterov=method.nesterov)
     curvature = sympy.Dummy("lambda", positive=True)
     step, limit, values = _effective_step(method, curvature)
-    radius = values.get(_HYPERPARAMETERS["rho"])
-    if radius is not None and radius == 0:
-        return edge_of_stability(GD(method.lr, method.momentum, method.nesterov))
     edges = sympy.solve((step - limit).xreplace(values), curvature)
     (edge,) = [root for root in edges if root.is_positive is not False]
     return float(edge) if edge.is_number else edge

@@ -295,6 +295,9 @@ def test_planes_along_directions_and_through_points():
     assert_allclose(plane.directions @ plane.directions.T, np.eye(2), atol=1e-14)
     assert_allclose(centre + plane.marks @ plane.directions, [centre, one, two], atol=1e-12)
     assert_allclose([plane.x[0], plane.x[-1]], [plane.marks[:, 0].min(), plane.marks[:, 0].max()])
+    wide = curvature.slice2d(loss, centre, through=(one, two), points=3, reach=0.25)
+    for axis, low, high in zip((wide.x, wide.y), plane.marks.min(axis=0), plane.marks.max(axis=0), strict=True):
+        assert_allclose(axis[[0, -1]], [low - (high - low) / 4, high + (high - low) / 4])
     random = curvature.slice2d(loss, centre, key=jax.random.key(0), points=3)
     assert_allclose(np.linalg.norm(random.directions, axis=1), 1, rtol=1e-12)
 

@@ -36,6 +36,9 @@ def test_the_unstable_manifold_of_gradient_descent_on_a_curved_landscape_is_inva
     landscape = fd.Landscape.from_expression("x**2 - y**2 + x*y**2", symbols="x y", box=[(-1, 1)] * 2)
     process = fd.Iteration(landscape, fd.GD(0.05))
     curve = fd.manifold(process, (0.0, 0.0), "unstable", spacing=0.005)
+    assert_allclose(curve.multiplier, 1.1, rtol=1e-12)
+    assert_allclose(curve.saddle, [0, 0], atol=1e-15)
+    assert np.linalg.norm(np.diff(curve.theta, axis=0), axis=1).max() <= 0.005 * (1 + 1e-9)
     inner = curve.theta[np.abs(curve.theta[:, 1]) < 0.8]
     moved = fd.simulate(process, inner, 1).final
     # the image of each point lies on the curve again; between points spaced by h a chord is off by h² curvature / 8
@@ -155,6 +158,7 @@ def test_a_stable_manifold_that_comes_from_another_fixed_point_ends_there():
     for saddle in [point for point in points if point.kind == "saddle"]:
         curve = fd.manifold(fd.Iteration(landscape, fd.GD(1e-3)), saddle, "stable")
         assert sorted(curve.ends) == ["box", "point"]
+        assert_allclose(curve.multiplier, 1 - 1e-3 * saddle.eigenvalues[-1], rtol=1e-9)
         finite = curve.theta[np.isfinite(curve.theta).all(axis=1)]
         assert np.linalg.norm(finite - top, axis=1).min() < 0.01  # of the order of the spacing, 10/400
         assert len(finite) < 20_000  # and does not creep towards it for ever

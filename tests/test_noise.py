@@ -50,6 +50,16 @@ def test_sam_at_the_saddle_has_the_exact_first_step_variance(key):
         assert abs((final**2).mean() / (LR**2 * exact) - 1) < 5 * np.sqrt((fourth - 1) / RUNS)
 
 
+def test_dnsam_divides_the_samples_gradient_by_the_length_of_the_full_one():
+    """p = θ + ρ g/(‖∇L‖ + ε), g = ∇L + s z: with given z the step is a formula."""
+    H, theta, z, s = np.diag([2.0, -1.0]), np.array([0.5, 1.0]), np.array([0.9, -1.7]), SIGMA / np.sqrt(BATCH)
+    for ascent, seen in (("shared", H @ theta + s * z), ("full", H @ theta)):
+        process = fd.Iteration(Q, fd.DNSAM(LR, RHO, eps=0.2), fd.noise.Gaussian(SIGMA, BATCH), ascent=ascent)
+        found = process.position(process.driven(process.init(jnp.asarray(theta)), jnp.asarray(z)))
+        p = theta + RHO * seen / (np.linalg.norm(H @ theta) + 0.2)
+        assert_allclose(found, theta - LR * (H @ p + s * z), rtol=1e-13)
+
+
 def test_scale_may_differ_between_coordinates():
     process = fd.Iteration(Q, fd.GD(LR), noise=fd.noise.Gaussian(np.array([0.0, 2.0])))
     final = fd.simulate(process, np.zeros((RUNS, 2)), 1, key=jax.random.key(0)).final

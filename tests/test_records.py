@@ -198,6 +198,20 @@ def test_settled_claims_become_entries_and_a_table(tmp_path, monkeypatch):
     assert ledger.markdown(missing=True).count("| open |") == len(ledger.claims()) - 1
 
 
+def test_notebooks_that_settle_one_claim_have_an_entry_each(tmp_path, monkeypatch):
+    monkeypatch.setenv("FLATDYN_FIGURES", str(tmp_path))
+    monkeypatch.setenv("FLATDYN_PRESET", "full")
+    for verdict, name in (("fails", "08_y"), ("holds", "07_x"), ("fails", "07_x")):  # the last renews the second
+        ledger.settle("K6", verdict, condition=name, measured={"factor": (2.0, 0)}, notebook_name=name)
+    assert [(entry["notebook"], entry["verdict"]) for entry in ledger.entries()] == [
+        ("07_x", "fails"),
+        ("08_y", "fails"),
+    ]
+    rows = ledger.markdown().splitlines()[2:]
+    assert [row.rstrip(" |").split(" | ")[-1] for row in rows] == ["07", "08"]
+    assert ledger.markdown(missing=True).count("| open |") == len(ledger.claims()) - 1
+
+
 def test_the_quick_preset_settles_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("FLATDYN_FIGURES", str(tmp_path))
     monkeypatch.delenv("FLATDYN_PRESET", raising=False)

@@ -1,5 +1,7 @@
 """Training many networks: the numbers of `simulate`, what they are worth on the way, and nothing lost."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -49,6 +51,17 @@ def test_training_is_simulation_and_says_what_networks_are_worth(whole):
     assert whole.provenance["device"]
     with pytest.raises(ValueError, match="'test' was not watched, only train, other"):
         whole.of("test")
+
+
+def test_of_squared_errors_the_smallest_stops_a_run_and_the_first_of_equals(whole):
+    marks = np.zeros((3, 5, 2))
+    marks[..., 0] = [[5, 3, 4, 3, 9], [1, 2, 3, 4, 5], [7, 6, np.nan, np.nan, np.nan]]
+    marks[..., 1] = np.arange(15).reshape(3, 5)
+    some = {"loss": whole.loss[:3], "theta": whole.theta[:3], "status": whole.status[:3], "marks": marks}
+    errors = dataclasses.replace(whole, config=whole.config | {"measure": "mean squared error"}, **some)
+    assert_array_equal(errors.stopped("train", "other"), [1, 5, 11])
+    shares = dataclasses.replace(whole, **some)
+    assert_array_equal(shares.stopped("train", "other"), [4, 9, 10])
 
 
 def test_chunks_do_not_change_the_networks(whole):
