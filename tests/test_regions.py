@@ -45,6 +45,9 @@ def test_whole_numbers_are_truth_values_and_real_ones_are_none():
         escape_times(WALK, start, lambda t: 1.0 - t[0], 1, 100)
     with pytest.raises(ValueError, match=r"one boolean for θ of shape \(2,\), got shape \(2,\)"):
         escape_times(WALK, start, lambda t: t < 1, 1, 100)
+    for nothing in (lambda t: None, lambda t: (t[0] < 1, t[1] < 1), lambda t: {"inside": t[0] < 1}):
+        with pytest.raises(ValueError, match="inside must return one boolean, got"):
+            escape_times(WALK, start, nothing, 1, 100)
     right = fd.Map(lambda t: t + 1.0, 1)
     ends = {"far": fd.Region("far", lambda t: 2 * (t[0] > 50), absorbing=True)}
     assert fd.map_basins(right, [(0.0, 1.0)], 2, ends, max_steps=100).counts()["far"] == 2

@@ -184,8 +184,9 @@ def as_test(name: str, inside: Callable, theta: jax.ShapeDtypeStruct) -> Callabl
     (dim,) = theta.shape
     if isinstance(inside, Region):
         inside.check(dim)
-    checks.traced(name, inside, theta, what="a function from θ (dim,) to a boolean, or a region")
-    answer = jax.eval_shape(lambda theta: jnp.asarray(inside(theta)), theta)
+    answer = checks.traced(name, inside, theta, what="a function from θ (dim,) to a boolean, or a region")
+    if not hasattr(answer, "dtype"):
+        raise ValueError(f"{name} must return one boolean, got {checks.shown(answer)}")
     if answer.shape != ():
         raise ValueError(f"{name} must return one boolean for θ of shape {theta.shape}, got shape {answer.shape}")
     if answer.dtype == bool:
