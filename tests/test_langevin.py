@@ -224,6 +224,60 @@ def test_lol_is_its_two_steps(reference):
     assert_allclose(found[:2, :2], reference["9_langevin"]["lol"]["cov_q"], atol=1e-13)
 
 
+def driven_twice(method, drive):
+    """Positions after two steps on COUPLED from (0.6, −0.8), under given normal numbers, one row of `drive` a step."""
+    process = fd.Iteration(COUPLED, method)
+    assert process.draws == drive.shape[1]
+    state, path = process.init(jnp.array([0.6, -0.8])), []
+    for row in drive:
+        state = process.driven(state, jnp.asarray(row))
+        path.append(np.asarray(process.position(state)))
+    return np.array(path)
+
+
+def slopes(x, y):
+    return np.array([2 * x + y / 2, x / 2 + y])
+
+
+def test_steps_of_two_blocks_are_their_words_with_numbers_of_their_own():
+    """Frictions and temperatures of the blocks differ: letter by letter in plain numbers, from rest, two steps."""
+    h, g, tau, drive = 0.2, np.array([0.7, 2.0]), np.array([0.3, 1.5]), np.random.default_rng(0).normal(size=(2, 4))
+    q, p, path = np.array([0.6, -0.8]), np.zeros(2), []
+    for row in drive:  # B A O A B
+        p = p - h / 2 * slopes(*q)
+        q = q + h / 2 * p
+        p = np.exp(-g * h) * p + np.sqrt((1 - np.exp(-2 * g * h)) * tau) * row[:2]
+        q = q + h / 2 * p
+        p = p - h / 2 * slopes(*q)
+        path.append(q)
+    assert_allclose(driven_twice(fd.LaLa(h, (1, 0), tuple(g), tuple(tau)), drive[:, :2]), path, rtol=1e-13)
+
+    q, p, xi, path, sigma, eps = np.array([0.6, -0.8]), np.zeros(2), 0.4, [], 0.9, 0.6
+    for row in drive:  # A, then C D E D C on the first and O on the second, A B
+        q = q + h / 2 * p
+        kick, cold = sigma * np.sqrt(h / 2), np.exp(-2.0 * h)
+        first = np.exp(-h / 2 * eps * xi) * p[0] + kick * row[0]
+        xi = xi + h * eps * (first**2 - 0.3)
+        first = np.exp(-h / 2 * eps * xi) * (first + kick * row[2])
+        p = np.array([first, cold * p[1] + np.sqrt((1 - cold**2) * 1.5) * row[1]])
+        q = q + h / 2 * p
+        p = p - h * slopes(*q)
+        path.append(q)
+    method = fd.AdLaLa(h, (1, 0), (0.3, 1.5), sigma, eps, friction=2.0, start=0.4)
+    assert_allclose(driven_twice(method, drive), path, rtol=1e-13)
+
+    q, p, path, c = np.array([0.6, -0.8]), 0.0, [], np.exp(-0.7 * h)
+    for row in drive:  # B A O A B on the first, then a step of SGLD on the second
+        p = p - h / 2 * slopes(*q)[0]
+        q = q + np.array([h / 2 * p, 0])
+        p = c * p + np.sqrt((1 - c**2) * 0.3) * row[0]
+        q = q + np.array([h / 2 * p, 0])
+        p = p - h / 2 * slopes(*q)[0]
+        q = q + np.array([0, -h * slopes(*q)[1] + np.sqrt(2 * h * 1.5) * row[3]])
+        path.append(q)
+    assert_allclose(driven_twice(fd.LOL(h, (1, 0), 0.7, (0.3, 1.5)), drive), path, rtol=1e-13)
+
+
 def test_partitions_in_simulation_have_the_exact_covariance():
     for method in (fd.LaLa(0.1, (1, 0), (1, 1), (1, 0.5)), fd.LOL(0.1, (1, 0))):
         process, runs = fd.Iteration(COUPLED, method), 30_000

@@ -144,6 +144,13 @@ def test_certain_cases_of_capture_are_never_wrong():
             assert np.isfinite(quadratic.arrival_time(theta, 0.3, lam)) == (verdict == 1)
 
 
+def test_a_point_has_as_many_coordinates_as_there_are_curvatures():
+    for ask in (quadratic.capture_bounds, quadratic.arrival_time):
+        for theta in (np.ones(3), 1.0, np.ones((2, 1))):
+            with pytest.raises(ValueError, match=r"theta must have shape \(\.\.\., 2\), one for each curvature"):
+                ask(theta, 0.5, [2.0, -1.0])
+
+
 def test_what_is_certain_of_capture_is_said_and_the_rest_is_open():
     """By hand: ‖∇L‖ below ρ min |λ₋| is captured, the unstable part from ρ max |λ₋| on never is."""
     lam, rho = np.array([3.0, -0.5, -2.0]), 0.4  # bounds on the gradient 0.2 and 0.8
