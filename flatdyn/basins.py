@@ -163,7 +163,7 @@ def draw_starts(process: Process, sampler: Any, runs: int, key: jax.Array) -> np
     _check_memory(process, runs, "the runs", "ask for fewer `runs`, with several keys one after the other")
     starting = jax.random.split(key)[0]
     if not callable(sampler):
-        low, high = jnp.array(checks.box(sampler, process.dim)).T
+        low, high = np.array(checks.box(sampler, process.dim)).T
         return np.asarray(jax.random.uniform(starting, (runs, process.dim), minval=low, maxval=high))
     checks.function("sampler", sampler, "a box, or a function of a key and a number", 2)
     starts = checks.points("what the sampler returns", sampler(starting, runs), process.dim)

@@ -34,7 +34,7 @@ from flatdyn.landscapes import critical
 from flatdyn.methods import SAM, USAM
 from flatdyn.methods.base import FirstOrder
 from flatdyn.processes import Iteration, Process
-from flatdyn.slopes import FlatState, ordered_eigenvalues
+from flatdyn.slopes import FlatState, flat_state, ordered_eigenvalues
 
 _ANGLES = 4096  # samples of the circle: roots closer than 2π/4096 to each other could be missed
 _SAME = 1e-7  # states closer than this, relative to 1 + |state|, are one point
@@ -118,7 +118,7 @@ def find(
         if reduced is not None:
             places, complete, how = reduced
             inside = [theta for theta in places if _inside(theta, box)]
-            flat = FlatState(process)
+            flat = flat_state(process)
             found = [_describe(process, flat, theta[None], flat.at_rest(theta), 1) for theta in inside]
             return FixedPoints(found, complete, how)
         starts = checks.count("starts", starts, at_least=1)
@@ -270,7 +270,7 @@ class _System:
     """The equation F^period(s) = s on the flat full state, and Newton's method on it."""
 
     def __init__(self, process: Process, period: int):
-        self.state, self.period = FlatState(process), period
+        self.state, self.period = flat_state(process), period
 
         def deflated(flat, known, count):
             """(F^period(s) − s) Π (1/‖s − sᵢ‖² + 1): the factor blows up at known roots, and is 1 far from them."""
@@ -356,7 +356,7 @@ def _sign_changes(process: Process, box: tuple, side: int = 65) -> np.ndarray:
     if process.dim != 2:
         return np.zeros((0, process.dim))
     ticks = [np.linspace(*sides, side) for sides in box]
-    grid = jnp.stack(jnp.meshgrid(*ticks, indexing="ij"), axis=-1).reshape(-1, 2)
+    grid = np.stack(np.meshgrid(*ticks, indexing="ij"), axis=-1).reshape(-1, 2)
     moved = jax.vmap(lambda theta: process.position(process.step(process.init(theta))) - theta)(grid)
     sign = np.sign(np.asarray(moved)).reshape(side, side, 2)
     corners = np.stack([sign[:-1, :-1], sign[1:, :-1], sign[:-1, 1:], sign[1:, 1:]])

@@ -102,7 +102,7 @@ def lyapunov_exponents(
 
             return jax.lax.fori_loop(0, steps, one, (carry, jnp.zeros((capacity, number))))
 
-        carry, kept = (flat, jnp.eye(size)[:, :number]), []
+        carry, kept = (flat, np.eye(size)[:, :number]), []
         with drivers.progress_bar(total, "steps", progress) as bar:
             for done, now in drivers.segments(total, bar=bar, most=capacity):
                 carry, logs = some(carry, jnp.asarray(done), jnp.asarray(now))

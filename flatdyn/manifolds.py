@@ -21,7 +21,7 @@ from flatdyn.ensembles import simulate
 from flatdyn.methods.base import State
 from flatdyn.processes import Process
 from flatdyn.records import Record, Status
-from flatdyn.slopes import FlatState
+from flatdyn.slopes import flat_state
 
 _NEWTON = 8  # iterations for a preimage; from 2θ − F(θ) three or four reach rounding where the map is invertible
 _MOST_STARTS = 1 << 12
@@ -98,7 +98,7 @@ def manifold(
     box, max_steps = checks.box(box, 2), drivers.check_steps("max_steps", max_steps, at_least=1)
     _check_memory(1, max_steps)
     with jax.enable_x64(True):
-        state = FlatState(process)
+        state = flat_state(process)
         if process.random or state.size != 2:
             raise ValueError(
                 f"manifolds are drawn for deterministic maps with two numbers as state, this has {state.size}"

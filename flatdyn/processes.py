@@ -143,10 +143,13 @@ class Iteration(OnLandscape):
 
     def check(self, starts):
         self.method.single()
-        gaps = jax.vmap(lambda theta: self.method.gap(self.landscape.vector(theta)))(starts)
-        if gaps is None:
+
+        def gap(theta):
+            return self.method.gap(self.landscape.vector(theta))
+
+        if jax.eval_shape(gap, jax.ShapeDtypeStruct(starts.shape[1:], starts.dtype)) is None:
             return
-        worst = float(gaps.max())
+        worst = float(jax.vmap(gap)(starts).max())
         if not worst <= 1e3 * float(jnp.finfo(starts.dtype).eps):
             raise ValueError(
                 f"theta0 is {worst:.3g} away from the constraint of {self.method!r}: start from process.project(theta0)"

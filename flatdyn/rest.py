@@ -14,7 +14,6 @@ thousandth may not be further away a thousand steps later.
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import equinox as eqx
@@ -77,10 +76,7 @@ class _Asked:
 
     def __init__(self, process: Process, states: Any):
         self.process, self.states = process, states
-
-    @functools.cached_property
-    def smooth(self) -> bool:
-        return _has_slopes(self.process, self.states)
+        self.smooth = True  # whether JAX can differentiate a step: until it says that it can't
 
     def answer(self, rows: np.ndarray, reach: float) -> np.ndarray:
         if rows.shape[1] > _LARGEST:
@@ -161,7 +157,12 @@ class _Asked:
 
     def linearised(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where steps from rows lead, and their Jacobians."""
-        return self.padded(_linearised if self.smooth else _differences, rows)
+        if self.smooth:
+            try:
+                return self.padded(_linearised, rows)
+            except TypeError:  # a step that is solved for, as that of an ODE solver, may have no slopes
+                self.smooth = False
+        return self.padded(_differences, rows)
 
     def padded(self, program: Any, rows: np.ndarray) -> Any:
         """What a compiled program says of rows, one for each state."""
@@ -182,17 +183,6 @@ def _on_rows(process: Process, state: Any) -> Any:
     return step
 
 
-def _has_slopes(process: Process, states: Any) -> bool:
-    """Whether JAX can differentiate a step; it cannot where a step is solved for, as that of an ODE solver."""
-    state = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), states)
-    row = ravel_pytree(eqx.filter(state, eqx.is_inexact_array))[0]
-    try:
-        jax.jit(lambda row: jax.jvp(_on_rows(process, state), (row,), (row,))[1]).lower(row)  # said no earlier
-    except TypeError:
-        return False
-    return True
-
-
 def _difference(row: jax.Array) -> jax.Array:
     return 1e-6 * (1 + jnp.abs(row).max())
 
@@ -210,7 +200,12 @@ def _along(step: Any, row: jax.Array, direction: jax.Array) -> jax.Array:
 def _linearised(process: Process, states: Any, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
     def one(state, row):
         step = _on_rows(process, state)
-        return step(row), jax.jacfwd(step)(row)
+
+        def twice(row):  # a step can be a long program: it is traced once for both
+            return (after := step(row)), after
+
+        slope, after = jax.jacfwd(twice, has_aux=True)(row)
+        return after, slope
 
     return jax.vmap(one)(states, rows)
 

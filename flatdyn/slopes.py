@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -45,6 +46,23 @@ class FlatState:
     def slope(self, flat: np.ndarray) -> np.ndarray | None:
         """The Jacobian of a step, shape (size, size), or None where the map has none that holds over a finite step."""
         return confirmed(self._steps, np.asarray(flat), np.asarray(self._slope(flat)), reach(self._process, flat))
+
+
+def flat_state(process: Process) -> FlatState:
+    """A process as :class:`FlatState`, the same one if it is asked again: of many points it is compiled but once."""
+    leaves, tree = jax.tree.flatten(process)
+    if any(isinstance(leaf, np.ndarray | jax.Array) for leaf in leaves):
+        return FlatState(process)
+    words = tuple((type(leaf), repr(leaf)) for leaf in leaves)  # 1 is not 1.0 and 0.0 not -0.0, though they are equal
+    try:
+        return _known(tree, tuple(leaves), words, bool(jax.config.jax_enable_x64))
+    except (TypeError, ValueError):  # something in it has no hash
+        return FlatState(process)
+
+
+@functools.lru_cache(maxsize=4)  # it holds the process, with the data in its loss
+def _known(tree: Any, leaves: tuple, words: tuple, wide: bool) -> FlatState:
+    return FlatState(jax.tree.unflatten(tree, leaves))
 
 
 def flattening(process: Process) -> tuple[int, Callable, Callable]:

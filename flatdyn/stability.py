@@ -21,7 +21,7 @@ from flatdyn.methods import ASAM, GD, SAM, USAM
 from flatdyn.methods.base import FirstOrder, Method
 from flatdyn.noise import Exact
 from flatdyn.processes import Iteration, Process
-from flatdyn.slopes import FlatState, ordered_eigenvalues
+from flatdyn.slopes import FlatState, flat_state, ordered_eigenvalues
 
 _LONGEST = 1_000_000  # steps of a cycle whose derivatives are multiplied
 
@@ -137,7 +137,7 @@ def numeric_jacobian(
     if process.random and not (isinstance(process, Iteration) and isinstance(process.noise, Exact)):
         raise ValueError("a random map has no single Jacobian: ask for that of the process without noise")
     with jax.enable_x64(True):
-        state = FlatState(process)
+        state = flat_state(process)
         values = checks.numbers("at", at)
         if values.shape not in ((process.dim,), (state.size,)):
             raise ValueError(f"at must have shape ({process.dim},) or be a state ({state.size},), got {values.shape}")

@@ -22,7 +22,7 @@ from flatdyn.algebra import Vector, plain
 from flatdyn.landscapes import Landscape
 from flatdyn.methods.base import Method
 from flatdyn.processes import Iteration
-from flatdyn.slopes import FlatState
+from flatdyn.slopes import flat_state
 from flatdyn.stability import symbolic_state
 
 
@@ -40,7 +40,7 @@ def derivatives(process: Iteration) -> Callable:
     """
     checks.kind("process", process, Iteration)
     process.draws  # noqa: B018, it says so if the noise is not made of normal numbers
-    driven = FlatState(process).driven
+    driven = flat_state(process).driven
     return jax.jit(lambda s, normals: (driven(s, normals), *jax.jacfwd(driven, argnums=(0, 1))(s, normals)))
 
 
@@ -73,10 +73,10 @@ def covariance(process: Iteration | Method, landscape: Landscape | None = None, 
             "at", np.zeros(process.dim) if at is None else checks.entries("at", at, "coordinates"), process.dim
         )
         checks.point("at", at, process.dim)
-        size = FlatState(process).size
+        size = flat_state(process).size
         needed = drivers.array_bytes(12, size, size + process.draws)
         drivers.check_memory(needed, f"the covariance of {size} numbers", "ask for a `landscape` of fewer coordinates")
-        start = FlatState(process).at_rest(np.asarray(at, float))
+        start = flat_state(process).at_rest(np.asarray(at, float))
         found = derivatives(process)(start, jnp.zeros(process.draws))
     start, landed, transition, gain = map(np.asarray, (start, *found))
     moved = np.abs(landed - start).max()

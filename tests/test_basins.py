@@ -1,9 +1,6 @@
 """Basin maps: against independent counts, closed forms and linear theory; and what no result may depend on."""
 
 import hashlib
-import os
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -319,25 +316,6 @@ def test_a_slice_is_the_plane_map_where_coordinates_do_not_interact():
 
 # --- what no result may depend on -----------------------------------------------------------------------------
 
-NOISY = """
-import hashlib, jax, numpy as np
-jax.config.update("jax_enable_x64", True)
-import flatdyn as fd
-L = fd.landscapes.himmelblau()
-process = fd.Iteration(L, fd.SAM(1e-3, 0.1), fd.noise.Gaussian(30.0, 4))
-B = fd.map_basins(process, [(-5, 5)] * 2, 33, L.critical_points(), key=jax.random.key(3), max_steps=2000)
-digest = hashlib.sha256(B.labels.tobytes() + B.steps.tobytes() + B.final.tobytes()).hexdigest()
-"""
-
-
-def test_devices_do_not_change_a_bit():
-    exec(NOISY, here := {})
-    assert len(jax.devices()) == 1
-    env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
-    told = [sys.executable, "-c", NOISY + "print(len(jax.devices()), digest)"]
-    done = subprocess.run(told, env=env, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["4", here["digest"]]
-
 
 @pytest.mark.parametrize("noise", [fd.noise.Exact(), fd.noise.Gaussian(30.0, 4)])
 def test_chunks_do_not_change_a_bit(noise):
@@ -366,7 +344,7 @@ def test_an_interrupted_map_goes_on_and_ends_as_if_nothing_had_happened(tmp_path
     process = fd.Iteration(H, fd.SAM(1e-3, 0.3), fd.noise.Gaussian(1.0, 4))
     one = H.critical_points()[:1]  # three quarters of the runs go on to the end, so that there is time to interrupt
     call = {"process": process, "box": BOX, "resolution": 60, "attractors": one, "chunk": 256}
-    call |= {"max_steps": 20_000, "key": jax.random.key(2), "progress": False}
+    call |= {"max_steps": 6000, "key": jax.random.key(2), "progress": False}
     whole = fd.map_basins(**call)
     file = tmp_path / "map.npz"
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from test_boundaries import painted
+from test_fractions import Halving
 
 import flatdyn as fd
 from flatdyn import attractors
@@ -150,7 +151,7 @@ def test_runs_from_a_single_place_end_at_one_attractor():
     assert share == 1
     assert error < 1
     curve = fd.fractions_in(
-        lambda x: fd.Map(lambda t: x + (t - x) / 2, 1),
+        lambda x: fd.Map(Halving(x, wells=1), 1),
         "x",
         [3.0, 3.1],
         lambda key, n: np.zeros((n, 1)),

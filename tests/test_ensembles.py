@@ -1,10 +1,5 @@
 """Many runs: what is kept, statuses, and that nothing depends on how the work is cut."""
 
-import hashlib
-import os
-import subprocess
-import sys
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -90,30 +85,6 @@ def test_keys_change_the_noise_and_nothing_else_does():
     # runs from the same start differ from each other
     same = fd.simulate(process, np.zeros((50, 2)), 1, jax.random.key(0)).final
     assert len(np.unique(same)) == 100
-
-
-DEVICES = """
-import jax, numpy as np, flatdyn as fd, hashlib
-jax.config.update("jax_enable_x64", True)
-L = fd.landscapes.himmelblau()
-grid = np.random.default_rng(0).uniform(-5, 5, (101, 2))
-process = fd.Iteration(L, fd.SAM(1e-3, 0.1), fd.noise.Gaussian(1.0, 4))
-E = fd.simulate(process, grid, 40, key=jax.random.key(1), every=8, chunk=50)
-print(len(jax.devices()), hashlib.sha256(E.theta.tobytes() + E.status.tobytes()).hexdigest())
-"""
-
-
-def test_devices_do_not_change_a_bit():
-    told = []
-    for devices in ("2", "4"):
-        env = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
-        done = subprocess.run([sys.executable, "-c", DEVICES], env=env, capture_output=True, text=True, check=True)
-        told.append(done.stdout.split())
-    process = fd.Iteration(L, fd.SAM(1e-3, 0.1), fd.noise.Gaussian(1.0, 4))
-    grid = np.random.default_rng(0).uniform(-5, 5, (101, 2))
-    here = fd.simulate(process, grid, 40, key=jax.random.key(1), every=8)
-    digest = hashlib.sha256(here.theta.tobytes() + here.status.tobytes()).hexdigest()
-    assert told == [["2", digest], ["4", digest]]
 
 
 # --- statuses -------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,9 +18,22 @@ from flatdyn.statistics import binomial_error
 KEY = jax.random.key(0)
 
 
+class Halving(eqx.Module):
+    """Half of the way to edge + 1 for points right of `edge`, to edge − 1 for others; to `edge` itself for one well.
+
+    The edge is a number that the process holds: other values need no new program.
+    """
+
+    edge: float
+    wells: int = eqx.field(static=True, default=2)
+
+    def __call__(self, t):
+        well = self.edge + (jnp.sign(t - self.edge) if self.wells == 2 else 0)
+        return well + (t - well) / 2
+
+
 def two_wells(edge):
-    """Points right of `edge` go to edge + 1, the others to edge − 1."""
-    return fd.Map(lambda t: edge + jnp.sign(t - edge) + (t - edge - jnp.sign(t - edge)) / 2, 1)
+    return fd.Map(Halving(edge), 1)
 
 
 def test_fractions_follow_the_boundary_and_names_stay():
@@ -44,7 +58,7 @@ def test_an_attractor_that_goes_keeps_its_name_and_a_new_one_gets_another():
     def wells(x):
         if x < 1:
             return two_wells(0.0)
-        return fd.Map(lambda t: 1 + (t - 1) / 2, 1) if x < 2 else fd.Map(lambda t: 9 + (t - 9) / 2, 1)
+        return fd.Map(Halving(1.0, wells=1), 1) if x < 2 else fd.Map(Halving(9.0, wells=1), 1)
 
     curve = fd.fractions_in(wells, "x", [0, 1, 2, 0], [(-2.0, 2.0)], 500, KEY, max_steps=200, reach=0.3)
     assert list(curve.names) == ["point (1)", "point (-1)", "point (9)", "diverged", "undecided"] or list(

@@ -55,14 +55,35 @@ def test_axes_are_captured_as_they_should_be():
     ]
 
 
+MIRRORS = np.array([(-1, 1), (1, -1), (-1, -1)])
+
+
+def held(process, ticks, steps, bound):
+    """Which runs from a grid over the quadrant x, y ≥ 0 stay, in a row; the others are their mirror images."""
+    grid = np.stack(np.meshgrid(ticks, ticks), axis=-1).reshape(-1, 2)
+    some = np.arange(0, len(grid), len(grid) // 100)  # of these the images are run too, and are images to the last bit
+    starts = np.concatenate([grid, *(grid[some] * mirror for mirror in MIRRORS)])
+    runs = fd.simulate(process, starts, steps, every=steps, bound=bound)
+    images = np.concatenate([runs.final[some] * mirror for mirror in MIRRORS])
+    np.testing.assert_array_equal(runs.final[len(grid) :], images)
+    stays = (np.abs(runs.final[:, 1]) <= 10) & (runs.status != fd.Status.DIVERGED)
+    return stays[: len(grid)]
+
+
+def mirrored(quadrant, axes=0):
+    """A quadrant and its images on the whole grid; `axes`: 1 if the quadrant's first row and column lie on the axes."""
+    half = np.concatenate([quadrant[axes:][::-1], quadrant])
+    return np.concatenate([half[:, axes:][:, ::-1], half], axis=1)
+
+
 @pytest.mark.parametrize("curvatures", [(2.0, -2.0), (3.0, -1.0), (1.0, -2.0)])
 def test_brute_force_fills_the_set_up_to_one_cell(curvatures):
     rho, side = 0.5, 400
     ticks = np.linspace(-2, 2, side)
     grid = np.stack(np.meshgrid(ticks, ticks), axis=-1)
     process = fd.Iteration(fd.landscapes.saddle(curvatures), fd.SAM(0.01, rho))
-    runs = fd.simulate(process, grid.reshape(-1, 2), 5000, every=5000, bound=10.0)
-    simulated = (runs.status != fd.Status.DIVERGED).reshape(side, side)
+    stays = held(process, ticks[side // 2 :], steps=5000, bound=10.0)
+    simulated = mirrored(stays.reshape(side // 2, side // 2))
     exact = np.abs(grid[..., 1]) < quadratic.capture_boundary(np.abs(grid[..., 0]), rho, curvatures)
     if curvatures == (2.0, -2.0):
         np.testing.assert_array_equal(exact, quadratic.captured(grid, rho))
@@ -81,8 +102,7 @@ def test_captured_fraction_against_independent_counts(reference):
     for row in rows[1:]:
         process = fd.Iteration(fd.landscapes.saddle(), fd.SAM(row["eta"], 0.5))
         # the reference waits for 20,000 steps; at rates of 10 % a step 2,000 decide every cell
-        runs = fd.simulate(process, grid, 2000, every=2000, bound=1e3)
-        inside = (np.abs(runs.final[:, 1]) <= 10) & (runs.status != fd.Status.DIVERGED)
+        inside = mirrored(held(process, ticks[200:], steps=2000, bound=1e3).reshape(201, 201), axes=1)
         # cells on the boundary are decided by rounding
         assert abs(inside.mean() - row["fraction"]) < 0.0005
 
@@ -97,11 +117,9 @@ def test_the_demo_run_ends_on_the_predicted_two_cycle(reference):
 
 def test_momentum_shrinks_the_captured_set_as_independent_counts_say(reference):
     ticks = np.linspace(-2, 2, 201)
-    grid = np.stack(np.meshgrid(ticks, ticks), axis=-1).reshape(-1, 2)
     for row in reference["2_sam_quadratic"]["heavy_ball"]["capture_fraction"]["rows"]:
         process = fd.Iteration(fd.landscapes.saddle(), fd.SAM(row["eta"], 0.5, momentum=row["beta"]))
-        runs = fd.simulate(process, grid, 5000, every=5000, bound=1e3)
-        inside = (np.abs(runs.final[:, 1]) <= 10) & (runs.status != fd.Status.DIVERGED)
+        inside = mirrored(held(process, ticks[100:], steps=5000, bound=1e3).reshape(101, 101), axes=1)
         assert abs(inside.mean() - row["fraction"]) < 0.002
 
 

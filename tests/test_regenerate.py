@@ -46,15 +46,48 @@ def house(tmp_path):
     return tmp_path
 
 
-def run(house, *arguments, **options):
-    command = [sys.executable, str(house / "figures" / "regenerate.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+# A Python that has imported what the script imports, and forks for each run: imports are most of what one costs.
+FORKING = """
+import json, os, runpy, sys
+import flatdyn, jupyter_client, nbclient, tqdm
+for line in sys.stdin:
+    sys.argv, told = json.loads(line)
+    if (child := os.fork()) == 0:
+        for stream, number in (os.devnull, 0), (told + "out", 1), (told + "err", 2):
+            os.dup2(os.open(stream, os.O_RDWR | os.O_CREAT | os.O_TRUNC), number)
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        sys.exit()
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
 
 
-def test_a_good_notebook_writes_its_figure_twice_the_same(house):
+@pytest.fixture(scope="module")
+def forking():
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    with subprocess.Popen([sys.executable, "-c", FORKING], **pipes) as process:
+        yield process
+        process.stdin.close()
+
+
+@pytest.fixture
+def run(house, forking, tmp_path_factory):
+    """The script with some arguments, in a process of its own."""
+    told = str(tmp_path_factory.mktemp("told")) + os.sep
+
+    def ran(*arguments):
+        command = [str(house / "figures" / "regenerate.py"), *arguments]
+        print(json.dumps([command, told]), file=forking.stdin, flush=True)
+        status = int(forking.stdout.readline())
+        stdout, stderr = (Path(told + name).read_text() for name in ("out", "err"))
+        return subprocess.CompletedProcess(command, status, stdout, stderr)
+
+    return ran
+
+
+def test_a_good_notebook_writes_its_figure_twice_the_same(house, run):
     seen = []
     for _ in range(2):
-        done = run(house)
+        done = run()
         assert done.returncode == 0, done.stderr
         assert "1 of 1 notebooks done" in done.stdout
         seen.append({p.name: p.read_bytes() for p in (house / "figures").rglob("01_good.*")})
@@ -62,10 +95,10 @@ def test_a_good_notebook_writes_its_figure_twice_the_same(house):
     assert seen[0] == seen[1]
 
 
-def test_a_failing_cell_and_a_dead_kernel_are_reported_and_the_others_go_on(house):
+def test_a_failing_cell_and_a_dead_kernel_are_reported_and_the_others_go_on(house, run):
     (house / "notebooks" / "02_bad.ipynb").write_text(notebook("a = 1", "1 / 0  # here"))
     (house / "notebooks" / "03_dead.ipynb").write_text(notebook("import os; os._exit(1)"))
-    done = run(house, "--jobs", "2")
+    done = run("--jobs", "2")
     assert done.returncode == 1
     assert "02_bad.ipynb failed" in done.stderr
     assert "ZeroDivisionError" in done.stderr
@@ -75,22 +108,22 @@ def test_a_failing_cell_and_a_dead_kernel_are_reported_and_the_others_go_on(hous
     assert (house / "figures" / "01_good.pdf").exists()
 
 
-def test_store_renews_output_without_volatile_metadata_and_again_changes_nothing(house):
+def test_store_renews_output_without_volatile_metadata_and_again_changes_nothing(house, run):
     path = house / "notebooks" / "01_good.ipynb"
     slow = "import time\nfor i in range(3): print(i, flush=True); time.sleep(0.3)"  # sent in pieces
     path.write_text(notebook(SAVE.format(name="01_good"), slow))
-    assert run(house, "--store").returncode == 0
+    assert run("--store").returncode == 0
     first = path.read_text()
     stored = json.loads(first)
     assert [cell["execution_count"] for cell in stored["cells"]] == [1, 2]
     assert "left as it is" in str(stored["cells"][0]["outputs"])
     assert [output["text"] for output in stored["cells"][1]["outputs"]] == [["0\n", "1\n", "2\n"]]
     assert not (house / "figures" / "01_good.pdf").exists()
-    assert run(house, "--store").returncode == 0
+    assert run("--store").returncode == 0
     assert path.read_text() == first
 
 
-def test_a_full_run_renews_the_ledgers_tables(house):
+def test_a_full_run_renews_the_ledgers_tables(house, run):
     overview = house / "notebooks" / "00_ledger.ipynb"
     table = "from IPython.display import Markdown\nfrom flatdyn import ledger\nMarkdown(ledger.markdown(missing=True))"
     settle = (
@@ -99,25 +132,25 @@ def test_a_full_run_renews_the_ledgers_tables(house):
     )
     overview.write_text(notebook(table))
     (house / "notebooks" / "02_new.ipynb").write_text(notebook(settle))
-    assert run(house, "--only", "02").returncode == 0
+    assert run("--only", "02").returncode == 0
     assert "in the end" in overview.read_text()
     assert "in the end" in (house / "README.md").read_text()
 
 
-def test_list_only_unknown_names_and_what_a_killed_run_left(house):
+def test_list_only_unknown_names_and_what_a_killed_run_left(house, run):
     part = house / "figures" / ".01_good.pdf.abc.part"
     part.write_bytes(b"%PDF half")
     (house / "notebooks" / "02_bad.ipynb").write_text(notebook("1 / 0"))
-    assert run(house, "--list").stdout.split() == ["01_good", "02_bad"]
-    assert run(house, "--only", "01").returncode == 0
+    assert run("--list").stdout.split() == ["01_good", "02_bad"]
+    assert run("--only", "01").returncode == 0
     assert not part.exists()
-    unknown = run(house, "--only", "07")
+    unknown = run("--only", "07")
     assert unknown.returncode == 1
     assert "no notebook starts with 07; there are 01_good, 02_bad" in unknown.stderr
-    assert run(house, "--jobs", "0").returncode == 2
+    assert run("--jobs", "0").returncode == 2
 
 
-def test_interrupting_leaves_finished_figures_whole(house):
+def test_interrupting_leaves_finished_figures_whole(house, run):
     slow = house / "notebooks" / "02_slow.ipynb"
     slow.write_text(notebook("import time; time.sleep(600)"))
     command = [sys.executable, str(house / "figures" / "regenerate.py"), "--jobs", "2"]
@@ -134,20 +167,20 @@ def test_interrupting_leaves_finished_figures_whole(house):
     assert not [p for p in (house / "figures").rglob("*") if p.name.startswith(".")]
     slow.write_text(notebook("print('quick now')"))  # the other notebook is finished, and not run again
     before = figure.stat().st_mtime_ns
-    done = run(house)
+    done = run()
     assert "1 notebooks were finished before the interruption; 1 are left" in done.stdout
     assert "2 of 2 notebooks done" in done.stdout
     assert figure.stat().st_mtime_ns == before
-    assert run(house, "--only", "01").returncode == 0
+    assert run("--only", "01").returncode == 0
     assert figure.stat().st_mtime_ns != before
     assert not (house / "figures" / "unfinished.json").exists()
 
 
-def test_figures_that_cannot_be_written_are_known_before_a_notebook_runs(house):
+def test_figures_that_cannot_be_written_are_known_before_a_notebook_runs(house, run):
     ran = house / "ran"
     (house / "notebooks" / "01_good.ipynb").write_text(notebook(f"open({str(ran)!r}, 'w').close()"))
     (house / "figures" / "data").write_text("in the way")
-    done = run(house)
+    done = run()
     assert done.returncode == 1
     assert "can't be written" in done.stderr
     assert not ran.exists()

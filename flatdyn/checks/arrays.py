@@ -44,7 +44,7 @@ def points(name: str, value: Any, dim: int) -> jax.Array:
         )
     if array.ndim not in (1, 2) or array.shape[-1] != dim:
         raise ValueError(f"{name} must have shape ({dim},) or (runs, {dim}), got {array.shape}")
-    if not isinstance(array, jax.core.Tracer) and not bool(jnp.isfinite(array).all()):
+    if not isinstance(array, jax.core.Tracer) and not np.isfinite(np.asarray(array)).all():
         raise ValueError(f"{name} must be finite, got {np.asarray(array)[~np.isfinite(array)].flat[0]} in it")
     precision.tell_rounded(name, value, array)
     return array
@@ -63,7 +63,7 @@ def point(name: str, value: Any, dim: int) -> jax.Array:
     array = coordinates(name, value, dim)
     if array.ndim != 1:
         raise ValueError(f"{name} must have shape ({dim},), got {array.shape}")
-    if not isinstance(array, jax.core.Tracer) and not bool(jnp.isfinite(array).all()):
+    if not isinstance(array, jax.core.Tracer) and not np.isfinite(np.asarray(array)).all():
         raise ValueError(f"{name} must be finite, got {np.asarray(array)[~np.isfinite(array)].flat[0]} in it")
     return array
 

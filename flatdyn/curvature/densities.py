@@ -155,7 +155,8 @@ def _signs(key: jax.Array, probes: int, dim: int, dtype: Any) -> jax.Array:
     """
     while True:
         signs = jax.random.rademacher(key, (probes, dim), dtype)
-        if dim == 1 or bool((signs * signs[:, :1] != signs[0] * signs[0, 0]).any()):
+        rows = np.asarray(signs)
+        if dim == 1 or (rows * rows[:, :1] != rows[0] * rows[0, 0]).any():
             return signs
         key = jax.random.fold_in(key, 0)
 

@@ -37,7 +37,7 @@ from flatdyn.landscapes import saddle
 from flatdyn.methods import Method
 from flatdyn.noise import Gaussian, Noise
 from flatdyn.processes import ASCENTS, Iteration
-from flatdyn.slopes import FlatState
+from flatdyn.slopes import flat_state
 from flatdyn.stationary import derivatives
 
 
@@ -113,7 +113,7 @@ def _linear_step(method: Method, curvature: float, noise: Noise, ascent: str) ->
     """A (n, n) and G (n, draws) of a step; G has a column for the descent's draw, and one for another of the ascent."""
     process = Iteration(saddle((curvature,)), method, noise, ascent)
     with jax.enable_x64(True):
-        step, size = derivatives(process), FlatState(process).size
+        step, size = derivatives(process), flat_state(process).size
         somewhere = np.linspace(0.3, 1.7, size), np.linspace(-0.7, 0.4, process.draws)
         landed, transition, gain = map(np.asarray, step(*somewhere))
         landed_else, *again = map(np.asarray, step(*(-2 * x for x in somewhere)))

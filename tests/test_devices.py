@@ -1,0 +1,88 @@
+"""No result depends on the number of devices: all questions are asked in one new Python for each number."""
+
+import functools
+import hashlib
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from test_models import ensemble
+
+import flatdyn as fd
+
+BEALE, HIMMELBLAU = fd.landscapes.beale(), fd.landscapes.himmelblau()
+
+
+def words(arrays):
+    return [hashlib.sha256(array.tobytes()).hexdigest() for array in arrays]
+
+
+def simulated():
+    grid = np.random.default_rng(0).uniform(-5, 5, (101, 2))
+    process = fd.Iteration(HIMMELBLAU, fd.SAM(1e-3, 0.1), fd.noise.Gaussian(1.0, 4))
+    chunk = 50 if len(jax.devices()) > 1 else None
+    found = fd.simulate(process, grid, 40, key=jax.random.key(1), every=8, chunk=chunk)
+    return found.theta, found.status
+
+
+def escaped():
+    process = fd.Iteration(BEALE, fd.SAM(1e-3, 0.3), fd.noise.Gaussian(3.0))
+    ball = fd.escape.Ball([0.0, 1.0], 0.2)
+    found = fd.escape_times(process, np.array([0.0, 1.0]), ball, 999, 5000, jax.random.key(0))
+    return found.steps, found.exit
+
+
+def mapped():
+    process = fd.Iteration(HIMMELBLAU, fd.SAM(1e-3, 0.1), fd.noise.Gaussian(30.0, 4))
+    points, box = HIMMELBLAU.critical_points(), [(-5, 5)] * 2
+    found = fd.map_basins(process, box, 33, points, key=jax.random.key(3), max_steps=2000)
+    return found.labels, found.steps, found.final
+
+
+def trained():
+    return (ensemble()[1](),)
+
+
+ASKED = {2: (simulated, escaped, trained), 4: (simulated, escaped, mapped)}
+
+
+@functools.cache
+def elsewhere(devices):
+    """What the questions find on so many devices."""
+    env = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "FLATDYN_PROGRESS": "0"}
+    done = subprocess.run([sys.executable, __file__], env=env, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    assert found.pop("devices") == devices
+    return found
+
+
+@pytest.mark.parametrize("question", [simulated, escaped, mapped])
+def test_devices_do_not_change_a_bit(question):
+    assert len(jax.devices()) == 1
+    here = words(question())
+    for devices in ASKED:
+        if question in ASKED[devices]:
+            assert elsewhere(devices)[question.__name__] == here
+
+
+def test_an_ensemble_is_its_networks_one_at_a_time_on_any_number_of_devices():
+    starts, run = ensemble()
+    together = run()
+    assert np.abs(together - starts).max(axis=1).min() > 0.03  # they go somewhere
+    assert_allclose(run(chunk=1), together, atol=1e-12)  # rounding, grown over eight steps
+    (found,) = elsewhere(2)["trained"]
+    assert_allclose(found, together, atol=1e-12)
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_enable_x64", True)
+    told = {"devices": len(jax.devices())}
+    for question in ASKED[len(jax.devices())]:
+        arrays = question()
+        told[question.__name__] = [a.tolist() for a in arrays] if question is trained else words(arrays)
+    print(json.dumps(told))
