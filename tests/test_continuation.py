@@ -113,6 +113,11 @@ def test_branches_cross_in_one_coordinate_and_in_four():
     ].all()
     (at,) = branch.at(1.3)
     assert_allclose(at, 1 - 1 / 1.3, atol=1e-4)  # a chord of 0.02 is off by 0.02² x''/8
+    ranges = ((0.5, 1.7), (-0.1, 0.1))
+    with pytest.raises(ValueError, match="transcritical point moves with r and shift: it cannot be followed"):
+        curve_in(
+            lambda r, s: fd.Map(lambda t: r * (t - s) * (1 - t + s) + s, dim=1), ("r", "shift"), ranges, point, 0.0
+        )
     moving = continue_in(lambda rho: fd.Iteration(BEALE, fd.USAM(1e-3, rho, 0.5)), "rho", (0.034, 0.038), (0.0, 1.0))
     (point,) = moving.bifurcations
     assert (point.kind, point.state.shape) == ("transcritical", (4,))

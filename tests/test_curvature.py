@@ -298,6 +298,8 @@ def test_planes_along_directions_and_through_points():
     wide = curvature.slice2d(loss, centre, through=(one, two), points=3, reach=0.25)
     for axis, low, high in zip((wide.x, wide.y), plane.marks.min(axis=0), plane.marks.max(axis=0), strict=True):
         assert_allclose(axis[[0, -1]], [low - (high - low) / 4, high + (high - low) / 4])
+    with pytest.raises(ValueError, match="give neither directions nor filterwise"):
+        curvature.slice2d(loss, centre, (one, two), through=(one, two))
     random = curvature.slice2d(loss, centre, key=jax.random.key(0), points=3)
     assert_allclose(np.linalg.norm(random.directions, axis=1), 1, rtol=1e-12)
 

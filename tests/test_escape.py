@@ -319,6 +319,8 @@ def test_splitting_refuses_what_it_cannot_do():
         fd.escape.split(noisy(fd.GD(0.5), 2.0, 1), ORIGIN, Ball([0.0], 1.0), key)
     with pytest.raises(TypeError, match="needs a score"):
         fd.escape.split(process, at, lambda w: w[0] < 0, key)
+    with pytest.raises(ValueError, match=r"scores are 0.5 \(median\) and 0.5 \(90 %\): they must differ"):
+        fd.escape.split(process, at, OUT, key, score=lambda w: 0 * w[0] + 0.5, walkers=10, replicates=2, relax=1)
     with pytest.raises(ValueError, match="levels must increase"):
         fd.escape.split(process, at, OUT, key, levels=[0.3, 0.2])
     with pytest.raises(ValueError, match="within max_steps"):

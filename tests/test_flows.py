@@ -432,6 +432,8 @@ def test_bad_diffusions_are_refused():
         Diffusion(SADDLE, fd.SAM(0.1, 0.1), gaussian, order=2)
     with pytest.raises(ValueError, match="take form='derived'"):
         Diffusion(SADDLE, fd.SAM(0.1, 0.1), gaussian, ascent="full")
+    with pytest.raises(ValueError, match="know no ascent_size"):
+        Diffusion(EXAMPLES, fd.SAM(0.1, 0.1), fd.noise.FiniteSum(4, ascent_size=2))
     with pytest.raises(ValueError, match="Nesterov"):
         Diffusion(SADDLE, fd.GD(0.1, momentum=0.5, nesterov=True), gaussian)
     with pytest.raises(TypeError, match="1 and 2 dimensions, this landscape has 3"):

@@ -208,6 +208,10 @@ def test_bad_noises_are_refused():
         fd.noise.Gaussian()
     with pytest.raises(ValueError, match=r"covariance must have shape .* got \(3, 3\)"):
         fd.Iteration(Q, fd.GD(LR), fd.noise.Gaussian(covariance=np.eye(3)))
+    with pytest.raises(ValueError, match=r"standard deviations, got shape \(2, 2\): use covariance="):
+        fd.noise.Gaussian(np.eye(2))
+    with pytest.raises(TypeError, match="noise made of normal numbers"):
+        fd.Iteration(TARGETS, fd.GD(LR), fd.noise.FiniteSum(2)).draws  # noqa: B018
     with pytest.raises(ValueError, match="scale must be finite and >= 0"):
         fd.noise.Curvature(-1.0)
     with pytest.raises(ValueError, match="must have shape"):

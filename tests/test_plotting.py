@@ -68,6 +68,9 @@ def test_a_surface_carries_its_paths():
     assert_allclose(z, x**2 - y**2, atol=1e-12)
     assert np.abs(y).max() <= 2  # what leaves the box is cut
     assert len(y) < 100
+    for path in ((run, "GD"), run.theta, "GD"):
+        with pytest.raises(TypeError, match=r"paths must hold \(ensemble, label, colour\)"):
+            plotting.draw_surface(ax, q, paths=[path])
     plt.close(figure)
 
 

@@ -1,5 +1,7 @@
 """Saddles of trained networks against NumPy, and how fast runs leave them against products of their own steps."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -241,6 +243,12 @@ BAD = [
     (lambda s, d: nw.transverse_exponent(s, fd.SAM(0.1, 0.1), fd.noise.Exact()), "has no derivative at the saddle"),
     (lambda s, d: nw.transverse_exponent(s, fd.SAM(0.1, 0.1), FEW, key=KEY, ascent="full"), "no derivative"),
     (lambda s, d: nw.transverse_exponent(s, fd.SAM(0.1, 0.1), FEW), "pass key"),
+    (
+        lambda s, d: nw.critical_rho(
+            dataclasses.replace(s, block=0.5 * np.eye(len(s.block))), fd.SAM(0.1, 0.1), 5, KEY
+        ),
+        r"no direction down: its smallest transverse eigenvalue is 0\.5",
+    ),
     (lambda s, d: nw.transverse_exponent(s, fd.SAM(0.1, 0.1), FEW, key=KEY, base="still"), "base must be"),
     (lambda s, d: nw.transverse_exponent(s, fd.SAM(np.ones(2), np.ones(3)), FEW, key=KEY), "of one length"),
 ]

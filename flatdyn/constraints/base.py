@@ -150,9 +150,6 @@ class Free(Constraint):
     def tangent(self, x, p):
         return p
 
-    def shake(self, x, d):
-        return x + d, True
-
     def drift(self, x, p, time):
         return x + time * p, p, True
 
