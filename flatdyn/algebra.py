@@ -69,6 +69,9 @@ class Vector:
     def __rmul__(self, number):
         return self.map(lambda component: number * component)
 
+    def __rsub__(self, number):
+        return self.map(lambda component: number - component)
+
     __radd__ = __add__
 
     def __neg__(self):

@@ -52,13 +52,13 @@ class Attractor:
     def __post_init__(self):
         checks.text("name", self.name)
         checks.text("kind", self.kind)
-        checks.count("period", self.period)
+        object.__setattr__(self, "period", checks.count("period", self.period))
         theta, points = checks.numbers("theta", self.theta, ndim=1), checks.numbers("points", self.points, ndim=2)
         object.__setattr__(self, "theta", theta)
         object.__setattr__(self, "points", points)
         if not len(points) or points.shape[1:] != theta.shape:
             raise ValueError(f"points must have shape (number, {len(theta)}) as theta has, got {points.shape}")
-        checks.number("spread", self.spread, at_least=0, one=True)
+        object.__setattr__(self, "spread", checks.number("spread", self.spread, at_least=0, one=True))
 
     def __repr__(self) -> str:
         what = {0: "band", 1: "point"}.get(self.period, f"{self.period}-cycle")
@@ -95,13 +95,17 @@ def given(attractors: Any, dim: int) -> tuple[list[Attractor], list[Region]]:
         ValueError: if a position has another shape or is not finite, a name occurs twice, or a region is no test of θ
     """
     if isinstance(attractors, Mapping):
-        items = [(name, value) for name, value in attractors.items()]
+        items = list(checks.mapping("attractors", attractors, "name -> position").items())
     elif isinstance(attractors, Iterable) and getattr(attractors, "ndim", 1):
         items = [(None, value) for value in attractors]
     else:
         raise ValueError(f"attractors must be a list or a dict of positions, got {checks.shown(attractors)}")
     points, regions, theta = [], [], jax.ShapeDtypeStruct((dim,), jnp.zeros(0).dtype)
     for name, value in items:
+        if callable(value) and name is None:
+            raise ValueError(
+                f"attractors that are functions need names, {{'far': function}}, got {checks.shown(value)}"
+            )
         if isinstance(value, Region) or callable(value):
             region = value if isinstance(value, Region) else Region(name, value)
             inside = as_test(f"region {region.name!r}: inside", region.inside, theta)

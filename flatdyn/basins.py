@@ -99,9 +99,10 @@ def map_basins(
     if box is None:
         raise ValueError("basins are mapped over a box: give box=((lower, upper), ...), one pair per axis")
     box = checks.box(box, len(axes))
-    counts = (resolution,) * len(axes) if np.ndim(resolution) == 0 else tuple(resolution)
+    several = isinstance(resolution, Sequence | np.ndarray | jax.Array) and getattr(resolution, "ndim", 1)
+    counts = list(resolution) if several else [resolution] * len(axes)
     if len(counts) != len(axes):
-        raise ValueError(f"resolution must be one number or {len(axes)}, one per axis, got {resolution}")
+        raise ValueError(f"resolution must be one number or {len(axes)}, one per axis, got {checks.shown(resolution)}")
     counts = [checks.count("resolution", count, at_least=2) for count in counts]
     _check_memory(process, math.prod(counts), "the map", "map fewer points, with a smaller `resolution`")
     starts = _grid(box, counts, axes, at)
@@ -237,8 +238,8 @@ def _check_memory(process: Process, runs: int, what: str, remedy: str) -> None:
 
 
 def _rules(process: Process, max_steps: int, check_every: int, stay: int | None, bound: float, tol: float | None):
-    check_every = checks.count("check_every", check_every, at_least=1)
-    max_steps = checks.count("max_steps", max_steps, at_least=1)
+    check_every = drivers.check_steps("check_every", check_every, at_least=1)
+    max_steps = drivers.check_steps("max_steps", max_steps, at_least=1)
     checks.bound("bound", bound)
     if stay is None:
         state = jax.eval_shape(process.init, jax.ShapeDtypeStruct((process.dim,), jnp.zeros(0).dtype))
@@ -249,5 +250,5 @@ def _rules(process: Process, max_steps: int, check_every: int, stay: int | None,
         if tol is None
         else float(checks.number("tol", tol, at_least=0, one=True))
     )
-    rounded = -(-max_steps // check_every) * check_every
+    rounded = drivers.check_steps("max_steps, rounded up,", -(-max_steps // check_every) * check_every)
     return Rules(rounded, check_every, checks.count("stay", stay), float(bound), tol)

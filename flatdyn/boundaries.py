@@ -136,7 +136,7 @@ def box_dimension(basins: Basins) -> Dimension:
     checks.kind("basins", basins, Basins, "fd.map_basins(process)")
     side = min(basins.labels.shape)
     if side < 128:
-        raise ValueError(f"box counting needs at least 128 points on each side, got {side}")
+        raise ValueError(f"basins must have at least 128 points on each side for box counting, got {side}")
     strides = np.array([s for s in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32) if 2 * s * 16 < side])
     tiles = np.array([_mixed_by_tile(basins.labels, stride) for stride in strides])  # (strides, tiles, [mixed, boxes])
     mixed, boxes = tiles.sum(axis=1).T

@@ -148,12 +148,11 @@ def continue_in(
     """
     checks.function("make_process", make_process, "a function from a value to a Process", 1)
     checks.text("parameter", parameter)
-    checks.count("most", most, at_least=1)
-    checks.number("scale", scale, above=0, one=True)
+    most = checks.count("most", most, at_least=1)
+    scale = checks.number("scale", scale, above=0, one=True)
     values = np.asarray(checks.number("values", values), dtype=float)
     if values.ndim != 1 or len(values) < 2 or values[0] == values[-1]:
         raise ValueError(f"values must be a range of {parameter}, at least two different numbers, got {values}")
-    checks.number("scale", scale, above=0)
     period = checks.count("period", getattr(start, "period", period), at_least=1)
     with jax.enable_x64(True):
         example = _made(make_process, float(values[0]))
@@ -217,8 +216,8 @@ def curve_in(
         raise ValueError(f"parameters must be two names, got {parameters}")
     if checks.numbers("ranges", ranges).shape != (2, 2):
         raise ValueError(f"ranges must be two pairs (low, high), got {checks.shown(ranges)}")
-    checks.count("most", most, at_least=1)
-    checks.number("scale", scale, above=0, one=True)
+    most = checks.count("most", most, at_least=1)
+    scale = checks.number("scale", scale, above=0, one=True)
     checks.floats(second=second)
     for pair in ranges:
         checks.interval("ranges", pair)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from flatdyn import checks
 from flatdyn.processes import Process
@@ -54,7 +55,7 @@ class Extended(Process):
             raise ValueError(f"names must hold at least one name, and none twice, got {list(self.names)}")
         for name in self.names:
             value = _found(self.process, name)
-            if isinstance(value, bool) or (not isinstance(value, (int, float)) and jnp.shape(value) != ()):
+            if isinstance(value, bool) or (not isinstance(value, (int, float)) and np.shape(value) != ()):
                 raise ValueError(f"{name} must be one number to vary, it is {value!r}")
             holder = _holder(self.process, name)
             if name.split(".")[-1] == "momentum" and getattr(holder, "inertial", True) is False:
@@ -83,7 +84,8 @@ class Extended(Process):
         if set(given) != set(self.names):
             raise ValueError(f"values must be given for {', '.join(self.names)}, got {', '.join(given) or 'none'}")
         theta = checks.points("theta", theta, self.process.dim)
-        columns = [jnp.asarray(checks.number(name, _row(name, given[name])), theta.dtype) for name in self.names]
+        given = {name: _row(name, given[name]) for name in self.names}
+        columns = [jnp.asarray(value, theta.dtype) for value in given.values()]
         lengths = {len(part) for part in (*columns, theta[..., 0]) if jnp.ndim(part)}
         if len(lengths) > 1 or any(column.ndim > 1 for column in columns):
             raise ValueError(f"theta and values must be one, or as many as runs, got lengths {sorted(lengths)}")
@@ -128,7 +130,9 @@ class Extended(Process):
         """Build the method anew with the smallest and the largest value of each number: it says what is wrong."""
         for name, values in given.items():
             holder, field = _holder(self.process, name), name.split(".")[-1]
-            for value in (jnp.min(jnp.asarray(values)), jnp.max(jnp.asarray(values))):
+            if isinstance(values, jax.core.Tracer):
+                continue
+            for value in (np.min(values), np.max(values)):
                 changed = eqx.tree_at(lambda whole, field=field: getattr(whole, field), holder, float(value))
                 for kind in type(changed).__mro__:
                     if "__check_init__" in vars(kind):
@@ -157,13 +161,16 @@ def _holder(process: Process, name: str) -> Any:
     for part in path:
         holder = getattr(holder, part, None)
     if not hasattr(holder, field):
-        raise ValueError(f"{process!r} has no number {name}: name a field of its method, or a path such as noise.scale")
+        raise ValueError(
+            f"names must be of numbers that there are, but {process!r} has no number {name}: "
+            "name a field of its method, or a path such as noise.scale"
+        )
     return holder
 
 
 def _row(name: str, value: Any) -> Any:
     """One number, or one for each run; values traced by JAX pass."""
-    return value if isinstance(value, jax.core.Tracer) else checks.numbers(name, value, ndim=(0, 1))
+    return value if isinstance(value, jax.core.Tracer) else checks.numbers(name, value, ndim=(0, 1), at_least=1)
 
 
 def _found(process: Process, name: str) -> Any:

@@ -19,7 +19,7 @@ import numpy as np
 
 from flatdyn import programs, randomness, records
 from flatdyn.drivers import prepared
-from flatdyn.identity import of_array, of_object
+from flatdyn.identity import of_array, of_object, stated
 from flatdyn.processes import Process
 
 _MOST = 32
@@ -57,7 +57,7 @@ class Traces:
     """
 
     def __init__(self, version: str | None = None):
-        self.version = version
+        self.version = stated(version)
         self._known: dict[Any, str] = {}
 
     def of(self, process: Process, dtype: Any = None) -> str:

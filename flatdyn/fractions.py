@@ -126,7 +126,7 @@ def fractions_in(
     if len(values) == 0:
         raise ValueError(f"values of {parameter} must hold at least one number")
     if reach is not None:
-        checks.number("reach", reach, above=0)
+        reach = checks.number("reach", reach, above=0, one=True)
     kept, samples = None if store is None else _Kept(store, version), []
     try:
         with progress_bar(len(values), "values", progress) as bar:

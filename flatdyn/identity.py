@@ -30,7 +30,7 @@ import jax
 import numpy as np
 import sympy
 
-from flatdyn import records
+from flatdyn import checks, records
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, bytearray, range, type(...), type(NotImplemented))
 _PLAIN += (np.dtype, PurePath, fractions.Fraction, decimal.Decimal, datetime.date, datetime.timedelta)
@@ -52,7 +52,7 @@ def identity(function: Callable, version: str | None = None) -> str:
     Raises:
         ValueError: if the function reaches something that cannot be told apart by value
     """
-    if version is not None:
+    if stated(version) is not None:
         return _versioned(function, version)
     return _Walk(None).of(function, getattr(function, "__name__", type(function).__name__))
 
@@ -67,7 +67,7 @@ def of_object(thing: Any, where: str, version: str | None = None) -> str:
     Raises:
         ValueError: if there is something in it that cannot be told apart by value, and no version
     """
-    return _Walk(version).of(thing, where)
+    return _Walk(stated(version)).of(thing, where)
 
 
 def of_array(value: Any) -> str:
@@ -78,6 +78,11 @@ def of_array(value: Any) -> str:
     if isinstance(value, np.ma.MaskedArray):
         return records.digest("masked", np.ma.getmaskarray(value), np.asarray(value.filled()))
     return records.digest("array", weak, np.asarray(value))
+
+
+def stated(version: Any) -> str | None:
+    """A version if it is a text, or None for none, else raise TypeError."""
+    return None if version is None else checks.text("version", version)
 
 
 def hidden(what: str) -> ValueError:

@@ -81,14 +81,11 @@ def manifold(
     Raises:
         ValueError: if the state is not two numbers, the point is not a saddle, or there is no box
     """
-    checks.number("offset", offset, above=0, one=True)
+    offset = checks.number("offset", offset, above=0, one=True)
     if spacing is not None:
-        checks.number("spacing", spacing, above=0, one=True)
-    checks.count("max_steps", max_steps, at_least=1)
+        spacing = checks.number("spacing", spacing, above=0, one=True)
     checks.kind("process", process, Process)
     checks.choice("kind", kind, ("stable", "unstable"))
-    if kind not in ("stable", "unstable"):
-        raise ValueError(f"kind must be 'stable' or 'unstable', got {kind!r}")
     theta = checks.numbers("saddle", getattr(saddle, "theta", saddle), ndim=1)
     if len(theta) != process.dim:
         raise ValueError(f"saddle must have shape ({process.dim},), got {theta.shape}")

@@ -75,12 +75,12 @@ def each(theta: Any) -> list[Any]:
 
 def complement(mask: Any) -> Any:
     """1 − m."""
-    return jax.tree.map(_opposite, settled(mask))
+    return jax.tree.map(_opposite, settled(mask, needed=True))
 
 
 def union(*masks: Any) -> Any:
     """What any of the masks selects: the largest of their entries."""
-    masks = tuple(map(settled, masks))
+    masks = tuple(settled(mask, needed=True) for mask in masks)
     if len({(jax.tree.structure(mask)) for mask in masks}) != 1:
         raise ValueError(
             f"each mask must be a tree of one and the same form, got {' and '.join(map(checks.shown, masks))}"
@@ -150,23 +150,32 @@ def fisher(landscape: Any, theta: Any) -> Any:
 
 def count(theta: Any, mask: Any = None) -> Any:
     """How many coordinates a tree has, or of them those that a mask of the same form selects."""
-    sizes = [np.size(leaf) for leaf in jax.tree.leaves(_check_tree_of_arrays("theta", theta))]
+    leaves = jax.tree.leaves(_check_tree_of_arrays("theta", theta))
     if mask is None:
-        return sum(sizes)
+        return sum(map(np.size, leaves))
     if not _is_array(getattr(theta, "tree", theta)):
         _check_tree(settled(mask), theta if isinstance(theta, Vector) else Vector(theta), "mask")
     entries = jax.tree.leaves(match(settled(mask), theta))
-    if len(entries) != len(sizes):
+    pairs = list(zip(entries, leaves, strict=False))
+    if len(entries) != len(leaves) or any(not _is_flag(m) and np.shape(m) != np.shape(leaf) for m, leaf in pairs):
         raise ValueError(f"mask must have the form of theta, got {checks.shown(mask)}")
-    return sum(size * bool(m) if _is_flag(m) else (m != 0).sum() for m, size in zip(entries, sizes, strict=True))
+    return sum(
+        np.size(leaf) * bool(m) if _is_flag(m) else ((m if hasattr(m, "sum") else np.asarray(m)) != 0).sum()
+        for m, leaf in pairs
+    )
 
 
 # --- what methods do with them --------------------------------------------------------------------------------
 
 
-def settled(mask: Any, name: str = "mask") -> Any:
-    """The mask with entries 0 and 1 as False and True, so that they are part of the program; a field's converter."""
+def settled(mask: Any, name: str = "mask", needed: bool = False) -> Any:
+    """The mask with entries 0 and 1 as False and True, so that they are part of the program; a field's converter.
 
+    Args:
+        needed: whether there must be one, as for each of several blocks; else None is everything
+    """
+    if mask is None and needed:
+        raise ValueError(f"{name} must be a tree of True and False, or of numbers, got None: each block needs a mask")
     what = "a mask" if name == "mask" else f"{name}, a mask,"
 
     def entry_of(entry: Any) -> Any:
@@ -239,8 +248,9 @@ def check(mask: Any, theta: Any, name: str = "mask") -> None:
     if not _is_coordinates(tree) and not _is_array(tree):
         _check_tree(mask, theta, name)
     else:
-        if isinstance(mask, dict) or (not isinstance(mask, tuple | list) and np.ndim(mask) != 1):
-            raise ValueError(f"{name} must be a list or a row of numbers, one per coordinate, got {mask!r}")
+        row = isinstance(mask, tuple | list) and jax.tree_util.all_leaves(mask) and not any(map(np.ndim, mask))
+        if not row and (isinstance(mask, tuple | list | dict) or np.ndim(mask) != 1):
+            raise ValueError(f"{name} must be a list or a row of numbers, one per coordinate, got {checks.shown(mask)}")
         entries, dim = sum(np.size(leaf) for leaf in jax.tree.leaves(mask)), sum(map(np.prod, shapes))
         if entries != dim:
             raise ValueError(f"{name} must have one entry per coordinate, {int(dim)} in all, got {entries}")
@@ -266,7 +276,7 @@ def _check_tree_of_arrays(name: str, tree: Any) -> Any:
     if (
         not leaves
         or isinstance(tree, str)
-        or any(getattr(leaf, "shape", None) is None and not isinstance(leaf, int | float) for leaf in leaves)
+        or not all(isinstance(getattr(leaf, "shape", None), tuple) or isinstance(leaf, int | float) for leaf in leaves)
     ):
         raise ValueError(f"{name} must be a tree of arrays, such as a network's parameters, got {checks.shown(tree)}")
     return tree

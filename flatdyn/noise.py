@@ -246,10 +246,10 @@ class FiniteSum(Noise):
         m-sharpness: Foret, Kleiner, Mobahi, Neyshabur, arXiv 2010.01412.
     """
 
-    batch_size: int = eqx.field(static=True)
+    batch_size: int = eqx.field(static=True, converter=checks.whole)
     replace: bool = eqx.field(static=True, default=True)
-    ascent_size: int | None = eqx.field(static=True, default=None)
-    micro_size: int | None = eqx.field(static=True, default=None)
+    ascent_size: int | None = eqx.field(static=True, converter=checks.whole, default=None)
+    micro_size: int | None = eqx.field(static=True, converter=checks.whole, default=None)
 
     def __check_init__(self):
         checks.count("batch_size", self.batch_size, at_least=1)
@@ -262,7 +262,7 @@ class FiniteSum(Noise):
 
     def check(self, landscape):
         if not isinstance(landscape, Examples):
-            raise TypeError(f"FiniteSum needs a landscape made by Landscape.from_examples, got {landscape!r}")
+            raise TypeError(f"the noise FiniteSum needs a landscape made by Landscape.from_examples, got {landscape!r}")
         if not self.replace and self.batch_size > landscape.number:
             raise ValueError(
                 f"batch_size={self.batch_size} is larger than the {landscape.number} examples: draw with replacement, "

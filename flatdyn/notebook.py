@@ -53,7 +53,7 @@ def number(value: float, uncertainty: float | None = None, sig: int = 6, zero: f
     A number in the middle between two texts, such as 0.25 with one digit, is rounded away from 0 on every machine.
     Without an uncertainty, one of size `zero` or less is 0.
     """
-    checks.count("sig", sig, at_least=1, at_most=17)
+    sig = checks.count("sig", sig, at_least=1, at_most=17)
     if isinstance(value, (bool, np.bool_, str)):
         return str(value)
     if isinstance(value, (int, np.integer)) and uncertainty is None:
@@ -109,7 +109,7 @@ def report(
     checks.mapping("values", values, "name -> number")
     if unc is not None:
         checks.mapping("unc", unc, "name -> standard error")
-    checks.count("sig", sig, at_least=1, at_most=17)
+    sig = checks.count("sig", sig, at_least=1, at_most=17)
     width = max(map(len, values), default=0)
     for name, value in values.items():
         entries = np.ravel(np.asarray(value, dtype=object))

@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from flatdyn import checks, noise
 from flatdyn.algebra import Vector, norm, scaled
@@ -248,7 +247,7 @@ class Map(Process):
     """
 
     function: Callable
-    dim: int = eqx.field(static=True)
+    dim: int = eqx.field(static=True, converter=checks.whole)
     box: tuple | None = eqx.field(static=True, default=None)
 
     def __check_init__(self):
@@ -295,9 +294,7 @@ def probe(process: Iteration, theta: Any) -> Probe:
     """
     if not isinstance(checks.kind("process", process, Iteration).method, FirstOrder):
         raise TypeError(f"probe needs a method that follows one gradient (GD, SAM, USAM), got {process.method}")
-    theta = checks.coordinates("theta", theta, process.dim)
-    if not isinstance(theta, jax.core.Tracer) and not bool(jnp.isfinite(theta).all()):
-        raise ValueError(f"theta must be finite, got {np.asarray(theta)[~np.isfinite(theta)].flat[0]} in it")
+    theta = checks.coordinates("theta", theta, process.dim, finite=True)
     return _probed(process, theta)
 
 

@@ -14,7 +14,7 @@ import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from flatdyn import records
-from flatdyn.identity import hidden, of_array
+from flatdyn.identity import hidden, of_array, stated
 
 _SILENT = ("debug_callback", "debug_print")  # they show something and change nothing
 _FOREIGN = ("ffi_call", "custom_call")
@@ -34,7 +34,7 @@ def word(function: Callable, *args: Any, version: str | None = None) -> str:
     # what JAX settles only when it compiles, or when the question is asked
     settings = (jax.config.jax_enable_x64, jax.config.jax_default_matmul_precision)
     settings += (jax.config.jax_threefry_partitionable, jax.config.jax_numpy_dtype_promotion)
-    return records.digest(str(settings), _Reading(version).closed(traced))
+    return records.digest(str(settings), _Reading(stated(version)).closed(traced))
 
 
 class _Reading:

@@ -86,7 +86,11 @@ def capture_boundary(stable: Any, rho: float, curvatures: tuple[float, float] = 
     rho = checks.number("rho", rho, above=0, one=True)
     a = checks.number("curvatures[0]", curvatures[0], above=0)
     b = -checks.number("curvatures[1]", curvatures[1], below=0)
-    reach = np.abs(checks.numbers("stable", stable)) / rho  # in units of ρ the boundary is the same for every ρ
+    a, b = np.ldexp([a, b], -np.frexp(max(a, b))[1])  # only their ratio counts: a power of two changes no digit
+    with np.errstate(over="ignore"):
+        reach = np.abs(checks.numbers("stable", stable)) / rho  # in units of ρ the boundary is the same for every ρ
+    if not np.isfinite(reach).all():
+        raise ValueError(f"stable must be below 1e308 times rho, got {np.max(np.abs(stable)):g} and rho={rho:g}")
     start = 1e-7  # the manifold leaves w₂ = 1 quadratically: 1e-14 off here
 
     def slope(s, w2):
@@ -99,6 +103,8 @@ def capture_boundary(stable: Any, rho: float, curvatures: tuple[float, float] = 
         places, back = np.unique(np.log(reach[outside]), return_inverse=True)
         span = (np.log(start), places[-1])
         path = scipy.integrate.solve_ivp(slope, span, [1.0], "DOP853", places, rtol=1e-12, atol=1e-14)
+        if not path.success:
+            raise ValueError(f"curvatures {curvatures.tolist()} are too different for the boundary to be followed")
         result[outside] = path.y[0][back]
     return rho * result
 
@@ -166,46 +172,60 @@ def capture_bounds(theta: Any, rho: float, curvatures: Any) -> np.ndarray:
 def arrival_time(theta: Any, rho: float, curvatures: Any) -> float:
     """When SAM's flow from one point reaches the critical point of a quadratic: a finite time, or infinity if never.
 
-    In the gradient's coordinates gᵢ = λᵢ wᵢ, r = ‖g‖, and with dσ = dt/r, the flow has no singularity:
+    In the gradient's coordinates gᵢ = λᵢ wᵢ, r = ‖g‖, and with dσ = (1 + ρ c/r) dt, c = max |λ|, the flow has no
+    singularity, and is as fast far away as near:
 
-        d ln gᵢ / dσ = −λᵢ (r + ρ λᵢ),   T = ∫ r dσ
+        d ln gᵢ / dσ = −λᵢ (r + ρ λᵢ)/(r + ρ c),   T = ∫ r/(r + ρ c) dσ
 
     In one dimension T = ln(1 + |w|/ρ)/a at a minimum, and ln(ρ/(ρ − |w|))/b for |w| < ρ on a maximum.
 
     Args:
         theta: starting point, shape (dim,)
         rho: ascent radius ρ > 0, in units of θ
-        curvatures: λ, shape (dim,), none zero
+        curvatures: λ, shape (dim,), none zero, within 1e100 of each other
     Returns:
         T, in units of steps × η; relative error about 1e-9
     """
-    curvatures, rho = _curvatures(curvatures), checks.number("rho", rho, above=0, one=True)
-    gradient = _fitting(theta, curvatures) * curvatures
-    if gradient.shape != curvatures.shape or not np.isfinite(gradient).all():
-        raise ValueError(f"theta must be one finite point of shape {curvatures.shape}, got {theta!r}")
-    moving = gradient != 0
-    rates = curvatures[moving]
+    curvatures, rho = _curvatures(curvatures), float(checks.number("rho", rho, above=0, one=True))
+    theta = _fitting(theta, curvatures)
+    if theta.shape != curvatures.shape:
+        raise ValueError(f"theta must be one point of shape {curvatures.shape}, got {theta.shape}")
+    moving = theta != 0
     if not moving.any():
         return 0.0
-    reach = 1e3 * (np.linalg.norm(gradient) + rho * np.abs(curvatures).max())  # beyond it the saddle has let go
-    small = 1e-12 * rho * np.abs(curvatures).min()
+    # T scales as 1/λ, and does not change with the unit of θ and ρ: powers of two bring both to 1
+    steep = int(np.frexp(np.abs(curvatures).max())[1])
+    unit = int(np.frexp(max(np.abs(theta).max(), rho))[1])
+    curvatures, small = np.ldexp(curvatures, -steep), np.log(rho) - unit * np.log(2)
+    rates, rho, sizes = curvatures[moving], np.ldexp(rho, -unit), np.abs(curvatures)
+    if sizes.min() < 1e-100 * sizes.max():
+        raise ValueError(f"curvatures must be within 1e100 of each other, got {sizes.max() / sizes.min():.3g}")
+    start = np.log(np.abs(theta[moving])) - unit * np.log(2) + np.log(np.abs(rates))
+    first = start.max()  # a start may be nearer than what counts as there beside ρ, and its time as short
+    reach = np.log(1e3 * (np.linalg.norm(np.exp(start)) + rho * sizes.max()))  # beyond it the saddle has let go
+    small = np.log(1e-12) + min(small + np.log(sizes.min()), first)
 
     def slope(sigma, state):
-        r = np.linalg.norm(np.exp(state[:-1]))
-        return np.append(-rates * (r + rho * rates), r)
+        largest = state[:-1].max()
+        length = np.linalg.norm(np.exp(state[:-1] - largest))  # whose squares don't vanish, as those of r may
+        r = np.exp(largest) * length
+        passed = np.exp(largest - first) * length
+        return np.append(-rates * (r + rho * rates), passed) / (r + rho * sizes.max())
 
     def left(sigma, state):
-        return np.max(state[:-1]) - np.log(reach)
+        return np.max(state[:-1]) - reach
 
     def arrived(sigma, state):
-        return np.max(state[:-1]) - np.log(small)
+        return np.max(state[:-1]) - small
 
     left.terminal = arrived.terminal = True
-    start = np.append(np.log(np.abs(gradient[moving])), 0.0)
     path = scipy.integrate.solve_ivp(
-        slope, (0, np.inf), start, "DOP853", events=(left, arrived), rtol=1e-11, atol=1e-13
+        slope, (0, np.inf), np.append(start, 0.0), "DOP853", events=(left, arrived), rtol=1e-11, atol=1e-13
     )
-    return float(path.y[-1, -1]) if len(path.t_events[1]) else np.inf
+    if not len(path.t_events[1]):
+        return np.inf
+    with np.errstate(over="ignore"):  # beyond the largest number: infinite
+        return float(np.ldexp(path.y[-1, -1], -steep) * np.exp(first))
 
 
 class TwoCycle(NamedTuple):

@@ -222,12 +222,17 @@ def region(condition: sympy.Basic, grids: Mapping[sympy.Symbol, Any]) -> np.ndar
     if not isinstance(grids, Mapping) or not all(isinstance(symbol, sympy.Symbol) for symbol in grids):
         raise TypeError(f"grids must be a dict from symbols to numbers, got {checks.shown(grids)}")
     grids = {symbol: checks.numbers(f"grids[{symbol}]", values) for symbol, values in grids.items()}
+    condition = sympy.sympify(condition)
     missing = condition.free_symbols - set(grids)
     if missing:
         raise ValueError(f"grids has no numbers for {', '.join(sorted(map(str, missing)))} of the condition")
-    arrays = np.broadcast_arrays(*(np.asarray(values, dtype=float) for values in grids.values()))
-    holds = sympy.lambdify(list(grids), condition, "numpy")(*arrays)
-    return np.broadcast_to(np.asarray(holds, dtype=bool), arrays[0].shape)
+    try:
+        shape = np.broadcast_shapes(*(values.shape for values in grids.values()))
+    except ValueError:
+        shapes = ", ".join(str(values.shape) for values in grids.values())
+        raise ValueError(f"grids must have shapes that fit each other, got {shapes}") from None
+    holds = sympy.lambdify(list(grids), condition, "numpy")(*(np.broadcast_to(x, shape) for x in grids.values()))
+    return np.broadcast_to(np.asarray(holds, dtype=bool), shape)
 
 
 class Threshold(NamedTuple):

@@ -115,7 +115,9 @@ def formula(method: Method, landscape: Landscape) -> sympy.Matrix:
     new = plain(sympy.Matrix(jax.tree.leaves(method.step(landscape.field, state, *normals))))
     transition, gain = new.jacobian(symbols), new.jacobian(drive)
     if (transition.free_symbols | gain.free_symbols) & (set(symbols) | set(drive)):
-        raise ValueError(f"{type(method).__name__} takes no linear step on {landscape!r}: ask covariance at a point")
+        raise ValueError(
+            f"{type(method).__name__} takes no linear step on the landscape {landscape!r}: ask covariance at a point"
+        )
     unknown = sympy.Matrix(len(symbols), len(symbols), lambda i, j: sympy.Symbol(f"P{min(i, j)}_{max(i, j)}"))
     equations = unknown - transition * unknown * transition.T - gain * gain.T
     (solution,) = sympy.linsolve([*equations], *(wanted := sorted(unknown.free_symbols, key=str)))

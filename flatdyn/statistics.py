@@ -32,7 +32,8 @@ def batch_mean(series: Any, batches: int = 20) -> tuple[float, float]:
         flags = False
     values = checks.numbers("series", np.asarray(series, dtype=float) if flags else series, ndim=1)
     if values.ndim != 1 or len(values) < batches:
-        raise ValueError(f"series must hold at least {batches} numbers in one row, got shape {values.shape}")
+        each = f"one number for each of {checks.shown(batches)} batches, in one row"
+        raise ValueError(f"series must hold at least {each}, got shape {values.shape}")
     means = values[len(values) % batches :].reshape(batches, -1).mean(axis=1)
     return float(means.mean()), float(means.std(ddof=1) / np.sqrt(batches))
 

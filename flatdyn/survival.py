@@ -131,9 +131,7 @@ def mean(
     share = table.lost.sum() / table.runs
     last, tail = table.times[-1], float(table.survival[-1])
     if checks.flag("restricted", restricted):
-        stderr = _mean_error(table, 0.0)
-        if not table.exits.any():
-            stderr = last * float(binomial_error(0, table.runs))
+        stderr = _mean_error(table, 0.0) if table.exits.any() else last * float(binomial_error(0, table.runs))
         return Mean(_area(table)[0], stderr, share, f"mean of min(escape time, {last:g})")
     if not table.exits.any():
         bound = _rate(table, 0.0, 0.90).upper
@@ -297,7 +295,7 @@ def _truncated(table: _Table, until: float) -> _Table:
     times = np.union1d(table.times[kept], [until])
     exits, lost = (np.resize(np.append(x[kept], 0), len(times)) for x in (table.exits, table.lost))
     lost[-1] += (table.exits + table.lost)[~kept].sum()
-    return _Table(times, exits, lost, np.cumsum((exits + lost)[::-1])[::-1])
+    return _Table(times, exits, lost, np.maximum(np.cumsum((exits + lost)[::-1])[::-1], 1))  # of no run none leaves
 
 
 def _at(table: _Table, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -334,7 +332,9 @@ def _mean_error(table: _Table, tail: float, late: Rate | None = None) -> float:
         leave = table.times > late.after
         of_exits = of_exits - tail / late.value * (leave - late.value * exposure) * n / total
         of_lost = of_lost + tail * exposure * n / total
-    return float(np.sqrt((table.exits @ of_exits**2 + table.lost @ of_lost**2) / (n * (n - 1))))
+    unit = 2.0 ** np.frexp(max(np.abs(of_exits).max(), np.abs(of_lost).max()))[1]  # squares may be beyond all numbers
+    squares = table.exits @ (of_exits / unit) ** 2 + table.lost @ (of_lost / unit) ** 2
+    return float(unit * np.sqrt(squares / (n * (n - 1))))
 
 
 def _start_of_tail(table: _Table, after: float | None) -> float:

@@ -48,7 +48,7 @@ class ExitLaw(NamedTuple):
 
     def quantile(self, q: float) -> int:
         """The smallest k with P(τ ≤ k) ≥ q."""
-        checks.number("q", q, above=0, below=1, one=True)
+        q = checks.number("q", q, above=0, below=1, one=True)
         low = np.flatnonzero(self.head <= 1 - q)
         if len(low):
             return int(low[0])
@@ -89,7 +89,7 @@ def exit_law(
         TypeError: if the process has more coordinates, other noise, or another memory than heavy-ball momentum
     """
     if panels is not None:
-        checks.count("panels", panels, at_least=1)
+        panels = checks.count("panels", panels, at_least=1)
     checks.kind("process", process, Process)
     ends = operators.fits(process, interval, start)[0]
     if not operators.swing(process, *ends).any():
@@ -158,7 +158,7 @@ def expectation(
         ValueError, TypeError: as :func:`exit_law`
     """
     if panels is not None:
-        checks.count("panels", panels, at_least=1)
+        panels = checks.count("panels", panels, at_least=1)
     checks.kind("process", process, Process)
     functions = checks.sequence("functions", functions, "functions")
     steps, ends = checks.count("steps", steps, at_least=1, at_most=10**9), checks.interval("interval", interval)

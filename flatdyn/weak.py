@@ -90,7 +90,7 @@ def weak_errors(
         ValueError: if a step does not divide the time, or the start is outside
         TypeError: if there are more coordinates, momentum, or noise that is not normal
     """
-    checks.number("time", time, above=0, one=True)
+    time = checks.number("time", time, above=0, one=True)
     checks.kind("landscape", landscape, Landscape)
     checks.function("method", method, "a function from lr to a method", 1)
     checks.kind("noise", noise, Noise)
@@ -154,13 +154,13 @@ def simulated_error(
     """
     checks.kind("iteration", iteration, Iteration)
     checks.function("function", function, "a function of θ (dim,)", 1)
-    checks.count("runs", runs, at_least=2)
+    runs = checks.count("runs", runs, at_least=2)
     with jax.enable_x64(True):
         start = checks.point("start", start, iteration.dim)
-    checks.number("time", time, above=0, one=True)
+    time = checks.number("time", time, above=0, one=True)
     checks.kind("diffusion", diffusion, flows.Diffusion, "fd.flows.Diffusion(landscape, method, noise)")
     checks.key(key)
-    runs, means, variances = checks.count("runs", runs, at_least=2), [], []
+    means, variances = [], []
     needed = drivers.array_bytes(6, runs, iteration.dim)
     drivers.check_memory(needed, "the runs", "take fewer `runs`, with several keys one after the other")
     sides = ((iteration, iteration.method.lr), (diffusion, diffusion.dt))

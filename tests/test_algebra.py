@@ -23,6 +23,8 @@ def test_vector_acts_as_the_array_of_its_components(values, factor):
         (factor * v, factor * a),
         (v * factor, a * factor),
         (np.float64(factor) * v, factor * a),
+        (factor - v, factor - a),
+        (np.float64(factor) - v, factor - a),
         (-v, -a),
         (abs(v), abs(a)),
     ]:

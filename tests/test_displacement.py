@@ -1,10 +1,12 @@
 """Mean squared displacement at a saddle: independent numbers, plain recursions, simulation, published claims."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
 import sympy
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 import flatdyn as fd
 from flatdyn import escape
@@ -268,6 +270,8 @@ def test_sam_has_no_linear_step():
         (lambda: escape.heavy_ball_msd(0.0, -1.0, 5), "lr must be"),
         (lambda: escape.heavy_ball_msd(0.1, -1.0, 5, 1.0), "momentum must be"),
         (lambda: escape.langevin_msd(0.1, -1.0, 5, 0.9, velocity="zero"), "velocity must be"),
+        (lambda: escape.langevin_msd(0.1, -1.0, 5, 0.9, velocity=np.array([0, 1])), "velocity must be"),
+        (lambda: escape.variant_msd("A", -1e200, 0.1, 0.1, 5), "drift of curvature and rho must be finite"),
         (lambda: escape.sam_first_step_variance(0.1, -1.0, -0.1), "rho must be"),
         (lambda: escape.ou_msd(0.1, -1.0, [-1.0]), "times must be"),
     ],
@@ -275,3 +279,16 @@ def test_sam_has_no_linear_step():
 def test_bad_input(ask, message):
     with pytest.raises(ValueError, match=message):
         ask()
+
+
+def test_displacements_beyond_the_largest_number_are_infinite():
+    msd = functools.partial(escape.msd_theory, fd.USAM(0.1, 0.1, 0.5), -1.0, 3)
+    assert_array_equal(msd(scale=2.0**500), 2.0**1000 * msd(scale=1.0))  # powers of two change no digit
+    assert_array_equal(msd(scale=2.0**-500), 2.0**-1000 * msd(scale=1.0))
+    assert_array_equal(msd(scale=1e300), [0, np.inf, np.inf, np.inf])
+    variance = escape.sam_first_step_variance
+    assert variance(1e200, -1.0, 0.1) == np.inf
+    assert variance(1e200, -1.0, 0.0, scale=0.0) == 0.0
+    assert_allclose(variance(1e-200, 1.0, 1e250, scale=0.0), 1e100)
+    # σ = −λρ leaves 2 − 2√(2/π) of a square that is beyond the largest number
+    assert_allclose(variance(1e-200, -1.0, 1e250, scale=1e250), 1e100 * (2 - np.sqrt(8 / np.pi)))

@@ -54,6 +54,8 @@ def test_one_point_is_one_run():
 BAD = [
     (lambda: MANY.starts([1.0, 1.0], rho=-0.1, lr=0.01, momentum=0.5, noise__scale=0.1), "rho must be .*-0.1"),
     (lambda: MANY.starts([1.0, 1.0], rho=[0.1, np.nan], lr=0.01, momentum=0.5, noise__scale=0.1), "rho must be finite"),
+    (lambda: MANY.starts([1.0, 1.0], rho=[], lr=0.01, momentum=0.5, noise__scale=0.1), "rho must hold at least 1"),
+    (lambda: MANY.starts([1.0, 1.0], rho=10**400, lr=0.01, momentum=0.5, noise__scale=0.1), "rho must be finite"),
     (lambda: MANY.starts([1.0, 1.0], rho=0.1), "values must be given for rho, lr, momentum, noise.scale, got rho"),
     (
         lambda: MANY.starts(jnp.zeros((3, 2)), rho=[0.1, 0.2], lr=0.01, momentum=0.5, noise__scale=0.1),

@@ -443,7 +443,15 @@ def test_bad_diffusions_are_refused():
     with pytest.raises(TypeError, match="sums over all minibatches"):
         Diffusion(many, fd.SAM(0.1, 0.1), fd.noise.FiniteSum(10))
     Diffusion(many, fd.GD(0.1), fd.noise.FiniteSum(10))  # Σ/B needs no sum
+    with pytest.raises(TypeError, match="the noise FiniteSum needs a landscape made by"):
+        Diffusion(SADDLE, fd.GD(0.1), fd.noise.FiniteSum(2))
     diffusion = Diffusion(LINE, fd.GD(0.1), gaussian)
+    for ask in (diffusion.moments, diffusion.coefficients, lambda x: diffusion.on_a_line()["drift"](x[..., 0])):
+        for bad in (np.nan, -np.inf):
+            with pytest.raises(ValueError, match=f"theta must be finite, got {bad}"):
+                ask(np.array([[0.5], [bad]]))
+    with pytest.raises(ValueError, match="times must hold at least 1"):
+        solve(Flow(LINE, fd.GD(0.1)), [0.5], [])
     with pytest.raises(ValueError, match="start must lie inside"):
         fd.flows.expectation(diffusion, [np.sin], 3.0, 1.0, (-2, 2))
     with pytest.raises(TypeError, match="one coordinate"):

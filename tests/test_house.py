@@ -36,6 +36,28 @@ def test_every_module_has_a_purpose_and_stays_small():
         assert len(text.splitlines()) <= 400, f"{path.name} has grown a second purpose"
 
 
+def test_a_number_that_was_checked_is_what_is_used():
+    """`checks.number("x", x)` alone leaves x as it came: whole numbers of eight bits wrap around."""
+    for path in (ROOT / "flatdyn").rglob("*.py"):
+        for function in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)):
+            given = {one.arg for one in (*function.args.args, *function.args.kwonlyargs)}
+            alone = [node.value for node in ast.walk(function) if isinstance(node, ast.Expr) and _checks_a_number(node)]
+            told = given & {call.args[1].id for call in alone if isinstance(call.args[1], ast.Name)}
+            # Of data whole numbers may be labels, and stay what they are
+            if told and function.name.lstrip("_")[:5] != "check" and function.name != "_column":
+                kept = {one.id for one in ast.walk(function) if isinstance(one, ast.Name) and _is_stored(one)}
+                assert not told - kept, f"{path.name}: {function.name} goes on with {told - kept} as it was given"
+
+
+def _is_stored(name):
+    return isinstance(name.ctx, ast.Store)
+
+
+def _checks_a_number(node):
+    call = node.value
+    return isinstance(call, ast.Call) and ast.unparse(call.func) in ("checks.number", "checks.count")
+
+
 def test_public_names_say_what_they_do():
     for name in (n for n in dir(fd) if not n.startswith("_")):
         assert getattr(fd, name).__doc__, f"flatdyn.{name} has no docstring"

@@ -504,6 +504,11 @@ class Wrapper:
 
 @pytest.mark.parametrize("function", [called_back, in_order, jax.jit(called_back)])
 def test_a_callback_asks_for_a_version(function):
+    for version in (3, 10**20, b"1"):
+        with pytest.raises(TypeError, match="version must be a text, got"):
+            fingerprints.of_process(fd.Map(lambda t: t, dim=2), version=version)
+        with pytest.raises(TypeError, match="version must be a text, got"):
+            identity(function, version)
     process = fd.Map(function, 2)
     with pytest.raises(ValueError, match=r"the store cannot tell .* give version='1'"):
         fingerprints.of_process(process)

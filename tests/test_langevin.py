@@ -352,6 +352,21 @@ def test_langevin_methods_are_asked_what_others_are_asked():
     assert (found.labels[5:] == 1).all()
 
 
+@pytest.mark.parametrize("friction", [(1.0, 2.0), np.array([1, 2]), np.array([1, 2], np.uint8), jnp.array([1.0, 2.0])])
+def test_one_friction_for_each_coordinate_is_one_for_each_block(friction):
+    process = fd.Iteration(COUPLED, fd.Langevin(0.1, friction, (0.3, 0.7)))
+    blocks = fd.Iteration(COUPLED, fd.LaLa(0.1, (1, 0), (1.0, 2.0), (0.3, 0.7)))
+    own, other = (one.step(one.init(jnp.array([0.4, -0.2])), jax.random.key(5)) for one in (process, blocks))
+    assert_allclose(process.position(own), blocks.position(other), rtol=1e-14)  # rounding of a few operations
+
+
+def test_weights_of_a_block_may_be_any_numbers():
+    method = fd.AdaptiveLangevin(0.1, blocks=[(0.5, 1.0), (0.5, 0.0)])
+    process = fd.Iteration(COUPLED, method)
+    state = process.step(process.init(jnp.array([0.4, -0.2])), jax.random.key(5))
+    assert np.isfinite(process.position(state)).all()
+
+
 # --- bad input ----------------------------------------------------------------------------------------------------
 
 BAD = [
@@ -371,6 +386,13 @@ BAD = [
     (lambda: fd.Iteration(COUPLED, fd.LOL(0.1, (0, 0))), "block 1 is empty"),
     (lambda: fd.Iteration(COUPLED, fd.LaLa(0.1, (1, 0, 0))), "block 1 must have one entry per coordinate, 2 in all"),
     (lambda: fd.Iteration(COUPLED, fd.Langevin(0.1, friction=(1.0, 2.0, 3.0))), "friction must be one number, or one"),
+    (lambda: fd.Iteration(COUPLED, fd.LaLa(0.1, [(1, 0)])), "block 1 must be a list or a row of numbers, one per coor"),
+    (lambda: fd.Iteration(COUPLED, fd.LOL(0.1, [(1, 0)])), "block 1 must be a list or a row of numbers, one per coor"),
+    (lambda: fd.LaLa(0.1, None), "first must be .*got None: each block needs a mask"),
+    (lambda: fd.LOL(0.1, None), "first must be .*got None"),
+    (lambda: fd.AdLaLa(0.1, [(1, 0), None]), "first must be .*got None"),
+    (lambda: fd.AdaptiveLangevin(0.1, blocks=[None, (1, 0)]), "blocks must be .*got None"),
+    (lambda: fd.AdaptiveLangevin(0.1, scaling=np.array([1j, 0])), "scaling must be 'text' or 'code', got an array"),
     (lambda: fd.simulate(fd.Iteration(COUPLED, fd.SGLD(0.1)), jnp.zeros(2), 10), "this process is random: pass key"),
 ]
 

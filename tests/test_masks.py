@@ -161,6 +161,8 @@ def test_flags_are_part_of_the_program_and_arrays_are_not():
         (NETWORK, {"norm": {"gain": 0, "bias": 0}, "weight": np.zeros((2, 3))}, "mask is empty"),
         (fd.landscapes.beale(), {"x": 1, "y": 0}, "list or a row of numbers, one per coordinate"),
         (fd.landscapes.beale(), np.eye(2), "list or a row of numbers, one per coordinate"),
+        (fd.landscapes.beale(), [(1, 0)], "list or a row of numbers, one per coordinate"),
+        (fd.landscapes.beale(), ((1,), (0,)), "list or a row of numbers, one per coordinate"),
         (fd.landscapes.beale(), [1, 0, 1], "one entry per coordinate, 2 in all, got 3"),
         (fd.landscapes.beale(), np.zeros(2), "mask is empty"),
     ],
@@ -168,6 +170,29 @@ def test_flags_are_part_of_the_program_and_arrays_are_not():
 def test_masks_that_do_not_fit_are_refused(landscape, mask, message):
     with pytest.raises(ValueError, match=message):
         fd.Iteration(landscape, fd.SAM(0.1, 0.1, mask=mask))
+
+
+@pytest.mark.parametrize(
+    ("theta", "mask"), [(np.ones(2), 3), (np.ones(2), np.float32(0.1)), (np.ones(2), np.ones(3)), (PARAMS, 0.5)]
+)
+def test_only_a_mask_that_fits_is_counted(theta, mask):
+    with pytest.raises(ValueError, match="mask must"):
+        masks.count(theta, mask)
+
+
+def test_weights_that_are_not_zero_are_counted():
+    assert masks.count(np.ones(2), True) == masks.count(np.ones(2), np.array([0.5, 2.0])) == 2
+    assert masks.count(Vector((1.0, 2.0)), (0.5, 0.0)) == masks.count(Vector((1.0, 2.0)), (3, 0)) == 1
+
+
+def test_no_mask_has_no_complement():
+    for ask in (lambda: masks.complement(None), lambda: masks.union((1, 0), None)):
+        with pytest.raises(ValueError, match=r"mask must be .*got None"):
+            ask()
+    with pytest.raises(ValueError, match=r"blocks must be .*got None"):
+        fd.Alternating((fd.GD(0.1), fd.GD(0.2)), ((1, 0), None))
+    with pytest.raises(ValueError, match=r"blocks must be .*got None"):
+        fd.Multirate(0.1, blocks=(None, (1, 0)), rates=(1, 2))
 
 
 @pytest.mark.parametrize("size", [0, 13, 1.5])

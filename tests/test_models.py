@@ -262,11 +262,21 @@ BAD = [
     (lambda: networks.resnet8((9, 9, 1), 2, KEY, width=0), "width must be a whole number >= 1, got 0"),
     (lambda: networks.ResNet((9, 9, 1), 2, KEY, blocks=()), "blocks must hold"),
     (lambda: networks.ViT((8, 8, 1), 2, KEY, patch=3), r"patch must divide the extents \(8, 8\), got 3"),
+    (lambda: networks.ViT((8, 8, 1), 10**20, KEY), "classes must be at most 2147483647, got 1000"),
+    (lambda: networks.NodeGCN(networks.Graph(2, [[0, 1]], [1.0]), 2, KEY, hidden=10**10), "hidden must be at most"),
     (lambda: networks.ViT((8, 8, 1), 2, KEY, heads=3), "heads must divide width, got heads 3 and width 32"),
     (lambda: made(networks.CharTransformer, 5, 4, KEY).forward(jnp.zeros((2, 3))), "characters must be whole numbers"),
     (lambda: made(networks.CharTransformer, 5, 4, KEY).forward(jnp.zeros((2, 5), int)), "length <= 4"),
     (lambda: made(networks.CNN2d, (4, 4, 1), 2, KEY).forward(jnp.zeros((2, 5, 5))), r"shape \(4, 4, 1\).*got \(5, 5\)"),
 ]
+
+
+def test_whole_numbers_of_eight_bits_do_not_wrap_around():
+    small = np.uint8(5), np.int8(4), KEY, np.uint8(200), np.uint8(1), np.uint8(2)
+    assert made(lambda: networks.CharTransformer(*small)).embedding.shape == (5, 200)
+    assert made(lambda: networks.Conv(np.uint8(100), np.uint8(100), KEY)).weight.shape == (3, 3, 100, 100)
+    noise = fd.noise.FiniteSum(np.uint8(200), ascent_size=np.uint8(100))
+    assert noise == fd.noise.FiniteSum(200, ascent_size=100)
 
 
 @pytest.mark.parametrize(("build", "message"), BAD)

@@ -89,6 +89,8 @@ def test_what_cannot_be_drawn_is_refused(ax):
         plotting.draw_landscape(ax, L, spacing="cubic")
     with pytest.raises(ValueError, match="resolution"):
         plotting.draw_landscape(ax, L, resolution=1)
+    with pytest.raises(ValueError, match="names must hold at least one"):
+        plotting.draw_labels(ax, [(0, 1), (0, 1)], np.zeros((2, 2), int), (), ())
 
 
 def test_the_style_makes_vector_files_reproducible():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.integrate
 import scipy.ndimage
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 import flatdyn as fd
 from flatdyn import quadratic
@@ -128,6 +128,12 @@ def test_bad_input_is_refused():
         quadratic.captured([1.0, 1.0], 0.0)
     with pytest.raises(ValueError, match=r"curvatures\[1\] must be .* < 0, got 1"):
         quadratic.capture_boundary([1.0], 0.5, (1.0, 1.0))
+    with pytest.raises(ValueError, match="stable must be below 1e308 times rho"):
+        quadratic.capture_boundary([1e300], 1e-300)
+    with pytest.raises(ValueError, match=r"curvatures must be within 1e100 of each other, got 1e\+200"):
+        quadratic.arrival_time([0.1, 0.1], 0.5, [2e200, -2.0])
+    with pytest.raises(ValueError, match=r"theta must be one point of shape \(2,\), got \(3, 2\)"):
+        quadratic.arrival_time(np.ones((3, 2)), 0.5, [2.0, -2.0])
 
 
 # --- fixed points of the flow, arrival, two-cycles ------------------------------------------------------------
@@ -185,6 +191,24 @@ def test_arrival_times_against_closed_forms(reference):
     assert_allclose(quadratic.arrival_time(row["w0"], row["rho"], [2, -2]), row["T"] + 5e-7, atol=2e-9)
     assert quadratic.arrival_time([0.51], 0.5, [-2.0]) == np.inf
     assert quadratic.arrival_time([0.0, 0.0], 0.5, [2.0, -2.0]) == 0.0
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-200, 1e200])
+@pytest.mark.parametrize("steep", [1.0, 1e-200, 1e200])
+def test_arrival_times_know_no_units(unit, steep):
+    theta, rho, lam = np.array([0.1, 0.05]), 0.5, np.array([2.0, -1.0])
+    found = quadratic.arrival_time(theta * unit, rho * unit, lam * steep) * steep
+    assert_allclose(found, quadratic.arrival_time(theta, rho, lam), rtol=2e-9)  # its stated error, twice
+    w, b = 3e-3 * unit, 1.5 * steep  # from near to far in units of ρ
+    for far in (1e-90, 1.0, 1e90):
+        assert_allclose(quadratic.arrival_time([w], w / far, [b]) * b, np.log1p(far), rtol=1e-9)
+    assert quadratic.arrival_time([w], w / 1.001, [-b]) == np.inf
+
+
+def test_the_capture_boundary_knows_no_units():
+    stable, units = np.array([0.0, 0.1, 3.0]), 2.0**600
+    found = quadratic.capture_boundary(units * stable, units * 0.3, (2.0**400, -(2.0**399)))
+    assert_array_equal(found / units, quadratic.capture_boundary(stable, 0.3, (1.0, -0.5)))  # powers of two
 
 
 def test_arrival_is_finite_exactly_inside_the_capture_set():

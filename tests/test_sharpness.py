@@ -277,6 +277,8 @@ def test_schedules_of_optax_advance_with_the_steps():
     [
         ({"p": 1}, r"p must be 2 or infinity \(np.inf\), got 1"),
         ({"p": "inf"}, "p must be 2 or infinity .*got 'inf'"),
+        ({"p": jax.random.key(0)}, "p must be 2 or infinity .*got a JAX key"),
+        ({"p": np.ones(2)}, "p must be 2 or infinity .*got an array"),
         ({"p": np.inf, "normalized": False}, "leave out p=inf"),
         ({"p": np.inf, "eps": 0.1}, "eps smooths the norm of p = 2.*got 0.1"),
         ({"normalized": False, "eps": 0.1}, "eps smooths the norm"),

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 import sympy
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 import flatdyn as fd
 
@@ -173,6 +173,15 @@ def test_sam_has_no_jacobian_at_critical_points_and_says_what_to_ask(point):
     ):
         with pytest.raises(ValueError, match=r"no Jacobian.*eps > 0, use USAM, or ask flatdyn.quadratic"):
             ask()
+
+
+def test_a_region_is_asked_of_plain_truths_too():
+    lr, rho = sympy.symbols("lr rho", positive=True)
+    assert fd.stability.region(False, {}) == False  # noqa: E712
+    assert_array_equal(fd.stability.region(sympy.true, {lr: [0.1, 0.2]}), [True, True])
+    assert_array_equal(fd.stability.region(lr < rho, {lr: [0.1, 0.2], rho: 0.15}), [True, False])
+    with pytest.raises(ValueError, match=r"grids must have shapes that fit each other, got \(2,\), \(3,\)"):
+        fd.stability.region(lr < rho, {lr: [0.1, 0.2], rho: [1, 2, 3]})
 
 
 def test_symbolic_questions_that_have_no_answer_are_refused():

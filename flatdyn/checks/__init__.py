@@ -7,7 +7,8 @@ One family, used at the head of every public function and in every constructor:
     traced(name, f, *shapes)        a function that JAX can follow, and what it returns, else TypeError
     called(name, f, *arguments)     what a user's function returns; its own ValueError or TypeError with its name
     text, choice, flag, key         a text, one of several words, True or False, one JAX key
-    number, count                   one number, or an array of them; a whole number, else ValueError
+    number, count                   one number, or an array of them; a whole number, else ValueError: go on with what
+                                    they return, as whole numbers of NumPy's own types wrap around
     numbers, points, box, ...       arrays of the right shape, else ValueError
 
 The wrong kind of object is a TypeError; a number, an array or a word that does not fit is a ValueError, and so is
@@ -44,9 +45,11 @@ from flatdyn.checks.objects import shown as shown
 from flatdyn.checks.objects import text as text
 from flatdyn.checks.objects import traced as traced
 from flatdyn.checks.values import count as count
+from flatdyn.checks.values import counts as counts
 from flatdyn.checks.values import entries as entries
 from flatdyn.checks.values import floats as floats
 from flatdyn.checks.values import in_range as in_range
 from flatdyn.checks.values import number as number
 from flatdyn.checks.values import plain as plain
 from flatdyn.checks.values import real as real
+from flatdyn.checks.values import whole as whole

@@ -44,8 +44,7 @@ def points(name: str, value: Any, dim: int) -> jax.Array:
         )
     if array.ndim not in (1, 2) or array.shape[-1] != dim:
         raise ValueError(f"{name} must have shape ({dim},) or (runs, {dim}), got {array.shape}")
-    if not isinstance(array, jax.core.Tracer) and not np.isfinite(np.asarray(array)).all():
-        raise ValueError(f"{name} must be finite, got {np.asarray(array)[~np.isfinite(array)].flat[0]} in it")
+    _finite(name, array)
     precision.tell_rounded(name, value, array)
     return array
 
@@ -63,21 +62,23 @@ def point(name: str, value: Any, dim: int) -> jax.Array:
     array = coordinates(name, value, dim)
     if array.ndim != 1:
         raise ValueError(f"{name} must have shape ({dim},), got {array.shape}")
-    if not isinstance(array, jax.core.Tracer) and not np.isfinite(np.asarray(array)).all():
-        raise ValueError(f"{name} must be finite, got {np.asarray(array)[~np.isfinite(array)].flat[0]} in it")
-    return array
+    return _finite(name, array)
 
 
-def coordinates(name: str, value: Any, dim: int, on: str = "") -> jax.Array:
+def coordinates(name: str, value: Any, dim: int, on: str = "", finite: bool = False) -> jax.Array:
     """Return points of shape (..., dim) as a floating JAX array, else raise ValueError with both shapes.
 
-    Whole numbers become floating ones; what is not finite stays: its loss, say, is not finite either.
+    Whole numbers become floating ones.
+
+    Args:
+        finite: whether what is not finite is refused; else it stays: its loss, say, is not finite either
     """
     place = f" on {on}" if on else ""
     array = _real(name, value, f"coordinates, an array of shape (..., {dim}){place}")
     if array.ndim == 0 or array.shape[-1] != dim:
         raise ValueError(f"{name} must have shape (..., {dim}){place}, got {array.shape}")
-    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
+    array = array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
+    return _finite(name, array) if finite else array
 
 
 def reals(name: str, value: Any) -> jax.Array:
@@ -101,6 +102,13 @@ def bound(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be one number, got {shown(value)}")
     if not number > 0:
         raise ValueError(f"{name} must be > 0, got {number}")
+
+
+def _finite(name: str, array: jax.Array) -> jax.Array:
+    """The array if all of it is finite, or has no value yet, else raise ValueError with what is not."""
+    if not isinstance(array, jax.core.Tracer) and not np.isfinite(np.asarray(array)).all():
+        raise ValueError(f"{name} must be finite, got {np.asarray(array)[~np.isfinite(array)].flat[0]} in it")
+    return array
 
 
 def _real(name: str, value: Any, what: str) -> jax.Array:
@@ -215,7 +223,7 @@ def numbers(name: str, value: Any, ndim: int | tuple[int, ...] | None = None, at
 
 def wholes(name: str, value: Any, ndim: int | tuple[int, ...] | None = None) -> np.ndarray:
     """Return whole numbers ≥ 0 as an array of integers, else raise ValueError."""
-    array = number(name, numbers(name, value, ndim), at_least=0)
+    array = number(name, numbers(name, value, ndim), at_least=0, below=2.0**63)
     if (array != np.floor(array)).any():
         raise ValueError(f"{name} must hold whole numbers, got {array[array != np.floor(array)].flat[0]}")
     return array.astype(np.int64)

@@ -88,9 +88,10 @@ def called(name: str, value: Callable, *arguments: Any) -> Any:
         return value(*arguments)
     except (ValueError, TypeError) as error:
         at = ", ".join(map(shown, arguments))
-        raise type(error if type(error) in (ValueError, TypeError) else ValueError())(
-            f"{name} failed for {at}: {error}"
-        ) from error
+        early = isinstance(error, jax.errors.JAXTypeError)
+        why = "it needs the value of its argument, which JAX has not yet: write it with jax.numpy" if early else error
+        kind = type(error) if type(error) in (ValueError, TypeError) else ValueError
+        raise kind(f"{name} failed for {at}: {why}") from error
 
 
 def text(name: str, value: Any) -> str:

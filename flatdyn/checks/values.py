@@ -146,6 +146,16 @@ def _floating(value: Any) -> Any:
     return value
 
 
+def whole(value: Any) -> Any:
+    """A whole number of NumPy as Python's, which does not wrap around; else unchanged. For a field's converter."""
+    return int(value) if isinstance(value, np.integer) else value
+
+
+def counts(**values: Any) -> list[int]:
+    """Whole numbers from 1 by name, below 2³¹ as extents of arrays are, in the order given, else ValueError."""
+    return [count(name, value, at_least=1, at_most=2**31 - 1) for name, value in values.items()]
+
+
 def count(name: str, value: Any, at_least: int = 0, at_most: int | None = None) -> int:
     """Return `value` as an int if it is a whole number inside the range, else raise ValueError naming it."""
     try:

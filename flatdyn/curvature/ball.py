@@ -89,7 +89,7 @@ def sharpness(
     if key is not None:
         checks.key(key)
     landscape, theta = placed(loss, theta)
-    checks.number("rho", rho, at_least=0, one=True)
+    rho = checks.number("rho", rho, at_least=0, one=True)
     steps, starts = drivers.check_steps("steps", steps), checks.count("starts", starts, at_least=1)
     needed = drivers.array_bytes(2, starts, landscape.dim, itemsize=theta.dtype.itemsize)
     drivers.check_memory(needed, "the starts of the ascent", "take fewer `starts`")

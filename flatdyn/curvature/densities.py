@@ -72,7 +72,7 @@ class Density(Record):
             φ and its standard error, shapes of grid; in inverse units of λ
         """
         grid = checks.numbers("grid", grid)
-        checks.number("width", width, above=0, one=True)
+        width = checks.number("width", width, above=0, one=True)
         grid = np.asarray(grid, dtype=float)
         scale = np.sqrt(2 * np.pi) * width
         return self.mean(lambda x: np.exp(-(((grid[..., None] - x) / width) ** 2) / 2) / scale)

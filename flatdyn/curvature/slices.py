@@ -53,7 +53,7 @@ class Line(Record):
 
     def monotone(self, tol: float = 1e-6) -> bool:
         """Whether the loss never rises by more than tol · max |L|, which allows for rounding."""
-        checks.number("tol", tol, at_least=0, one=True)
+        tol = checks.number("tol", tol, at_least=0, one=True)
         return self.bump <= tol * np.abs(self.loss).max()
 
     def __repr__(self) -> str:
@@ -81,7 +81,7 @@ def slice1d(loss: Loss, a: Any, b: Any, points: int = 51, beyond: float = 0.0, *
     b = coordinates(landscape, b, "b")
     points = checks.count("points", points, at_least=2)
     drivers.check_memory(points * 64, "the line", "ask for fewer `points`")
-    checks.number("beyond", beyond, at_least=0, one=True)
+    beyond = checks.number("beyond", beyond, at_least=0, one=True)
     alpha = np.linspace(-beyond, 1 + beyond, points)
     return Line(
         config={"loss": records.described(landscape), "beyond": f"{beyond:g}"},
@@ -195,7 +195,7 @@ def slice2d(
     landscape, centre = placed(loss, centre, "centre")
     points = checks.count("points", points, at_least=2)
     drivers.check_memory(points**2 * 64, "the plane", "ask for fewer `points`")
-    checks.number("reach", reach, at_least=0, one=True)
+    reach = checks.number("reach", reach, at_least=0, one=True)
     if through is not None and (directions is not None or filterwise):
         raise ValueError("through lays the plane through three points: give neither directions nor filterwise")
     marks = np.zeros((1, 2))

@@ -104,7 +104,7 @@ def extreme_eigenvalues(
     checks.choice("method", method, (None, "dense", "lanczos"))
     landscape, theta = placed(loss, theta)
     method = method or ("dense" if landscape.dim <= DENSE else "lanczos")
-    tol = _tolerance(theta.dtype) if tol is None else checks.number("tol", tol, above=0)
+    tol = _tolerance(theta.dtype) if tol is None else checks.number("tol", tol, above=0, one=True)
     config = {"loss": records.described(landscape), "method": method, "tol": f"{tol:g}"}
     if method == "dense":
         needed = drivers.array_bytes(4, landscape.dim, landscape.dim)

@@ -98,15 +98,17 @@ def msd_theory(
     scale = None if scale is None else checks.number("scale", scale, at_least=0, one=True)
     curvature = float(checks.number("curvature", curvature, one=True))
     steps, start = _counted(steps), float(checks.number("start", start, one=True))
-    scale = abs(curvature) ** 0.5 if scale is None else scale
-    transition, gain = _linear_step(method, curvature, Gaussian(scale, batch_size), ascent)
+    # Powers of two bring the scale to 1, and change no digit
+    share, power = np.frexp(abs(curvature) ** 0.5 if scale is None else scale)
+    transition, gain = _linear_step(method, curvature, Gaussian(float(share), batch_size), ascent)
     covariance, mean = np.zeros_like(transition), np.zeros(len(transition))
     mean[0], added = start, gain @ gain.T
     displacement = np.zeros(steps + 1)
-    for k in range(1, steps + 1):
-        covariance, mean = transition @ covariance @ transition.T + added, transition @ mean
-        displacement[k] = covariance[0, 0] + (mean[0] - start) ** 2
-    return displacement
+    with np.errstate(over="ignore", invalid="ignore"):  # beyond the largest number: infinite
+        for k in range(1, steps + 1):
+            covariance, mean = transition @ covariance @ transition.T + added, transition @ mean
+            displacement[k] = np.ldexp(covariance[0, 0], 2 * power) + (mean[0] - start) ** 2
+    return np.where(np.isnan(displacement), np.inf, displacement)  # ∞ − ∞, and 0 · ∞ where a number is lost
 
 
 def _linear_step(method: Method, curvature: float, noise: Noise, ascent: str) -> tuple[np.ndarray, np.ndarray]:
@@ -145,8 +147,11 @@ def sam_first_step_variance(
     scale = np.sqrt(abs(curvature)) if scale is None else checks.number("scale", scale, at_least=0, one=True)
     checks.number("lr", lr, above=0)
     s = scale / np.sqrt(checks.number("batch_size", batch_size, at_least=1))
-    push = checks.number("curvature", curvature) * checks.number("rho", rho, at_least=0)
-    return float(lr**2 * (s**2 + 2 * push * s * np.sqrt(2 / np.pi) + push**2))
+    with np.errstate(over="ignore"):  # beyond the largest number: infinite
+        push = np.float64(curvature) * checks.number("rho", rho, at_least=0)
+        power = np.frexp(max(s, abs(push)))[1]  # powers of two bring these lengths to 1, and change no digit
+        s, push, lr = np.ldexp(s, -power), np.ldexp(push, -power), np.ldexp(lr, power)
+        return float(lr**2 * (s**2 + 2 * push * s * np.sqrt(2 / np.pi) + push**2)) if s or push else 0.0
 
 
 # --- closed forms ---------------------------------------------------------------------------------------------
@@ -246,8 +251,7 @@ def langevin_msd(
     lr, drift, momentum, noise, batch_size = checks.floats(
         lr=lr, drift=drift, momentum=momentum, noise=noise, batch_size=batch_size
     )
-    if velocity not in ("rest", "stationary"):
-        raise ValueError(f'velocity must be "rest" or "stationary", got {velocity!r}')
+    checks.choice("velocity", velocity, ("rest", "stationary"))
     heat = _strength(lr, noise, batch_size) / lr**2
     friction = (1 - checks.number("momentum", momentum, at_least=0, below=1)) / lr
     split = np.sqrt(complex(friction**2 / 4 - checks.number("drift", drift) / lr))
@@ -274,7 +278,7 @@ def _counted(steps: int) -> int:
 
 def _strength(lr: float, noise: float, batch_size: float) -> float:
     """η c/B: what the variance grows by in a unit of time."""
-    checks.number("noise", noise, at_least=0)
+    noise = checks.number("noise", noise, at_least=0)
     return checks.number("lr", lr, above=0) * noise / checks.number("batch_size", batch_size, at_least=1)
 
 
@@ -296,10 +300,10 @@ def variant_msd(
     """
     checks.flag("continuous", continuous)
     curvature, rho, lr, batch_size = checks.floats(curvature=curvature, rho=rho, lr=lr, batch_size=batch_size)
-    checks.number("lr", lr, above=0)
-    checks.number("batch_size", batch_size, at_least=1)
-    row, rho = _variant(variant), checks.number("rho", rho, at_least=0)
-    drift, variance = row.drift(curvature, rho), row.noise(checks.number("curvature", curvature), rho)
+    row, rho = VARIANTS[checks.choice("variant", variant, VARIANTS)], checks.number("rho", rho, at_least=0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        drift, variance = (float(f(np.float64(curvature), rho)) for f in (row.drift, row.noise))
+    checks.floats(**{"drift of curvature and rho": drift, "noise of curvature and rho": variance})
     if continuous:
         times = lr * np.arange(_counted(steps) + 1)
         return ou_msd(lr, drift, times, noise=variance, batch_size=batch_size)
@@ -328,7 +332,7 @@ def short_time_series(variant: str, order: int = 3) -> dict[int, sympy.Expr]:
     def variance(m, c):
         return (c * growth).subs(drift, m)
 
-    row = _variant(variant)
+    row = VARIANTS[checks.choice("variant", variant, VARIANTS)]
     gap = sympy.expand(variance(-l, l) - variance(row.drift(-l, rho), row.noise(-l, rho)))
     return {power: sympy.factor(gap.coeff(t, power)) for power in range(1, order + 1)}
 
@@ -394,7 +398,3 @@ def published_momentum_msd(
     velocity = d * lr / (1 - momentum) ** 3 * np.expm1(-friction * times) ** 2
     diffusion = overdamped_msd(lr, curvature, steps, momentum, noise=noise, batch_size=batch_size)
     return MomentumFormula(velocity, diffusion)
-
-
-def _variant(name: str) -> Variant:
-    return VARIANTS[checks.choice("variant", name, VARIANTS)]

@@ -205,7 +205,7 @@ def _finite(scale: Callable, a: float, c: float, starts: np.ndarray) -> tuple[fl
 
 
 def _too_many() -> ValueError:
-    return ValueError(f"more than {_PANELS} panels needed: the noise is too small or the function too rough")
+    return ValueError(f"more than {_PANELS} panels needed: diffusion or variance is too small, or a function too rough")
 
 
 def _refined(edges: np.ndarray, fits: Callable) -> np.ndarray:

@@ -119,7 +119,7 @@ class Diffusion(OnLandscape):
 
     def moments(self, theta: Any) -> Moments:
         """m(θ), shape (..., dim), and C(θ), shape (..., dim, dim), at θ of shape (..., dim)."""
-        theta = checks.coordinates("theta", theta, self.dim)
+        theta = checks.coordinates("theta", theta, self.dim, finite=True)
         theta = jnp.asarray(theta)
         return _moments(drivers.prepared(self, theta.dtype), theta)
 
@@ -129,7 +129,7 @@ class Diffusion(OnLandscape):
         Raises:
             TypeError: with momentum, where they are those of the pair (θ, p)
         """
-        theta = checks.coordinates("theta", theta, self.dim)
+        theta = checks.coordinates("theta", theta, self.dim, finite=True)
         if self.method.inertial:
             raise TypeError("with momentum the diffusion is one of the pair (θ, p): ask `moments` for m and C")
         theta = jnp.asarray(theta)

@@ -52,7 +52,7 @@ def expectation(
     start = float(checks.number("start", start, one=True))
     if not low < start < high:
         raise ValueError(f"start must lie inside the interval ({low:g}, {high:g}), got {start:g}")
-    checks.number("time", time, at_least=0, one=True)
+    time = checks.number("time", time, at_least=0, one=True)
     for one in checks.sequence("functions", functions, "functions"):
         checks.function("functions", one, "functions of an array of points", 1)
     nodes = checks.count("nodes", nodes, at_least=8)

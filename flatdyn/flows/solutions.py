@@ -82,8 +82,8 @@ def solve(
 
 def _solution(flow: Flow, theta0: Any, times: Any, rtol: float, atol: float, max_steps: int, progress: Any) -> Solution:
     theta0 = checks.points("theta0", theta0, flow.dim).astype(float)
-    times = np.atleast_1d(checks.numbers("times", times))
-    if times.ndim != 1 or not np.isfinite(times).all() or times[0] < 0 or (np.diff(times) <= 0).any():
+    times = np.atleast_1d(checks.numbers("times", times, ndim=(0, 1), at_least=1))
+    if times[0] < 0 or (np.diff(times) <= 0).any():
         raise ValueError(f"times must be increasing numbers >= 0, got {times}")
     rtol, atol = checks.number("rtol", rtol, above=0, one=True), checks.number("atol", atol, above=0, one=True)
     max_steps = drivers.check_steps("max_steps", max_steps, at_least=1)

@@ -224,8 +224,8 @@ def deep_linear(depth: int = 3, width: int = 1, target: Any = 1) -> SymbolicLand
         target: t
     """
     _check_parameters(target=target)
-    checks.count("depth", depth, at_least=2, at_most=_MOST)
-    checks.count("width", width, at_least=1, at_most=_MOST)
+    depth = checks.count("depth", depth, at_least=2, at_most=_MOST)
+    width = checks.count("width", width, at_least=1, at_most=_MOST)
     if depth * width**2 > _MOST:
         raise ValueError(f"depth · width² must be at most {_MOST}, got {depth * width**2}: take fewer coordinates")
     layers, product = [], sympy.eye(width)

@@ -161,7 +161,7 @@ def read(expression: Any, symbols: Mapping[str, sympy.Symbol]) -> sympy.Expr:
     else:
         try:
             template = sympy.sympify(expression, strict=True)
-        except sympy.SympifyError:
+        except (sympy.SympifyError, TypeError, ValueError, AttributeError):  # of an object's own float(), too
             template = expression
     if isinstance(expression, np.generic) and not isinstance(expression, np.floating | np.integer):
         template = expression  # a complex number, of which SymPy makes a text

@@ -65,7 +65,8 @@ class Alternating(Method):
 
     def __init__(self, methods: Any, blocks: Any):
         self.methods = tuple(checks.sequence("methods", methods, "methods, one for each block"))
-        self.blocks = tuple(map(masks.settled, checks.sequence("blocks", blocks, "masks, one for each method")))
+        blocks = checks.sequence("blocks", blocks, "masks, one for each method")
+        self.blocks = tuple(masks.settled(one, "blocks", needed=True) for one in blocks)
         for method in self.methods:
             checks.kind("methods", method, Method)
         if any(isinstance(method, Averaged) for method in self.methods):

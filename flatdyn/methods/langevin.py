@@ -231,7 +231,7 @@ class AdaptiveLangevin(Splitting):
         blocks = (None,) if blocks is None else checks.sequence("blocks", blocks, "masks")
         if not len(blocks):
             raise ValueError("blocks must hold at least one mask, got none")
-        self.blocks = tuple(map(masks.settled, blocks))
+        self.blocks = tuple(one if blocks == (None,) else masks.settled(one, "blocks", needed=True) for one in blocks)
         self.thermostats = (NoseHoover(temperature, sigma, coupling, start, scaling),) * len(self.blocks)
 
 
@@ -296,7 +296,7 @@ class AdLaLa(Splitting):
         self.lr, self.splitting = checks.real(lr), splitting
         hot, cold = _pair("temperature", temperature)
         several = isinstance(first, list)
-        own = tuple(masks.settled(one) for one in first) if several else (masks.settled(first),)
+        own = tuple(masks.settled(one, "first", needed=True) for one in (first if several else [first]))
         self.blocks = (*own, _two_blocks(masks.union(*own))[1])
         self.thermostats = (NoseHoover(hot, sigma, coupling, start, scaling),) * len(own) + (Friction(friction, cold),)
 
@@ -340,4 +340,5 @@ def _pair(name: str, value: Any) -> tuple:
 
 
 def _two_blocks(first: Any) -> tuple:
-    return masks.settled(first), masks.settled(masks.complement(first))
+    first = masks.settled(first, "first", needed=True)
+    return first, masks.settled(masks.complement(first))

@@ -68,7 +68,9 @@ class Multirate(Method):
         if blocks is None:
             blocks, rates = (masks.complement(fast), fast), (1, checks.count("k", k, at_least=1))
         self.lr = checks.real(lr)
-        self.blocks = tuple(map(masks.settled, checks.sequence("blocks", blocks, "masks")))
+        self.blocks = tuple(
+            masks.settled(one, "blocks", needed=True) for one in checks.sequence("blocks", blocks, "masks")
+        )
         rates = checks.sequence("rates", rates, "whole numbers")
         self.rates = tuple(checks.count("rates", rate, at_least=1) for rate in rates)
         each = tuple(momentum) if isinstance(momentum, tuple | list) else (momentum,) * len(self.rates)

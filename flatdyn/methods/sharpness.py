@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import equinox as eqx
+import numpy as np
 
 from flatdyn import checks, masks
 from flatdyn.algebra import norm, sign
@@ -121,6 +122,12 @@ class USAM(_Ascending):
         return theta + self.rho * self.masked(grad(theta))
 
 
+def _order(p: Any) -> float:
+    if not isinstance(p, int | float | np.integer | np.floating) or p not in (2, math.inf):
+        raise ValueError(f"p must be 2 or infinity (np.inf), got {checks.shown(p)}")
+    return p
+
+
 class ASAM(_Ascending):
     """Adaptive SAM: the ascent is measured in units of the parameters, so that rescaling them changes less.
 
@@ -155,7 +162,7 @@ class ASAM(_Ascending):
     momentum: Any = hyperparameter(default=0.0)
     eps: Any = hyperparameter(default=0.0)
     shift: Any = hyperparameter(default=0.01)
-    p: float = eqx.field(static=True, default=2)
+    p: float = eqx.field(static=True, converter=_order, default=2)
     scaled: Any = eqx.field(converter=lambda mask: masks.settled(mask, "scaled"), default=None)
     mask: Any = eqx.field(converter=masks.settled, default=None)
     normalized: bool = eqx.field(static=True, default=True)
@@ -165,8 +172,6 @@ class ASAM(_Ascending):
         checks.number("eps", self.eps, at_least=0)
         checks.number("shift", self.shift, at_least=0)
         checks.flag("normalized", self.normalized)
-        if self.p not in (2, math.inf):
-            raise ValueError(f"p must be 2 or infinity (np.inf), got {self.p!r}")
         if self.jumps_on_surfaces and not self.normalized:
             raise ValueError("normalized=False is the ascent without a norm: leave out p=inf, which is that of a norm")
         smooths = not isinstance(self.eps, (int, float)) or self.eps > 0

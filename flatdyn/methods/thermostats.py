@@ -12,7 +12,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from flatdyn import checks, masks
@@ -67,7 +66,9 @@ class NoseHoover(eqx.Module):
     sigma: Any = hyperparameter()
     coupling: Any = hyperparameter()
     start: Any = hyperparameter(default=0.0)
-    scaling: str = eqx.field(static=True, default="text")
+    scaling: str = eqx.field(
+        static=True, converter=lambda word: checks.choice("scaling", word, ("text", "code")), default="text"
+    )
     draws = 2
 
     def __check_init__(self):
@@ -75,8 +76,6 @@ class NoseHoover(eqx.Module):
         checks.number("sigma", self.sigma, at_least=0)
         checks.number("coupling", self.coupling, above=0)
         checks.number("start", self.start)
-        if self.scaling not in ("text", "code"):
-            raise ValueError(f"scaling must be 'text' or 'code', got {self.scaling!r}")
 
     def check(self, theta):
         """Any form of parameters will do, but there is one thermostat."""
@@ -113,7 +112,7 @@ def check_positive(name: str, value: Any) -> None:
 
 def check_form(name: str, value: Any, theta: Any) -> None:
     """Raise ValueError if numbers do not fit the parameters θ, one for all or one for each coordinate or leaf."""
-    if jax.tree.structure(value).num_leaves <= 1 and jnp.ndim(jax.tree.leaves(value)[0]) == 0:
+    if jax.tree.structure(value).num_leaves <= 1 and np.ndim(jax.tree.leaves(value)[0]) == 0:
         return
     try:
         matched = jax.tree.map(lambda leaf, own: np.shape(own) in ((), leaf.shape), theta, masks.match(value, theta))

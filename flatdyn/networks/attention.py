@@ -55,8 +55,6 @@ class _Transformer(Network):
 
 
 def _layers(width: int, depth: int, heads: int, key: jax.Array) -> list[Layer]:
-    for name, number in {"width": width, "depth": depth, "heads": heads}.items():
-        checks.count(name, number, at_least=1)
     if width % heads:
         raise ValueError(f"heads must divide width, got heads {heads} and width {width}")
     check_size(depth * (8 * width + 16) * width, "take a smaller `width` or `depth`")
@@ -100,18 +98,19 @@ class ViT(_Transformer):
         depth: int = 2,
         heads: int = 4,
     ):
-        for name, number in {"width": width, "depth": depth, "heads": heads}.items():
-            checks.count(name, number, at_least=1)
+        classes, patch, width, depth, heads = checks.counts(
+            classes=classes, patch=patch, width=width, depth=depth, heads=heads
+        )
         checks.key(key)
-        self.shape, self.patch = shape_of(shape), checks.count("patch", patch, at_least=1)
+        self.shape, self.patch = shape_of(shape), patch
         *extents, channels = self.shape
         if any(extent % patch for extent in extents):
             raise ValueError(f"patch must divide the extents {tuple(extents)}, got {patch}")
         tokens = math.prod(extent // patch for extent in extents)
         one, two, three, four = jax.random.split(key, 4)
         self.layers = _layers(width, depth, heads, one)
-        sides = patch ** len(extents) * channels + tokens + checks.count("classes", classes, at_least=1)
-        check_size(sides * width, "take a smaller `shape`, or a smaller `width`")
+        sides = patch ** len(extents) * channels + tokens + classes
+        check_size(sides * width, "take a smaller `shape`, a smaller `width`, or fewer `classes`")
         self.embedding = eqx.nn.Linear(patch ** len(extents) * channels, width, key=two)
         self.positions = SPREAD * jax.random.normal(three, (tokens, width))
         self.norm = eqx.nn.LayerNorm(width)
@@ -153,11 +152,9 @@ class CharTransformer(_Transformer):
     head: eqx.nn.Linear
 
     def __init__(self, vocabulary: int, context: int, key: jax.Array, width: int = 32, depth: int = 1, heads: int = 4):
-        for name, number in {"width": width, "depth": depth, "heads": heads}.items():
-            checks.count(name, number, at_least=1)
+        width, depth, heads, context = checks.counts(width=width, depth=depth, heads=heads, context=context)
         checks.key(key)
-        checks.count("vocabulary", vocabulary, at_least=2)
-        checks.count("context", context, at_least=1)
+        vocabulary = checks.count("vocabulary", vocabulary, at_least=2)
         one, two, three, four = jax.random.split(key, 4)
         self.layers = _layers(width, depth, heads, one)
         check_size((2 * vocabulary + context) * width, "take a smaller `vocabulary`, `context` or `width`")

@@ -224,7 +224,7 @@ def tally(gains: Iterable[tuple[float, float]], errors: float = 2.0) -> Tally:
         gains: pairs (d̄, s.e.)
         errors: k ≥ 0
     """
-    checks.number("errors", errors, at_least=0, one=True)
+    errors = checks.number("errors", errors, at_least=0, one=True)
     table = checks.numbers("gains", [*checks.sequence("gains", gains, "pairs (gain, error)")])
     if table.size and (table.ndim != 2 or table.shape[1] != 2):
         raise ValueError(f"gains must be pairs (gain, error), got shape {table.shape}")

@@ -61,9 +61,10 @@ class Conv(eqx.Module):
     ):
         checks.key(key)
         checks.flag("bias", bias)
-        for name, number in {"inputs": inputs, "outputs": outputs, "dimensions": dimensions, "stride": stride}.items():
-            checks.count(name, number, at_least=1)
-        if checks.count("side", side, at_least=1) % 2 == 0:
+        inputs, outputs, dimensions, stride, side = checks.counts(
+            inputs=inputs, outputs=outputs, dimensions=dimensions, stride=stride, side=side
+        )
+        if side % 2 == 0:
             raise ValueError(f"side must be odd, so that the output lies on the input, got {side}")
         checks.choice("engine", engine, ENGINES)
         if dimensions > 32:
@@ -247,10 +248,8 @@ class ResNet(Network):
         blocks = checks.sequence("blocks", blocks, "whole numbers")
         self.shape = shape_of(shape, "height", "width", "channels")
         self.activation = activation
-        blocks, before = (
-            [checks.count("blocks", n, at_least=1) for n in blocks],
-            checks.count("width", width, at_least=1),
-        )
+        blocks = [checks.count("blocks", n, at_least=1) for n in blocks]
+        before = width = checks.count("width", width, at_least=1)
         weights = sum(18 * n * (width * 2**stage) ** 2 for stage, n in enumerate(blocks))
         check_size(weights, "take a smaller `width`, or fewer `blocks`")
         plan = [(stage, i) for stage, n in enumerate(blocks) for i in range(n)]

@@ -89,7 +89,7 @@ def critical_rho(
         squares, lengths = drivers.mapped(_sample, keys, saddle.landscape, noise, *at, bar=bar)
     each = np.asarray(squares / (lengths + method.eps) if type(method) is SAM else squares)
     rule, spread = float(-lowest / each.mean()), float(each.std(ddof=1) / np.sqrt(len(each)) / each.mean())
-    most = 2 * rule if most is None else checks.number("most", most, above=0)
+    most = 2 * rule if most is None else checks.number("most", most, above=0, one=True)
     rhos, found = np.linspace(0, most, points), Critical(rule, rule * spread, np.nan, np.nan, np.zeros(0), np.zeros(0))
     for _ in range(2 if points else 0):
         varied = eqx.tree_at(lambda m: m.rho, method, rhos)

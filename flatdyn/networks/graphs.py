@@ -93,8 +93,7 @@ class NodeGCN(Network):
     features: Fixed | None = eqx.field(static=True)
 
     def __init__(self, graph: Graph, classes: int, key: jax.Array, hidden: int = 16, features: Any = None):
-        for name, number in {"classes": classes, "hidden": hidden}.items():
-            checks.count(name, number, at_least=1, at_most=2**31 - 1)
+        classes, hidden = checks.counts(classes=classes, hidden=hidden)
         if features is not None:
             features = checks.numbers("features", features, ndim=2)
         checks.kind("graph", graph, Graph)
@@ -135,8 +134,7 @@ class GraphGCN(Network):
     biases: list[jax.Array]
 
     def __init__(self, features: int, classes: int, key: jax.Array, hidden: int = 16):
-        for name, number in {"features": features, "classes": classes, "hidden": hidden}.items():
-            checks.count(name, number, at_least=1, at_most=2**31 - 1)
+        features, classes, hidden = checks.counts(features=features, classes=classes, hidden=hidden)
         checks.key(key)
         self.weights, self.biases = _layers((features, hidden, hidden, classes), key)
 

@@ -114,7 +114,7 @@ class Saddle:
 
     def transverse(self, theta: Any) -> jax.Array:
         """‖Q (θ − saddle)‖ of points of shape (..., dim)."""
-        theta = checks.coordinates("theta", theta, self.task.dim)
+        theta = checks.coordinates("theta", theta, self.task.dim, finite=True)
         return jnp.linalg.norm((jnp.asarray(theta) - self.theta) @ self.basis.T, axis=-1)
 
     def inside(self, radius: float) -> Tube:
@@ -124,7 +124,7 @@ class Saddle:
     def start(self, distance: float, key: jax.Array, runs: int) -> jax.Array:
         """Points at a transverse distance, in directions equally likely, shape (runs, dim)."""
         checks.key(key)
-        checks.number("distance", distance, above=0, one=True)
+        distance = checks.number("distance", distance, above=0, one=True)
         runs = checks.count("runs", runs, at_least=1)
         drivers.check_memory(0, "the starts", "make fewer `runs`", device=drivers.array_bytes(3, runs, len(self.theta)))
         normal = jax.random.normal(key, (runs, len(self.basis)))

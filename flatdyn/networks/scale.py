@@ -147,7 +147,7 @@ def measure(
     for part in wanted:
         if part not in PARTS:
             raise ValueError(f"parts must be among {', '.join(PARTS)}, got {part!r}")
-    checks.count("repeat", repeat, at_least=5)
+    repeat = checks.count("repeat", repeat, at_least=5)
     of = SIZES[size] if isinstance(size, str) else size
     load = f"{os.getloadavg()[0]:.0f} on {os.cpu_count()} cores" if hasattr(os, "getloadavg") else "unknown"
     rows: list[dict] = []

@@ -14,7 +14,7 @@ from flatdyn.networks.data import Split
 def shuffled(split: Split, seed: int = 0) -> Split:
     """All examples, in an order drawn from `seed`."""
     checks.kind("split", split, Split, "flatdyn.networks.Split(x, y)")
-    checks.count("seed", seed)
+    seed = checks.count("seed", seed)
     return parts(split, [len(split.y)], seed)[0]
 
 
@@ -31,7 +31,7 @@ def parts(split: Split, sizes: Sequence[int], seed: int = 0) -> tuple[Split, ...
         ValueError: if a size is below 1, or there are fewer examples
     """
     checks.kind("split", split, Split, "flatdyn.networks.Split(x, y)")
-    checks.count("seed", seed)
+    seed = checks.count("seed", seed)
     sizes = checks.sequence("sizes", sizes, "whole numbers")
     sizes = [checks.count("sizes", size, at_least=1) for size in sizes]
     total = len(split.y)
@@ -53,11 +53,12 @@ def wrong_labels(split: Split, share: float, seed: int = 0) -> Split:
         ValueError: if the labels are not classes, or `share` is out of range
     """
     checks.kind("split", split, Split, "flatdyn.networks.Split(x, y)")
-    checks.count("seed", seed)
+    seed = checks.count("seed", seed)
     y = np.asarray(split.y)
     if not np.issubdtype(y.dtype, np.integer) or y.ndim != 1 or y.min() < 0 or y.max() < 1:
         raise ValueError(f"labels must be whole numbers from 0, at least two classes, got {y.dtype} of shape {y.shape}")
-    if checks.number("share", share, at_least=0, one=True) > 1:
+    share = checks.number("share", share, at_least=0, one=True)
+    if share > 1:
         raise ValueError(f"share must be at most 1, got {share}")
     rng = np.random.default_rng(seed)
     rows = rng.permutation(len(y))[: round(share * len(y))]

@@ -82,7 +82,7 @@ class Task(eqx.Module):
 
     def judge(self, theta: Any, data: Split) -> np.ndarray:
         """How well θ, shape (..., dim), does on data: :attr:`measure`, shape (...)."""
-        theta = checks.coordinates("theta", theta, self.dim)
+        theta = checks.coordinates("theta", theta, self.dim, finite=True)
         checks.kind("data", data, Split, "flatdyn.networks.Split(x, y)")
         theta = jnp.asarray(theta)
         found = _judged(self, theta.reshape(-1, theta.shape[-1]), jax.tree.map(jnp.asarray, data))
@@ -133,7 +133,7 @@ class Classifier(Task):
         Returns:
             array (...)
         """
-        theta = checks.coordinates("theta", theta, self.dim)
+        theta = checks.coordinates("theta", theta, self.dim, finite=True)
         (reach,) = checks.floats(reach=reach)
         checks.number("reach", reach, above=0)
         resolution = checks.count("resolution", resolution, 2)

@@ -49,7 +49,7 @@ def timed(function: Callable, make: Callable[[jax.Array], tuple], repeat: int = 
         make: from a key to the arguments; arrays are handed over, everything else becomes part of the program
         repeat: calls, at least 5
     """
-    checks.count("repeat", repeat, at_least=5)
+    repeat = checks.count("repeat", repeat, at_least=5)
     first, static = eqx.partition(make(jax.random.key(0)), eqx.is_array)
     begun = time.perf_counter()
     program = jax.jit(lambda arrays: function(*eqx.combine(arrays, static))).lower(first).compile()
@@ -70,7 +70,7 @@ def repeated(function: Callable[[int], Any], repeat: int = 5) -> Timing:
         function: from 0, 1, … to anything that holds arrays
         repeat: calls after the first, at least 5
     """
-    checks.count("repeat", repeat, at_least=5)
+    repeat = checks.count("repeat", repeat, at_least=5)
     first = seconds(lambda: function(0))[0]
     found = _summary([seconds(lambda number=number: function(number)) for number in range(1, repeat + 1)], 0.0, np.nan)
     return found._replace(compiling=first - found.clock)

@@ -301,6 +301,7 @@ def transverse_escape(
     checks.kind("method", method, Method)
     checks.kind("noise", noise, Noise)
     process = displacement(saddle, method, noise, base=base, ascent=ascent)
-    across = (jnp.atleast_2d(jnp.asarray(starts)) - saddle.theta) @ saddle.basis.T
+    starts = checks.points("starts", starts, saddle.task.dim)
+    across = (jnp.atleast_2d(starts) - saddle.theta) @ saddle.basis.T
     region = Ball(np.zeros(process.dim), radius)
     return escape_times(process, across, region, max_steps=max_steps, key=key, progress=progress)

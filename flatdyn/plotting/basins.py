@@ -49,7 +49,9 @@ def draw_labels(
         legend: name the labels that occur
     """
     check_axes(ax)
-    labels = checks.labels("labels", labels, len(checks.sequence("names", names, "texts")))
+    if not len(checks.sequence("names", names, "texts")):
+        raise ValueError("names must hold at least one text, one for each label")
+    labels = checks.labels("labels", labels, len(names))
     if len(checks.sequence("colors", colors, "colours")) != len(names):
         raise ValueError(f"colors must be as many as names, {len(names)}, got {len(colors)}")
     for color in colors:

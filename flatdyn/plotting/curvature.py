@@ -129,7 +129,7 @@ def draw_density(
     check_color("color", color)
     check_label(label)
     if width is not None:
-        checks.number("width", width, above=0, one=True)
+        width = checks.number("width", width, above=0, one=True)
     box = None if box is None else checks.interval("box", box)
     weighty = density.nodes[density.weights > 0]
     low, high = (weighty.min(), weighty.max()) if box is None else box

@@ -191,8 +191,7 @@ def draw_surface(
 def levels_of(levels: Any) -> Any:
     """A number of levels as it is, or increasing levels, else ValueError."""
     if isinstance(levels, int | np.integer):
-        checks.count("levels", levels, at_least=1, at_most=1000)
-        return int(levels)
+        return checks.count("levels", levels, at_least=1, at_most=1000)
     levels = checks.numbers("levels", levels, ndim=1, at_least=1)
     if (np.diff(levels) <= 0).any():
         raise ValueError(f"levels must increase, got {levels.tolist()}")
@@ -218,8 +217,7 @@ def spaced_levels(loss: np.ndarray, number: int, spacing: str) -> np.ndarray:
         raise ValueError("the loss is finite nowhere on the grid: draw another box")
     unit = max(1.0, np.abs(finite).max() / 2**1000)  # differences of the largest numbers are infinite
     lowest, highest = finite.min() / unit, finite.max() / unit
-    if spacing not in ("linear", "log"):
-        raise ValueError(f"spacing must be 'log' or 'linear', got {spacing!r}")
+    checks.choice("spacing", spacing, ("log", "linear"))
     if spacing == "linear":
         levels = np.linspace(lowest, highest, number + 2)[1:-1]
     else:
