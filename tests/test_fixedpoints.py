@@ -153,6 +153,18 @@ def test_sams_two_cycle_on_a_saddle_is_the_closed_form(momentum):
         assert_allclose(np.sort(np.abs(cycle.multipliers)), squared, rtol=1e-8)
 
 
+def test_small_two_cycles_of_sam_are_found_in_a_wide_box_and_smoothed_sam_is_searched():
+    wide = [(-50.0, 50.0)] * 2
+    method = fd.SAM(0.01, 0.5)
+    found = find(fd.Iteration(fd.landscapes.saddle(), method), box=wide, period=2, starts=4)
+    for k in (0, 1):  # of amplitude 0.005, which no start hits
+        exact = fd.quadratic.two_cycle(method, [2.0, -2.0], k).amplitude * np.eye(2)[k]
+        assert min(np.abs(np.abs(cycle.theta) - exact).max() for cycle in found) < 1e-9
+    assert (
+        len(find(fd.Iteration(fd.landscapes.saddle(), fd.SAM(0.01, 0.5, eps=1.0)), box=wide, period=2, starts=4)) == 0
+    )
+
+
 def test_optax_optimisers_are_searched():
     process = fd.Iteration(fd.landscapes.double_well(1), fd.from_optax(optax.sgd(0.1, momentum=0.9)))
     found = find(process, box=[(-2, 2)])
