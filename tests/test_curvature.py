@@ -342,6 +342,10 @@ def test_sharpness_of_quadratics_is_the_trust_region_maximum():
         found = curvature.sharpness(loss, theta, rho, steps=2000, key=jax.random.key(seed))
         exact = highest(np.asarray(loss.hessian), np.asarray(loss.hessian) @ theta, rho)
         assert found.one_step <= found.ascent * (1 + 1e-12)
+        assert_allclose([found.rho, found.loss], [rho, loss(jnp.asarray(theta))], rtol=1e-12)
+        assert found.ascent == found.starts.max()
+        risen = loss(jnp.asarray(theta + found.displacement)) - loss(jnp.asarray(theta))
+        assert_allclose(found.ascent, risen, rtol=1e-10)
         assert found.ascent <= exact * (1 + 1e-9)  # a lower bound, up to rounding
         assert found.ascent >= exact * (1 - 1e-6)  # linear convergence
         assert np.linalg.norm(found.displacement) <= rho * (1 + 1e-12)

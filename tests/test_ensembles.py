@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 import flatdyn as fd
-from flatdyn import ensembles, lanes
+from flatdyn import drivers, ensembles, lanes
 from flatdyn.ensembles import _cut
 from flatdyn.methods import State
 
@@ -297,6 +297,14 @@ def test_lanes_that_do_not_fit_are_cut(monkeypatch):
     monkeypatch.setattr(lanes, "_advance", small)
     with pytest.warns(UserWarning, match="going on with chunk=256"):
         assert_array_equal(ask().steps, whole.steps)
+
+
+def test_only_what_does_not_fit_is_cut_and_only_while_fewer_could_do():
+    full, other = "RESOURCE_EXHAUSTED: Out of memory", "INTERNAL: something else"
+    for size, text, kind in ((64, full, drivers.TooMany), (64, other, None), (1, full, None), (1, other, None)):
+        with pytest.raises(RuntimeError) as told, drivers.memory_guard(size):
+            raise jax.errors.JaxRuntimeError(text)
+        assert type(told.value) is (kind or jax.errors.JaxRuntimeError)
 
 
 def test_chunks_of_many_coordinates_do_not_change_a_bit_either():

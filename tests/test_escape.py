@@ -293,6 +293,11 @@ def test_splitting_finds_rare_escapes(name, key):
     assert len(found.chances) == len(found.levels) - 2
     # what is shown of it multiplies to the rate, up to the correlation of its factors over the replicates
     assert abs(found.chances.prod() / found.gap * found.mean - 1) < 4 * found.stderr / found.mean
+    if name == "heavy ball" and key == 0:  # the same levels, given: other random numbers, the same rate
+        told = {"levels": list(found.levels[:-1]), "walkers": 500, "replicates": 20}
+        again = fd.escape.split(RARE[name], np.array([-1.0]), OUT, jax.random.key(5), **told)
+        assert_allclose(again.levels, found.levels, rtol=1e-12)
+        assert abs(1 / again.mean - 1 / exact) < 4.6 * again.stderr / again.mean**2
     if name == "GD":
         gap, error = time_between_departures(RARE[name], *found.levels[:2], jax.random.key(key))
         # Splitting's own gap comes from 80,000 departures, that of the plain run from some 10,000: 5 errors, and 2 %

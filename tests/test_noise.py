@@ -189,6 +189,18 @@ def test_each_part_of_a_batch_makes_its_own_ascent():
     assert not np.allclose(found, plain, rtol=1e-3)
 
 
+def test_a_vanishing_sample_takes_the_gradient_to_zero():
+    noises = [fd.noise.Gaussian(covariance=SIGMAS, batch_size=3), fd.noise.Gaussian((0.5, 2.0), 3)]
+    noises.append(fd.noise.StateDependent(lambda w: jnp.array([[1.0, 0.4], [2.0, -1.0]]) * w[1], 3))
+    for noise in noises:
+        theta = Q.vector(jnp.array([0.5, 1.3]))
+        gradient = noise.gradient(Q, theta, Q.vector(noise.vanishing(Q, theta)))
+        assert_allclose(Q.array(gradient), 0, atol=1e-14)
+    line = fd.landscapes.saddle((-1.0,))
+    theta, noise = line.vector(jnp.array([0.5])), fd.noise.Gaussian(0.3, 4)
+    assert_allclose(noise.vanishing(line, theta), 0.5 / 0.15, rtol=1e-14)
+
+
 def test_a_step_under_given_numbers_is_the_step_under_a_key():
     for ascent in ("shared", "independent", "full"):
         process = fd.Iteration(Q, fd.SAM(LR, RHO), fd.noise.Gaussian(covariance=SIGMAS), ascent=ascent)

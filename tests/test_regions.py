@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
 import flatdyn as fd
 from flatdyn.escape import Ball, Box, HalfSpace, Sublevel, escape_times
@@ -27,6 +27,23 @@ def test_a_region_is_left_after_as_many_steps_at_any_size(x64, scale):
         assert steps == [49, 49, 49]  # 0.01 · 1.1^48 = 0.97, 0.01 · 1.1^49 = 1.07
         assert not bool(regions[3](start))
         assert bool(regions[3](-start))
+
+
+def test_scores_say_how_far_out_in_units_of_the_region():
+    """By hand: (|θ − c|/r)², 1 + the distance beyond a side over half its width, or over 1, and 1 + L − level."""
+    at, plane = jnp.array([5.0, -2.0]), fd.landscapes.saddle((2.0, -4.0))  # L = 25 − 8 there
+    for region, score in (
+        (Ball((2.0, 2.0), 2.5), 4.0),
+        (Box([(-1, 3), (-5, 5)]), 2.0),
+        (Box([(0, 8), (-1, 1)]), 2.0),
+        (Box([(0, 8), (1, np.inf)]), 4.0),
+        (Box([(0, 8), (-4, 4)]), 1 - 0.5),
+        (HalfSpace((3.0, -4.0), 8.0), 4.0),
+        (HalfSpace((0.0, 2.0), -6.0), 2.0),
+        (Sublevel(plane, 15.0), 3.0),
+    ):
+        assert_allclose(region.score(at), score, rtol=1e-14)
+        assert bool(region(at)) == (score <= 1)
 
 
 def test_a_score_is_above_one_just_outside():

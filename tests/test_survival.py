@@ -79,6 +79,19 @@ def test_bands_and_intervals_of_any_level_are_the_exact_ones(level):
     assert_allclose(chances, (1 - level) / 2, rtol=1e-9)
 
 
+def test_a_tail_begins_at_the_median_escape_unless_too_few_come_later():
+    """The median of the escapes seen, not of all runs: 21 escapes at 1, 2, …, 21, and as many runs seen until 50."""
+    steps, escaped = np.append(np.arange(1, 22), np.full(21, 50)), np.arange(42) < 21
+    rate = survival.rate(steps, escaped)
+    assert (rate.after, rate.events) == (11, 10)
+    assert_allclose(rate.value, 10 / (np.arange(1, 11).sum() + 21 * 39), rtol=1e-13)
+    assert survival.mean(steps, escaped) == survival.mean(steps, escaped, after=11)
+    rate = survival.rate(steps[1:], escaped[1:])  # nine are later than the 11th of 20, at 11 or 12
+    assert (rate.after, rate.events) == (11, 10)
+    rate = survival.rate(steps[2:], escaped[2:])  # nine after the tenth of 19, at 12: all count
+    assert (rate.after, rate.events) == (0, 19)
+
+
 def test_a_curve_begins_at_zero_and_has_every_time_that_occurs():
     curve = survival.survival([3, 1, 3, 7], np.array([True, True, False, True]))
     assert_allclose(curve.steps, [0, 1, 3, 7])
@@ -133,6 +146,10 @@ def test_a_censored_mean_is_right_and_its_error_too(cap):
     assert not outside((np.abs(z) > 1.96).sum(), replicates, 0.93)  # few escapes: a skew estimate
     # the spread of the estimates is what the errors say, within the error of a standard deviation (4 s.e. = 14 %)
     assert_allclose(np.std([m.value for m in means]) / np.mean([m.stderr for m in means]), 1, atol=0.2)
+    if cap == 60:  # of constant rates as many seem to change as pass 2.5 standard errors, 1.2 %
+        told = sum("still changes" in m.estimator for m in means)
+        low, high = scipy.stats.binom.ppf([1e-2, 1 - 1e-4], replicates, 2 * scipy.stats.norm.sf(2.5))
+        assert low <= told <= high
 
 
 def test_the_error_of_the_censored_mean_against_the_jackknife():

@@ -85,6 +85,12 @@ def test_finer_panels_change_nothing(ascent):
     assert_allclose(found[0], found[1], rtol=1e-9)
 
 
+def test_a_law_is_read_in_its_head_and_beyond():
+    exits = fd.escape.ExitLaw(3.25, 0.5, 0.5, np.array([1.0, 0.75, 0.5, 0.25]))
+    assert [exits.quantile(q) for q in (0.25, 0.26, 0.5, 0.75, 0.76, 0.875, 0.9)] == [1, 2, 2, 3, 4, 4, 5]
+    assert_allclose(exits.survival([0, 2, 3, 4, 6]), [1, 0.5, 0.25, 0.125, 0.03125], rtol=1e-14)
+
+
 def test_lower_bound_of_levy_is_nearly_exact():
     found = law(LINE, fd.GD(0.1), 0.25)
     for row in REFERENCE["levy_sandwich"]["rows"]:
