@@ -231,7 +231,8 @@ class AdaptiveLangevin(Splitting):
         blocks = (None,) if blocks is None else checks.sequence("blocks", blocks, "masks")
         if not len(blocks):
             raise ValueError("blocks must hold at least one mask, got none")
-        self.blocks = tuple(one if blocks == (None,) else masks.settled(one, "blocks", needed=True) for one in blocks)
+        whole = len(blocks) == 1 and blocks[0] is None
+        self.blocks = (None,) if whole else tuple(masks.settled(one, "blocks", needed=True) for one in blocks)
         self.thermostats = (NoseHoover(temperature, sigma, coupling, start, scaling),) * len(self.blocks)
 
 
