@@ -31,6 +31,7 @@ from flatdyn.walks import SAMPLES
 _WINDOW, _WINDOWS = 60, (0, 98, 196)  # of these samples, equally far apart, means are taken; 60 has many divisors
 _STEADY = 0.8  # of its pace a run keeps that goes on and on; one that comes to rest as t^(-1/p), any p, loses more
 _WALK_BYTES = 2**29
+_SEEN = 4  # positions of a short cycle
 
 
 def scouts(dim: int) -> int:
@@ -94,6 +95,12 @@ def _settled(tails: np.ndarray, grain: float) -> np.ndarray:
         return tree.query(last)[0].max() <= max(grain, 3 * tree.query(third, k=2)[0][:, 1].max())
 
     settled = np.linalg.norm(np.ptp(tails, axis=1), axis=-1) <= grain  # most runs: no need to look any closer
+    left = np.flatnonzero(~settled)
+    distance = np.full((len(left), SAMPLES), np.inf)
+    for sample in range(_SEEN):  # a short cycle, too, is near a few positions of the third quarter
+        apart = tails[left, SAMPLES:] - tails[left, sample, None]
+        distance = np.minimum(distance, np.linalg.norm(apart, axis=-1))
+    settled[left] = (distance <= grain).all(axis=1)
     for run in np.flatnonzero(~settled):
         settled[run] = one(tails[run, :SAMPLES], tails[run, SAMPLES:])
     return settled
