@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from flatdyn.landscapes.programs import given_back
 from flatdyn.methods.adapters import FromOptax
 from flatdyn.processes import OnLandscape, Process
 
@@ -60,6 +61,7 @@ def flat_state(process: Process) -> FlatState:
         return FlatState(process)
 
 
+@given_back
 @functools.lru_cache(maxsize=4)  # it holds the process, with the data in its loss
 def _known(tree: Any, leaves: tuple, words: tuple, wide: bool) -> FlatState:
     return FlatState(jax.tree.unflatten(tree, leaves))

@@ -165,7 +165,7 @@ ALIASES = {
     "make_process": ("process",),
     "parameters": ("lr",),
     "landscape": ("expression", "minimum must have shape"),
-    "loss": ("must have shape",),
+    "loss": ("theta must have shape", "a must have shape"),
     "values": ("make_process failed",),
     "curvatures": ("curvature", "parameters c1"),
     "steps": ("survival",),

@@ -14,7 +14,7 @@ import sympy
 from numpy.testing import assert_allclose
 
 import flatdyn as fd
-from flatdyn import landscapes
+from flatdyn import landscapes, slopes
 from flatdyn.landscapes import programs
 from flatdyn.landscapes.parsing import parse
 
@@ -294,7 +294,9 @@ def test_one_call_gives_back_all_compiled_programs():
     landscape = fd.Landscape.from_function(lambda theta: jnp.sum(jnp.cosh(theta)), 2)
     fd.simulate(fd.Iteration(landscape, fd.GD(0.1)), [1.0, 2.0], 2)
     landscape.hessian([1.0, 2.0])
+    fd.stability.multipliers(fd.Iteration(landscape, fd.GD(0.1)), at=[0.0, 0.0])
     before = len(client.live_executables())
     landscapes.clear_programs()
-    assert len(client.live_executables()) <= before - 3  # of the run, of its start, of the Hessian
+    assert len(client.live_executables()) <= before - 4  # of the run, of its start, of the Hessian, of a step's slope
+    assert slopes._known.cache_info().currsize == 0
     assert_allclose(landscape.grad([1.0, 0.0]), [np.sinh(1), 0])  # and what is asked again is compiled again

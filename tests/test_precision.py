@@ -347,3 +347,23 @@ def test_data_are_told_of_as_starts_are():
     assert "examples" in str(warning.message)
     assert not told(given(np.array([0.1, 1.0], np.float32)))
     assert not told(given([0.5, 1.0]))
+
+
+# --- the range of 32 bits -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1e60, 1e-60])
+def test_a_number_that_32_bits_lose_is_refused_by_name_and_one_of_64_bits_is_not(size):
+    asked = {
+        "method.lr": (BEALE, fd.GD(size)),
+        "method.rho": (BEALE, fd.SAM(0.01, np.float64(size))),
+        "landscape.parameters.b": (fd.landscapes.rosenbrock(b=size), fd.GD(1e-3 / max(size, 1))),
+    }
+    for name, (landscape, method) in asked.items():
+        process = fd.Iteration(landscape, method)
+        fd.simulate(process, [1.0, 1.0], 1)
+        with jax.enable_x64(False), pytest.raises(ValueError, match=f"{name} must be within the range of 32 bits"):
+            fd.simulate(process, np.ones(2, np.float32), 1)
+    # Zero itself is fine; beside others a small number is rounded to it, and told of
+    with jax.enable_x64(False), pytest.warns(fd.PrecisionWarning, match="theta0 is given in 64 bits and rounded"):
+        fd.simulate(fd.Iteration(BEALE, fd.SAM(0.01, 0.0)), np.array([1.0, 1e-60]), 1)

@@ -1,5 +1,8 @@
 """figures/regenerate.py on small notebooks of its own: reports, exit status, whole files."""
 
+import base64
+import importlib.util
+import io
 import json
 import os
 import signal
@@ -8,7 +11,10 @@ import sys
 import time
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 
@@ -121,6 +127,26 @@ def test_store_renews_output_without_volatile_metadata_and_again_changes_nothing
     assert not (house / "figures" / "01_good.pdf").exists()
     assert run("--store").returncode == 0
     assert path.read_text() == first
+
+
+def test_a_stored_picture_is_light_and_looks_as_before():
+    spec = importlib.util.spec_from_file_location("regenerate", ROOT / "figures" / "regenerate.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    fig, ax = plt.subplots(figsize=(4, 3))
+    ax.imshow(np.linspace(0, 1, 400).reshape(20, 20))
+    file = io.BytesIO()
+    fig.savefig(file, format="png", facecolor="none")
+    plt.close(fig)
+    before = Image.open(file).convert("RGBA")
+    stored = script.lighter(base64.b64encode(file.getvalue()).decode())
+    after = Image.open(io.BytesIO(base64.b64decode(stored)))
+    assert after.mode == "P"
+    assert len(base64.b64decode(stored)) < 0.6 * len(file.getvalue())
+    white = Image.alpha_composite(Image.new("RGBA", before.size, "white"), before).convert("RGB")
+    apart = np.abs(np.asarray(after.convert("RGB"), int) - np.asarray(white, int))
+    assert apart.mean() < 1  # of 255: a colour map of 400 shades and the edges of letters share 256 colours
+    assert np.asarray(after.convert("RGB"))[0, 0].tolist() == [255, 255, 255]
 
 
 def test_a_full_run_renews_the_ledgers_tables(house, run):

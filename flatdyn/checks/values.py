@@ -78,15 +78,18 @@ def number(
 
 
 def in_range(name: str, value: Any) -> None:
-    """Raise ValueError if a finite number, or one in an array, would become infinite in the 32 bits of JAX here."""
+    """Raise ValueError if a finite number, or one in an array, would become infinite in the 32 bits of JAX here.
+
+    So would a single number that became zero: among others, in an array, it is zero but for rounding.
+    """
     if jax.config.jax_enable_x64 or isinstance(value, jax.Array):
         return
-    array = np.asarray(value)
+    array, range_ = np.asarray(value), np.finfo(np.float32)
     if array.dtype == np.float64:
         largest = np.max(np.abs(array), where=np.isfinite(array), initial=0)
-        if largest > np.finfo(np.float32).max:
+        if largest > range_.max or (array.ndim == 0 and 0 < largest < range_.tiny):
             raise ValueError(
-                f"{name} must be within the range of 32 bits, up to 3.4e38, got {largest:g}: "
+                f"{name} must be within the range of 32 bits, 1.2e-38 to 3.4e38 in size, got {largest:g}: "
                 'jax.config.update("jax_enable_x64", True) allows more'
             )
 

@@ -54,9 +54,7 @@ class Escapes(Record):
         """Unit vectors from start to exit, shape (runs, dim); 0 where a run ended where it began."""
         moved = self.exit - self.start
         most = np.abs(moved).max(axis=1, keepdims=True)
-        moved = moved / np.where(
-            most > 0, most, 1
-        )  # squares of the longest and shortest moves leave the range of numbers
+        moved = moved / np.where(most > 0, most, 1)  # whose squares may leave the range of numbers
         length = np.linalg.norm(moved, axis=1, keepdims=True)
         return moved / np.where(length > 0, length, 1)
 

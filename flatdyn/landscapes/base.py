@@ -78,7 +78,8 @@ class Landscape(eqx.Module):
         It answers no symbolic question.
 
         Args:
-            loss: differentiable by JAX, returns a scalar
+            loss: differentiable by JAX, returns a scalar; a pure function, as always in JAX: what it reads besides its
+                argument is read when it is first compiled, so a number to be changed makes another function
             dim: number of coordinates
             box: ((lower, upper), ...), one pair per coordinate, or None
             name: for legends and records

@@ -21,6 +21,7 @@ from flatdyn import checks
 from flatdyn.landscapes import symbolic
 
 _KEPT = 3 * 64
+_CACHES: list[Any] = [symbolic.compiled, symbolic.derivative]
 _RESULTS = {"loss": "()", "grad": "(d)", "hessian": "(d,d)"}
 
 
@@ -49,13 +50,20 @@ def clear_programs() -> None:
     For a long session that makes many landscapes, each with a loss of its own (a new expression or function): every
     simulation, sweep or map of basins of such a landscape keeps some megabytes of compiled code.
     """
-    for cache in (_program, symbolic.compiled, symbolic.derivative):
+    for cache in _CACHES:
         cache.cache_clear()
     eqx.clear_caches()
     jax.clear_caches()
     gc.collect()
 
 
+def given_back(cache: Any) -> Any:
+    """Decorate a cache of :mod:`functools` that holds programs: :func:`clear_programs` empties it."""
+    _CACHES.append(cache)
+    return cache
+
+
+@given_back
 @lru_cache(maxsize=_KEPT)
 def _program(what: str, tree: Any, leaves: tuple, types: tuple):
     """One compiled program. It lives in this cache alone, so that dropping it here frees its memory."""
