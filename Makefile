@@ -13,7 +13,7 @@ endif
 export FLATDYN_PROGRESS ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help figures test lab notebooks lock bench fuzz kills mutations portability format clean
+.PHONY: help figures test thorough lab notebooks lock bench fuzz kills mutations portability format clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -34,7 +34,10 @@ figures: $(VENV)/.ready ## regenerate every figure and the ledger (ONLY=03 for o
 test: $(VENV)/.ready ## everything CI runs: style, tests, all notebooks
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/python -m pytest -q -n $(JOBS)
+	$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow"
+
+thorough: $(VENV)/.ready ## the tests with their further, longer cases, compiled as users do
+	FLATDYN_PLAIN=1 $(BIN)/python -m pytest -q -n $(JOBS) tests
 
 lab: $(VENV)/.ready ## open the notebooks in JupyterLab (ARGS="--port 8899 --no-browser --allow-root")
 	FLATDYN_PROGRESS=1 $(BIN)/jupyter lab $(ARGS) notebooks

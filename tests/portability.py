@@ -174,7 +174,8 @@ def run_piece(name: str, row: Row, python: str, path: Path, stamp: str, match: s
     )
     report.unlink(missing_ok=True)
     flags = [os.environ["XLA_FLAGS"]] if "XLA_FLAGS" in os.environ and "XLA_FLAGS" in row.env else []
-    env = os.environ | row.env | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests")))}
+    paths = {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests")))}
+    env = os.environ | row.env | paths | {"FLATDYN_PLAIN": "1"}  # compiled as users do, see tests/conftest.py
     env |= {"XLA_FLAGS": " ".join([*flags, row.env["XLA_FLAGS"]])} if flags else {}
     command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", str(target)]
     with open(log, "w") as out:

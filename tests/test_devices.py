@@ -54,7 +54,8 @@ ASKED = {2: (simulated, escaped, trained), 4: (simulated, escaped, mapped)}
 @functools.cache
 def elsewhere(devices):
     """What the questions find on so many devices."""
-    env = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "FLATDYN_PROGRESS": "0"}
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
+    env = os.environ | {"XLA_FLAGS": flags, "FLATDYN_PROGRESS": "0"}
     done = subprocess.run([sys.executable, __file__], env=env, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
     assert found.pop("devices") == devices

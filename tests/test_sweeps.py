@@ -314,7 +314,7 @@ def test_two_processes_with_two_and_four_devices_find_what_one_finds_on_one(tmp_
         port = probe.getsockname()[1]
     runs = []
     for rank in range(2):  # all first seeds are done by one, all second ones by the other
-        flags = f"--xla_force_host_platform_device_count={2 + 2 * rank}"
+        flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={2 + 2 * rank}"
         runs.append(script(DISTRIBUTED, rank, port, tmp_path, XLA_FLAGS=flags, PYTHONHASHSEED=str(rank)))
     identities = set()
     for run in runs:
