@@ -4,7 +4,7 @@
     python tests/interrupts.py simulate split  those
 
 A call is made twice: first with a small setting, which compiles what can be compiled beforehand, then with one that
-would take hours. Three seconds later the process sends itself SIGINT. After the KeyboardInterrupt the small call is
+would take hours. A second later the process sends itself SIGINT. After the KeyboardInterrupt the small call is
 made again, and has to give what it gave before.
 """
 
@@ -26,7 +26,7 @@ jax.config.update("jax_enable_x64", True)
 import flatdyn as fd  # noqa: E402
 from flatdyn import curvature, escape, networks  # noqa: E402
 
-AFTER, DEAF = 3.0, 120.0  # seconds until the interrupt, and until the process gives up
+AFTER, DEAF = 1.0, 120.0  # seconds until the interrupt, and until the process gives up
 KEY = jax.random.key(0)
 BEALE = fd.landscapes.beale()
 AT = np.array([3.0, 0.5])

@@ -156,6 +156,9 @@ def must(promise: bool, what: str) -> None:
 def kills(name: str, times: int, folder: Path) -> str:
     """Kill the work at random moments, then let it end."""
     work, store, log, result = WORK[name], folder / "store", folder / "log", folder / "result.npy"
+    # All children run the same programs: the first, which nobody kills, compiles them
+    jax.config.update("jax_compilation_cache_dir", str(folder / "programs"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     must(ended(child(work, None, folder / "log0", folder / "whole.npy")) == 0, "undisturbed")
     whole, everything = np.load(folder / "whole.npy"), set(logged(folder / "log0"))
     if name == "sweep":

@@ -73,15 +73,6 @@ def test_the_root_holds_what_it_should():
     assert top <= folders | files | {"CITATION.cff", "conftest.py", ".gitignore"}
 
 
-def test_core_needs_neither_jupyter_nor_test_tools():
-    code = (
-        "import sys; import flatdyn; "
-        "print([m for m in ('IPython', 'ipywidgets', 'nbformat', 'pytest', 'optax', 'torch') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-
-
 # --- set-up ---------------------------------------------------------------------------------------------------
 
 
@@ -301,20 +292,24 @@ def test_the_overview_lists_every_notebook():
 
 
 AFRESH = """
-import sys, jax
+import sys, jax, flatdyn
+print([m for m in ('IPython', 'ipywidgets', 'nbformat', 'pytest', 'optax', 'torch') if m in sys.modules])
 for block in sys.argv[1:]:  # no name and no setting of one block helps the next; the imports are paid for once
     jax.config.update("jax_enable_x64", False)
+    # Most programs run once: compiling them well costs more than it saves, but for the many steps of a map
+    jax.config.update("jax_disable_most_optimizations", "map_basins" not in block)
     print(end="\\f")
     exec(block, {"__name__": "__main__"})
 """
 
 
-def test_the_readmes_code_runs_and_prints_what_it_says():
+def test_the_readmes_code_runs_and_prints_what_it_says_and_core_needs_neither_jupyter_nor_test_tools():
     readme = (ROOT / "README.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", readme, re.S)
     assert blocks
     done = subprocess.run([sys.executable, "-c", AFRESH, *blocks], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\f")[0].strip() == "[]", "what `import flatdyn` imports"
     expected = [re.findall(r"print\(.*\)\s*# (.*)$", block, re.M) for block in blocks]
     assert [text.splitlines() for text in done.stdout.split("\f")[1:]] == expected
 

@@ -38,7 +38,8 @@ def test_moved_weights_are_moved_by_a_ten_millionth_and_nothing_else_is(monkeypa
     monkeypatch.setattr(checks, "points", checks.points)  # put back at the end
     portability.disturb(1)
     start = np.linspace(1, 2, 200)
-    moved = fd.simulate(fd.Iteration(fd.landscapes.saddle((1.0,) * 200), fd.GD(0.1)), start, 1).theta[0] / start - 1
+    bowl = fd.Landscape.from_function(lambda theta: theta @ theta / 2, 200)
+    moved = fd.simulate(fd.Iteration(bowl, fd.GD(0.1)), start, 1).theta[0] / start - 1
     assert moved.std() == pytest.approx(1e-7, rel=5 / np.sqrt(400))  # five standard errors of 200 normal numbers
     assert (checks.points("at", start, 200) == start).all()
 
