@@ -131,7 +131,9 @@ def displacement(
 
 def _sampled(saddle: Saddle, process: Iteration) -> bool:
     """Whether the ascent's gradient at the saddle is other than zero."""
-    return float(_ascent(process, jnp.asarray(saddle.theta), jax.random.key(0) if process.random else None)) > 1e-9
+    theta = jnp.asarray(saddle.theta)
+    process = drivers.prepared(process, theta.dtype)  # numbers of the method are data: others need no new program
+    return float(_ascent(process, theta, jax.random.key(0) if process.random else None)) > 1e-9
 
 
 @eqx.filter_jit
