@@ -50,9 +50,9 @@ def test_momentum_makes_no_attractors_of_a_plateau_and_hides_none_beside_what_st
 
 @pytest.mark.parametrize("method", [fd.GD(1e-9), fd.GD(1e-9, momentum=0.9), fd.SAM(1e-9, 0.1)])
 def test_steps_that_are_too_small_settle_nothing(method):
-    basins = found(fd.Iteration(H, method), [(-5, 5)] * 2, 32)
+    basins = found(fd.Iteration(H, method), [(-5, 5)] * 2, 16)
     assert basins.attractors == []
-    assert basins.counts()["undecided"] == 32 * 32
+    assert basins.counts()["undecided"] == 16 * 16
     assert not basin_entropy(basins).is_fractal
 
 
@@ -70,7 +70,7 @@ CREEPING = {
 @pytest.mark.parametrize("name", CREEPING)
 def test_what_creeps_is_undecided(name):
     process, box = CREEPING[name]
-    basins = found(process, box, 32)
+    basins = found(process, box, 16)
     assert basins.attractors == []
 
 
@@ -102,12 +102,12 @@ REAL = {
 @pytest.mark.parametrize("name", REAL)
 def test_what_comes_to_rest_slowly_or_in_its_own_way_is_found(name):
     process, box, where = REAL[name]
-    (attractor,) = found(process, box, 33).attractors
+    (attractor,) = found(process, box, 17).attractors
     assert_allclose(attractor.theta, where, atol=0.01)  # a grain: a 200th of the box
 
 
 def test_a_level_valley_is_found():
-    level = found(gd("(a*b - 1)**2", "a b", lr=0.05), [(0.5, 2)] * 2, 32)
+    level = found(gd("(a*b - 1)**2", "a b", lr=0.05), [(0.5, 2)] * 2, 16)
     assert level.attractors
     for attractor in level.attractors:
         assert attractor.kind == "degenerate"
@@ -188,7 +188,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start what ru
 process = fd.Iteration(fd.landscapes.himmelblau(), fd.GD(1e-3))
 walk = fd.walks.Walkers.walk
 def begun(self, starts):
-    threading.Timer(4.0, lambda: (print(time.time()), signal.raise_signal(signal.SIGINT))).start()
+    threading.Timer(2.0, lambda: (print(time.time()), signal.raise_signal(signal.SIGINT))).start()
     return walk(self, starts)
 fd.walks.Walkers.walk = begun
 try:
