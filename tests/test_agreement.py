@@ -30,9 +30,16 @@ METHODS = {
 }
 FEW = ("beale", "factorization", "three_hump_camel")  # enough for variants of a method that is tried on all
 CASES = [(place, name) for place in fd.landscapes.CATALOGUE for name in METHODS if "ASAM" not in name or place in FEW]
+# A step knows of a landscape its gradient alone: one step with and one without momentum show that of each landscape,
+# the few show each method. All other pairs say the same once more, and `make thorough` tries them.
+BOTH = ("SAM", "USAM heavy ball")
 
 
-@pytest.mark.parametrize(("landscape_name", "name"), CASES)
+def tier(place, name):
+    return pytest.param(place, name, marks=() if place in FEW or name in BOTH else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("landscape_name", "name"), [tier(*case) for case in CASES])
 def test_symbols_and_numbers_are_the_same_map(landscape_name, name):
     landscape = fd.landscapes.CATALOGUE[landscape_name]()
     rng = np.random.default_rng(len(name) + 100 * len(landscape_name))

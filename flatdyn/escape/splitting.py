@@ -126,16 +126,16 @@ def split(
     theta0 = np.asarray(checks.points("theta0", theta0, process.dim))
     check_inside(inside, np.atleast_2d(theta0))
     score = _score(score, inside, process)
+    levels = None if levels is None else _check_levels(levels)
     total = walkers * replicates
     needed = total * (drivers.state_bytes(process, theta0.dtype) + _WALKER_BYTES) * _COPIES
     drivers.check_memory(needed, "the walkers", "take fewer `walkers` or `replicates`", device=needed)
     climbers = _Climbers(process, score, key, np.tile(theta0, (total, 1)), max_steps)
     with drivers.progress_bar(0, "levels", progress) as bar:
         states = climbers.relaxed(relax)
-        scores = climbers.scores(states)
         if levels is None:
-            levels = climbers.pilot(states, scores, bar)
-        levels = _check_levels(levels)
+            scores = np.asarray(_scores(climbers.process, score, states))
+            levels = _check_levels(climbers.pilot(states, scores, bar))
         gaps, states = climbers.departures(states, levels[0], levels[1])
         chances = []
         for high in levels[2:]:
@@ -198,10 +198,6 @@ class _Climbers:
             states = _relaxed(self.process, self.score, fresh, states, seed, self.numbers, where)
             jax.block_until_ready(states)
         return states
-
-    def scores(self, states: Any) -> np.ndarray:
-        """How far out they are."""
-        return np.asarray(jax.vmap(lambda state: self.score(self.process.position(state)))(states))
 
     def pilot(self, states: Any, scores: np.ndarray, bar: Any) -> list[float]:
         """Levels that about a quarter of the runs reach from the one before."""
@@ -266,7 +262,7 @@ class _Climbers:
         groups = np.split(np.arange(len(reached)), replicates)
         # A replicate without a success has the rate 0; what its walkers do from here on does not matter.
         chosen = [rng.choice(g[reached[g]] if reached[g].any() else g, len(g)) for g in groups]
-        return jax.tree.map(lambda leaf: leaf[np.concatenate(chosen)], states)
+        return _drawn(states, np.concatenate(chosen))
 
     def _check(self, done: np.ndarray, what: str) -> None:
         if not done.all():
@@ -300,6 +296,17 @@ def _advance(process, state, seed, number, step):
 @eqx.filter_jit
 def _fresh(process, starts):
     return jax.vmap(process.init)(starts)
+
+
+@eqx.filter_jit
+def _scores(process, score, states):
+    """How far out they are."""
+    return jax.vmap(lambda state: score(process.position(state)))(states)
+
+
+@eqx.filter_jit
+def _drawn(states, chosen):
+    return jax.tree.map(lambda leaf: leaf[chosen], states)
 
 
 @eqx.filter_jit
@@ -349,7 +356,7 @@ def _departures(process, score, fresh, walk: _Walk, seed, numbers, bounds, until
 @eqx.filter_jit
 def _standing(process, score, states):
     """What a climb carries at its start: states, scores, the highest so far, steps taken."""
-    begun = jax.vmap(lambda state: score(process.position(state)))(states)
+    begun = _scores(process, score, states)
     return states, begun, begun, jnp.zeros(len(begun), jnp.int32)
 
 
