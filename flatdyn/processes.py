@@ -148,7 +148,7 @@ class Iteration(OnLandscape):
 
         if jax.eval_shape(gap, jax.ShapeDtypeStruct(starts.shape[1:], starts.dtype)) is None:
             return
-        worst = float(jax.vmap(gap)(starts).max())
+        worst = float(_worst(self, starts))
         if not worst <= 1e3 * float(jnp.finfo(starts.dtype).eps):
             raise ValueError(
                 f"theta0 is {worst:.3g} away from the constraint of {self.method!r}: start from process.project(theta0)"
@@ -233,6 +233,12 @@ class Iteration(OnLandscape):
     def _averaged(self, parts: tuple, function: Callable) -> Vector:
         found = jax.vmap(lambda *part: function(self._sample(part)))(*parts)
         return jax.tree.map(lambda leaf: leaf.mean(axis=0), found)
+
+
+@eqx.filter_jit
+def _worst(process: Iteration, starts: jax.Array) -> jax.Array:
+    """How far the worst start is from the method's constraint."""
+    return jax.vmap(lambda theta: process.method.gap(process.landscape.vector(theta)))(starts).max()
 
 
 class Map(Process):

@@ -119,6 +119,7 @@ def formula(method: Method, landscape: Landscape) -> sympy.Matrix:
             f"{type(method).__name__} takes no linear step on the landscape {landscape!r}: ask covariance at a point"
         )
     unknown = sympy.Matrix(len(symbols), len(symbols), lambda i, j: sympy.Symbol(f"P{min(i, j)}_{max(i, j)}"))
-    equations = unknown - transition * unknown * transition.T - gain * gain.T
-    (solution,) = sympy.linsolve([*equations], *(wanted := sorted(unknown.free_symbols, key=str)))
+    equations = (unknown - transition * unknown * transition.T - gain * gain.T).applyfunc(sympy.expand)
+    upper = [equations[i, j] for i in range(len(symbols)) for j in range(i, len(symbols))]  # the lower half is the same
+    (solution,) = sympy.linsolve(upper, *(wanted := sorted(unknown.free_symbols, key=str)))
     return unknown.subs(dict(zip(wanted, solution, strict=True))).applyfunc(lambda entry: sympy.factor(entry))

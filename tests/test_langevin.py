@@ -57,8 +57,10 @@ def textbook(word):
 @pytest.mark.parametrize("word", WORDS)
 def test_stationary_moments_of_a_splitting_are_the_derived_formulas(word):
     law = fd.stationary.formula(fd.Langevin(h, friction, temperature, word), fd.landscapes.saddle((curvature,)))
+    c = sympy.Symbol("c", positive=True)
     for found, expected in zip([law[0, 0], law[0, 1], law[1, 1]], textbook(word), strict=True):
-        assert sympy.simplify(found - expected) == 0
+        # With c = exp(−γh) for γ both are ratios of polynomials, which are equal if their difference cancels
+        assert sympy.cancel((found - expected).subs(friction, -sympy.log(c) / h)) == 0
 
 
 def test_overdamped_stationary_moments_are_the_derived_formulas():
@@ -87,7 +89,12 @@ def test_gradient_noise_enters_the_stationary_variance():
     assert_allclose(fd.stationary.covariance(descent), [[lr * s**2 / (lam * (2 - lr * lam))]], rtol=1e-12)
 
 
-@pytest.mark.parametrize("word", WORDS)
+# A run's steps are those of the formulas, which hold for all words: of simulation three words show the law, with O in
+# the middle, O twice, and O at the end.
+LONG = [pytest.param(word, marks=() if word in ("BAOAB", "OABAO", "ABO") else pytest.mark.slow) for word in WORDS]
+
+
+@pytest.mark.parametrize("word", LONG)
 def test_simulated_moments_are_the_exact_ones(word):
     runs, process = 20_000, fd.Iteration(fd.landscapes.saddle((1.0,)), fd.Langevin(0.5, splitting=word))
     exact = fd.stationary.covariance(process)
@@ -120,10 +127,13 @@ def quartic_moment(tau=1.0):
     return scipy.integrate.quad(lambda x: x * x * weight(x), -10, 10)[0] / scipy.integrate.quad(weight, -10, 10)[0]
 
 
+QUARTIC = fd.Landscape.from_expression("x**4/4", "x")
+
+
 def quartic_bias(method, seed):
     """E θ² of the runs less the exact one, with its standard error; in single precision, whose numbers come faster."""
     kept = round(1 / method.lr)  # once per unit of time: 10 units to forget the start, 90 to average over
-    process = fd.Iteration(fd.Landscape.from_expression("x**4/4", "x"), method)
+    process = fd.Iteration(QUARTIC, method)
     start = jnp.zeros((20_000 if kept > 9 else 50_000, 1), jnp.float32)
     found = fd.simulate(process, start, 100 * kept, key=jax.random.key(seed), every=kept)
     assert found.counts()["DIVERGED"] == 0
@@ -171,7 +181,7 @@ def adaptive_moments(row, runs, steps, seed, noise=None):
     return [(x.mean(), x.std() / np.sqrt(runs)) for x in per_run]
 
 
-@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("number", [pytest.param(0, marks=pytest.mark.slow), 1])  # τ and λ are 1 in the row 0
 def test_adaptive_langevin_has_the_moments_of_independent_code(reference, number):
     row = reference["9_langevin"]["adaptive_langevin"]["rows"][number]
     for seed in (0, 1):
@@ -280,7 +290,7 @@ def test_steps_of_two_blocks_are_their_words_with_numbers_of_their_own():
 
 def test_partitions_in_simulation_have_the_exact_covariance():
     for method in (fd.LaLa(0.1, (1, 0), (1, 1), (1, 0.5)), fd.LOL(0.1, (1, 0))):
-        process, runs = fd.Iteration(COUPLED, method), 30_000
+        process, runs = fd.Iteration(COUPLED, method), 10_000
         exact = fd.stationary.covariance(process)[:2, :2]
         theta, _ = at_rest(process, runs, 300, seed=2)
         error = np.sqrt((np.outer(np.diag(exact), np.diag(exact)) + exact**2) / runs)

@@ -101,6 +101,14 @@ def test_bad_noise_is_refused():
 SIGMAS = np.array([[1.0, 0.3], [0.3, 0.5]])
 
 
+def deviations(w):
+    return jnp.stack([w[0], 3 * w[1]])
+
+
+def root(w):
+    return jnp.array([[1.0, 0.0], [2.0, 1.0]]) * w[1]
+
+
 def kicks(noise, start, key, landscape=Q, runs=RUNS):
     """What one step of gradient descent with η = 1 adds to that without noise, shape (runs, 2)."""
     process = fd.Iteration(landscape, fd.GD(1.0), noise=noise)
@@ -117,8 +125,8 @@ def kicks(noise, start, key, landscape=Q, runs=RUNS):
         (lambda B: fd.noise.Curvature(0.7, B), 0.7 * np.diag([2.0, 1.0])),  # |diag(2, −1)|
         # |A| = (A²)^½ by hand: A = [[0, 2], [2, 0]] has |A| = 2 I
         (lambda B: fd.noise.Curvature(0.5, B, matrix=[[0.0, 2.0], [2.0, 0.0]]), np.eye(2)),
-        (lambda B: fd.noise.StateDependent(lambda w: jnp.stack([w[0], 3 * w[1]]), B), np.diag([0.25, 9.0])),
-        (lambda B: fd.noise.StateDependent(lambda w: jnp.array([[1.0, 0.0], [2.0, 1.0]]) * w[1], B), [[1, 2], [2, 5]]),
+        (lambda B: fd.noise.StateDependent(deviations, B), np.diag([0.25, 9.0])),
+        (lambda B: fd.noise.StateDependent(root, B), [[1, 2], [2, 5]]),
     ],
 )
 def test_covariance_is_what_was_asked_for_over_the_batch_size(noise, covariance, batch_size, key):
