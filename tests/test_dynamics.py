@@ -15,12 +15,12 @@ HENON = fd.Map(lambda t: jnp.array([1 - 1.4 * t[0] ** 2 + t[1], 0.3 * t[0]]), di
 
 def test_the_stable_manifold_bounds_sams_capture_set_to_first_order_in_the_step():
     errors = []
-    for lr in (4e-3, 2e-3, 1e-3):
+    for lr in (4e-3, 1e-3):
         curve = fd.manifold(fd.Iteration(SADDLE, fd.SAM(lr, 0.5)), (0.0, 0.5), "stable")
         assert list(curve.ends) == ["box", "box"]
         x, y = curve.theta.T
         errors.append(np.abs(y - fd.quadratic.capture_boundary(np.abs(x), 0.5)).max())
-    assert_allclose(np.diff(np.log2(errors)), -1, atol=0.1)  # halving the step halves the error
+    assert_allclose(np.diff(np.log2(errors)), -2, atol=0.2)  # a quarter of the step, a quarter of the error
     assert errors[-1] < 1e-4
 
 
@@ -42,8 +42,8 @@ def test_the_unstable_manifold_of_gradient_descent_on_a_curved_landscape_is_inva
     inner = curve.theta[np.abs(curve.theta[:, 1]) < 0.8]
     moved = fd.simulate(process, inner, 1).final
     # the image of each point lies on the curve again; between points spaced by h a chord is off by h² curvature / 8
-    gaps = [np.abs(np.interp(y, *curve.theta[np.argsort(curve.theta[:, 1])].T[::-1]) - x) for x, y in moved]
-    assert max(gaps) < 1e-5
+    x, y = curve.theta[np.argsort(curve.theta[:, 1])].T
+    assert np.abs(np.interp(moved[:, 1], y, x) - moved[:, 0]).max() < 1e-5
     # leading term, from invariance under the flow: x = −y²/6 (x' = −2x − y², y' = 2y)
     small = inner[np.abs(inner[:, 1]) < 0.1]
     assert_allclose(small[:, 0], -(small[:, 1] ** 2) / 6, atol=2e-4)
@@ -54,7 +54,7 @@ def test_the_unstable_manifold_of_gradient_descent_on_a_curved_landscape_is_inva
 
 
 def test_henons_attractor_lies_on_its_unstable_manifold():
-    point = fd.fixedpoints.find(HENON, [(-2, 2)] * 2)[1]
+    point = fd.fixedpoints.find(HENON, [(-2, 2)] * 2, starts=32)[1]
     curve = fd.manifold(HENON, point, "unstable", max_steps=11)
     assert point.multipliers[0].real < -1  # sides alternate
     attractor = fd.simulate(HENON, np.array([0.1, 0.1]), 1000).theta[900:]
@@ -151,14 +151,15 @@ def test_contraction_of_a_noisy_descent_does_not_depend_on_the_noise():
     assert_allclose(values, np.log([0.9, 0.7]), rtol=1e-10)
 
 
-def test_a_stable_manifold_that_comes_from_another_fixed_point_ends_there():
+@pytest.mark.parametrize("number", [0, 1, *(pytest.param(saddle, marks=pytest.mark.slow) for saddle in (2, 3))])
+def test_a_stable_manifold_that_comes_from_another_fixed_point_ends_there(number):
     landscape = fd.landscapes.himmelblau()
     points = landscape.critical_points()
     (top,) = [point.theta for point in points if point.kind == "maximum"]
-    for saddle in [point for point in points if point.kind == "saddle"]:
-        curve = fd.manifold(fd.Iteration(landscape, fd.GD(1e-3)), saddle, "stable")
-        assert sorted(curve.ends) == ["box", "point"]
-        assert_allclose(curve.multiplier, 1 - 1e-3 * saddle.eigenvalues[-1], rtol=1e-9)
-        finite = curve.theta[np.isfinite(curve.theta).all(axis=1)]
-        assert np.linalg.norm(finite - top, axis=1).min() < 0.01  # of the order of the spacing, 10/400
-        assert len(finite) < 20_000  # and does not creep towards it for ever
+    saddle = [point for point in points if point.kind == "saddle"][number]
+    curve = fd.manifold(fd.Iteration(landscape, fd.GD(1e-3)), saddle, "stable")
+    assert sorted(curve.ends) == ["box", "point"]
+    assert_allclose(curve.multiplier, 1 - 1e-3 * saddle.eigenvalues[-1], rtol=1e-9)
+    finite = curve.theta[np.isfinite(curve.theta).all(axis=1)]
+    assert np.linalg.norm(finite - top, axis=1).min() < 0.01  # of the order of the spacing, 10/400
+    assert len(finite) < 20_000  # and does not creep towards it for ever

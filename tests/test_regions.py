@@ -1,5 +1,6 @@
 """Regions: what counts as inside, at any size and in either precision, and what is no region."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -93,11 +94,20 @@ def test_a_center_is_one_point():
         Ball(1.0, 1.0)
 
 
+class Two(eqx.Module):
+    """Half of the way to the scale with θ's sign; the scale is a number that the map holds: one program for all."""
+
+    scale: float
+
+    def __call__(self, t):
+        return (t + self.scale * jnp.sign(t)) / 2
+
+
 @pytest.mark.parametrize("scale", [1e-10, 1.0, 1e10])
 def test_basins_are_the_same_at_any_size(scale):
     """The map x/s -> f(x/s) with two points, in float32, where 1 + |x| would swallow a scale of 1e-10."""
     with jax.enable_x64(False):
-        two = fd.Map(lambda t: (t + scale * jnp.sign(t)) / 2, 1)
+        two = fd.Map(Two(scale), 1)
         found = fd.map_basins(two, [(-3 * scale, 5 * scale)], 16, bound=100 * scale, max_steps=400)
         assert sorted(found.counts().values()) == [0, 0, 6, 10]
         assert len(set(map(str, found.names))) == 2
