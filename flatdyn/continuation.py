@@ -227,7 +227,7 @@ def curve_in(
     with jax.enable_x64(True):
         orbit = _Orbit(make_process, _made(make_process, *map(float, place)), start.period)
         stays = start.kind in ("transcritical", "pitchfork")
-        if stays and any(np.abs(orbit.cycle(start.state, *p) - start.state).max() > 1e-9 * scale for p in (low, high)):
+        if stays and any(np.abs(orbit.moved(start.state, *p) - start.state).max() > 1e-9 * scale for p in (low, high)):
             raise ValueError(f"this {start.kind} point moves with {' and '.join(parameters)}: it cannot be followed")
         function = _special_equations(orbit, start, low, high - low, scale, stays)
         z = (place - low) / (high - low)
@@ -245,7 +245,7 @@ def curve_in(
             config={"parameters": ", ".join(parameters)},
             provenance=records.provenance(),
             parameters=low + points[:, -2:] * (high - low),
-            theta=np.asarray(jax.vmap(orbit.position)(jnp.asarray(states))),
+            theta=np.asarray(orbit.positions(states)),
             kind=np.array(start.kind),
         )
 
@@ -276,9 +276,11 @@ class _Orbit:
                 state = process.step(state)
             return flatten(state)
 
-        self.cycle, self._cycles = cycle, jax.jit(jax.vmap(cycle, in_axes=(0, None)))
+        self.cycle, self.moved = cycle, jax.jit(cycle)
+        self._cycles = jax.jit(jax.vmap(cycle, in_axes=(0, None)))
         self.at_rest = lambda theta: flatten(example.init(theta))
-        self.position = lambda x: example.position(whole(x))
+        self.position = jax.jit(lambda x: example.position(whole(x)))
+        self.positions = jax.jit(jax.vmap(self.position))
 
     def multipliers(self, slope: np.ndarray, x: np.ndarray, parameter: float) -> np.ndarray:
         """Those of a Jacobian of one period, or NaN where finite steps do not follow it."""
@@ -318,7 +320,7 @@ def _record(problem: FixedPointProblem, orbit: _Orbit, points: list, config: dic
         config=config,
         provenance=records.provenance(),
         parameter=values,
-        theta=np.asarray(jax.vmap(orbit.position)(jnp.asarray(states))),
+        theta=np.asarray(orbit.positions(states)),
         state=states,
         multipliers=multipliers,
         kinds=np.array([kind_of(row) for row in multipliers]),

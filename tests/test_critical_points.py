@@ -116,7 +116,7 @@ def test_threads_leave_the_precision_of_others_alone():
         return found.complete
 
     with ThreadPoolExecutor(2) as threads:
-        assert all(threads.map(solve, range(11, 15)))
+        assert all(threads.map(solve, range(11, 14)))
     assert {*seen, (mpmath.mp.prec, mpmath.iv.prec)} == {before}
 
 
@@ -182,13 +182,13 @@ def test_a_long_search_hears_an_interrupt_and_shows_a_bar(capsys):
     ours = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what is in the background without
     slow = function(lambda t: jnp.sum(jnp.cos(t)) + jnp.prod(t) + t @ t / 9, 20, [(-4, 4)] * 20)
     slow.grad(np.zeros(20)), slow.hessian(np.zeros(20))
-    timer, begun = threading.Timer(2.0, _thread.interrupt_main), time.perf_counter()
+    timer, begun = threading.Timer(1.0, _thread.interrupt_main), time.perf_counter()
     timer.start()
     with pytest.raises(KeyboardInterrupt):
         slow.critical_points(progress=True)
     signal.signal(signal.SIGINT, ours)
     timer.join()
-    assert time.perf_counter() - begun < 6  # two seconds, then heard within two; the rest is for a busy machine
+    assert time.perf_counter() - begun < 5  # one second, then heard within two; the rest is for a busy machine
     assert "starts" in capsys.readouterr().err
 
 

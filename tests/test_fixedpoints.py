@@ -72,7 +72,10 @@ def test_sam_settles_where_find_says_it_can():
     assert min(np.linalg.norm(p.theta - run.final) for p in stable) < 1e-12
 
 
-@pytest.mark.parametrize("rho", [0.03, 0.0355, 0.0365, 0.04, 0.05])
+FURTHER = [pytest.param(rho, marks=pytest.mark.slow) for rho in (0.04, 0.05)]  # from the crossing, at 0.036
+
+
+@pytest.mark.parametrize("rho", [0.03, 0.0355, 0.0365, *FURTHER])
 def test_usam_on_beale_against_the_independent_branch(rho, reference):
     (row,) = (r for r in reference["1_usam"]["beale_saddle_01"]["transcritical_branch"]["rows"] if r["rho"] == rho)
     found = find(fd.Iteration(BEALE, fd.USAM(1e-3, rho)))
