@@ -79,7 +79,7 @@ def test_beale_fractions_are_those_of_independent_code(reference, number):
         attractors, process, steps = sublevels(True), flow(BEALE), 20_000
     else:
         attractors, process, steps = SADDLES | sublevels(False), fd.Iteration(BEALE, method(row)), row["N"] // 4
-    # after a quarter of the reference's steps each fraction is its last one within 2e-4
+    # after a quarter of the reference's steps each fraction is its last one within 2e-4, in row 3 within 1.4e-3
     rules = {"radius": 0.1, "max_steps": steps, "tol": 0.0, "progress": False}
     found = fd.map_basins(process, [(-4.5, 4.5)] * 2, 121, attractors, **rules).fractions()
     for name, expected in row["fractions"].items():
@@ -126,7 +126,7 @@ def test_newtons_three_basins_in_a_disc_are_equal_by_symmetry():
 
 
 def test_capture_set_of_the_symmetric_saddle():
-    lr, rho, side = 1e-3, 0.5, 201
+    lr, rho, side = 1e-3, 0.5, 81
     saddle = fd.landscapes.saddle((2, -2))  # x² − y²
     box = [(-4 * rho, 4 * rho)] * 2
     found = fd.map_basins(
@@ -135,7 +135,7 @@ def test_capture_set_of_the_symmetric_saddle():
     points = np.stack(np.meshgrid(*found.coordinates()), axis=-1)
     exact = fd.quadratic.captured(points, rho)
     differ = (found.labels == 0) != exact
-    # the set is the flow's; with finite η its boundary moves by O(η), less than a cell of 0.02: only cells that have a
+    # the set is the flow's; with finite η its boundary moves by O(η), less than a cell of 0.05: only cells that have a
     # neighbour of the other kind may differ
     padded = np.pad(exact, 1, mode="edge")
     neighbours = np.stack([padded[1 + i : side + 1 + i, 1 + j : side + 1 + j] for i in (-1, 0, 1) for j in (-1, 0, 1)])
@@ -325,18 +325,18 @@ def test_regions_decide_at_the_end_or_on_entry():
 def test_a_slice_is_the_plane_map_where_coordinates_do_not_interact():
     plane = fd.Iteration(fd.landscapes.styblinski_tang(2), fd.GD(0.01))
     space = fd.Iteration(fd.landscapes.styblinski_tang(4), fd.GD(0.01))
-    rules = {"max_steps": 1000}  # the least curvature of a minimum is 17: they are there after 100
     minima = np.array([p.theta for p in plane.landscape.critical_points() if p.kind == "minimum"])
     one = np.unique(minima[:, 0])
     assert len(one) == 2
-    rules["attractors"] = list(itertools.product(one, repeat=4))
-    two = fd.map_basins(plane, BOX, 21, minima, max_steps=1000)
-    cut = fd.map_basins(space, BOX, 21, axes=(0, 2), at=[9.0, 1.0, 9.0, -2.0], **rules)
+    steps = {"max_steps": 1000}  # the least curvature of a minimum is 17: they are there after 100
+    two = fd.map_basins(plane, BOX, 21, minima, **steps)
+    rules = {"attractors": list(itertools.product(one, repeat=4)), "at": [9.0, 1.0, 9.0, -2.0]} | steps
+    cut = fd.map_basins(space, BOX, 21, axes=(0, 2), **rules)
     assert (cut.labels >= 0).all()
     assert len(np.unique(cut.labels)) == len(np.unique(two.labels)) == 4
     ends = np.array([a.theta for a in cut.attractors])[cut.labels]
     assert_allclose(ends[..., [0, 2]], np.array([a.theta for a in two.attractors])[two.labels], atol=1e-3)
-    turned = fd.map_basins(space, BOX, (21, 11), axes=(2, 0), at=[9.0, 1.0, 9.0, -2.0], **rules)
+    turned = fd.map_basins(space, BOX, (21, 11), axes=(2, 0), **rules)
     assert turned.labels.shape == (11, 21)
     other = np.array([a.theta for a in turned.attractors])[turned.labels]
     assert_allclose(other, np.swapaxes(ends, 0, 1)[::2], atol=1e-3)
@@ -349,7 +349,7 @@ def test_a_slice_is_the_plane_map_where_coordinates_do_not_interact():
 def test_chunks_do_not_change_a_bit(noise):
     process = fd.Iteration(H, fd.SAM(1e-3, 0.1), noise)
     maps = [
-        fd.map_basins(process, BOX, SIDE, H.critical_points(), key=jax.random.key(1), max_steps=1000, chunk=chunk)
+        fd.map_basins(process, BOX, SIDE, H.critical_points(), key=jax.random.key(1), max_steps=500, chunk=chunk)
         for chunk in (1, None)  # the fewest lanes that there are, and all that there is work for
     ]
     for name in ("labels", "steps", "status", "final"):
