@@ -44,7 +44,7 @@ def test_symbols_and_numbers_are_the_same_map(landscape_name, name):
     landscape = fd.landscapes.CATALOGUE[landscape_name]()
     rng = np.random.default_rng(len(name) + 100 * len(landscape_name))
     lower, upper = np.array(landscape.box).T / 2
-    points = rng.uniform(lower, upper, (3, landscape.dim))
+    points = rng.uniform(lower, upper, (2, landscape.dim))
     # A step small enough that the perturbed point stays where the loss is of moderate size.
     steepest = float(np.abs(landscape.hessian(points)).max())
     method = METHODS[name](0.1 / steepest, 0.2 / steepest)

@@ -35,9 +35,11 @@ def escapes(process, runs, key, **options):
         ("sgd_B16", noisy(fd.GD(0.1)), 100_000),
         ("sam_shared_rho0.2_B16", noisy(fd.SAM(0.1, 0.2)), 100_000),
         ("sam_full_rho0.1_B16", noisy(fd.SAM(0.1, 0.1), ascent="full"), 20_000),
-        ("usam_full_rho0.5_B16", noisy(fd.USAM(0.1, 0.5), ascent="full"), 20_000),
+        pytest.param("usam_full_rho0.5_B16", noisy(fd.USAM(0.1, 0.5), ascent="full"), 20_000, marks=pytest.mark.slow),
         ("hb_sgd_beta0.5", noisy(fd.GD(0.05, 0.5), 0.5, 1), 50_000),
-        ("hb_sam_full_rho0.1_beta0.5", noisy(fd.SAM(0.05, 0.1, 0.5), 0.5, 1, "full"), 20_000),
+        pytest.param(
+            "hb_sam_full_rho0.1_beta0.5", noisy(fd.SAM(0.05, 0.1, 0.5), 0.5, 1, "full"), 20_000, marks=pytest.mark.slow
+        ),
         ("hb_usam_full_rho0.5_beta0.9", noisy(fd.USAM(0.05, 0.5, 0.9), 0.5, 1, "full"), 50_000),
     ],
 )

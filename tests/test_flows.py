@@ -253,7 +253,7 @@ EXAMPLES = fd.Landscape.from_examples("(a*x - b)**2/2 + y**2*x*b/4 + y**4/8", DA
     ("noise", "ascent"),
     [
         (fd.noise.FiniteSum(2), "shared"),
-        (fd.noise.FiniteSum(2), "independent"),
+        pytest.param(fd.noise.FiniteSum(2), "independent", marks=pytest.mark.slow),
         (fd.noise.FiniteSum(3, replace=False), "full"),
         (fd.noise.FiniteSum(4, ascent_size=2), "shared"),
     ],

@@ -146,7 +146,7 @@ def quartic_bias(method, seed):
     [
         (fd.SGLD, 1, (1 / 20, 1 / 10)),
         (lambda lr: fd.Langevin(lr, splitting="OBABO"), 2, (1 / 6, 1 / 3)),
-        (lambda lr: fd.Langevin(lr, splitting="BAO"), 1, (1 / 12, 1 / 6)),
+        pytest.param(lambda lr: fd.Langevin(lr, splitting="BAO"), 1, (1 / 12, 1 / 6), marks=pytest.mark.slow),
     ],
     ids=["SGLD", "OBABO", "BAO"],
 )

@@ -162,7 +162,7 @@ class _EachToken(eqx.Module):
         return jax.vmap(self.table)(tokens)
 
 
-@pytest.mark.parametrize("ascent_size", [None, 20])
+@pytest.mark.parametrize("ascent_size", [pytest.param(None, marks=pytest.mark.slow), 20])
 def test_micro_batches_make_the_step_of_the_large_batch(ascent_size):
     task = fd.networks.classifier(fd.networks.MLP((2, 8, 2), jax.random.key(0)), DATA, weight_decay=1e-3)
     ends = []
