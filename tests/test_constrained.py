@@ -101,11 +101,11 @@ def test_the_released_circle_update_shrinks_the_radius_and_ours_does_not(referen
 # --- stationary laws ------------------------------------------------------------------------------------------
 
 
-def circle_moments(method, curvature, steps, key):
-    """E θ² and E θ⁴ of 4096 runs in float32, the first 200 steps left out."""
+def circle_moments(method, curvature, key):
+    """E θ² and E θ⁴ of 2048 runs of 2000 steps in float32, the first 200 left out."""
     process = fd.Iteration(fd.landscapes.saddle((curvature,)), method)
-    start = process.project(jax.random.uniform(jax.random.key(9), (4096, 1), jnp.float32, -1, 1))
-    run = fd.simulate(process, start, steps, jax.random.key(key), every=4)
+    start = process.project(jax.random.uniform(jax.random.key(9), (2048, 1), jnp.float32, -1, 1))
+    run = fd.simulate(process, start, 2000, jax.random.key(key), every=4)
     theta = run.theta[:, 50:, 0].astype(float)
     return mean_of(theta**2), mean_of(theta**4)
 
@@ -113,7 +113,7 @@ def circle_moments(method, curvature, steps, key):
 @pytest.mark.parametrize("key", [0, 1])
 def test_the_circles_law_is_right_to_second_order(reference, key):
     exact = angle_moment(4.0)
-    coarse, fine = (circle_moments(fd.ConstrainedLangevin(h, Circle(1.0)), 4.0, 2000, key)[0] for h in (0.4, 0.2))
+    coarse, fine = (circle_moments(fd.ConstrainedLangevin(h, Circle(1.0)), 4.0, key)[0] for h in (0.4, 0.2))
     row = reference["9_langevin"]["circle"]["underdamped_long_runs"]["rows"][0]
     assert row["h"] == 0.2
     assert close(fine, *row["circle"])
@@ -129,14 +129,14 @@ def test_thermal_noise_on_a_circle_of_another_radius_has_its_law_in_a_curved_lan
     h = 0.2 is 0.6 % of the mean (the reference's long runs), a quarter of it is left.
     """
     method = fd.ConstrainedLangevin(0.1 * radius, Circle(radius))
-    (value, error), _ = circle_moments(method, curvature, 2000, 3)
+    (value, error), _ = circle_moments(method, curvature, 3)
     exact = angle_moment(curvature, radius)
     assert abs(value - exact) < 4 * error + 0.003 * exact
 
 
 @pytest.mark.parametrize("key", [0, 1])
 def test_a_weight_that_feels_no_loss_has_the_arcsine_law(key):
-    second, fourth = circle_moments(fd.ConstrainedLangevin(0.2, Circle(2.0)), 0.0, 1000, key)
+    second, fourth = circle_moments(fd.ConstrainedLangevin(0.2, Circle(2.0)), 0.0, key)
     assert close(second, 2**2 / 2)
     assert close(fourth, 3 * 2**4 / 8)
 
@@ -146,7 +146,7 @@ def test_a_weight_that_feels_no_loss_has_the_arcsine_law(key):
 def test_the_overdamped_circle_has_the_known_first_order_bias(reference, along, key):
     name = {"new": "overdamped radial projection", "old": "overdamped multiplier along old normal"}[along]
     row = next(row for row in reference["9_langevin"]["circle"]["runs"]["rows"] if row["variant"] == name)
-    found, _ = circle_moments(fd.ConstrainedSGLD(row["h"], Circle(1.0), along=along), 4.0, 2000, key)
+    found, _ = circle_moments(fd.ConstrainedSGLD(row["h"], Circle(1.0), along=along), 4.0, key)
     assert close(found, *row["E_theta2"])
     assert found[0] - angle_moment(4.0) > 4 * found[1]
 
@@ -160,9 +160,9 @@ def test_the_spheres_mean(reference, key):
 
     def mean(word, h):
         process = fd.Iteration(TILTED, fd.ConstrainedLangevin(h, Sphere(1.0), splitting=word))
-        start = process.project(jax.random.normal(jax.random.key(9), (2048, 3), jnp.float32))
+        start = process.project(jax.random.normal(jax.random.key(9), (1024, 3), jnp.float32))
         run = fd.simulate(process, start, 2000, jax.random.key(key), every=4)
-        assert run.counts()["UNDECIDED"] == 2048
+        assert run.counts()["UNDECIDED"] == 1024
         return mean_of(run.theta[:, 50:, 0])
 
     found = mean("OBA", row["h"])
@@ -180,7 +180,7 @@ def steps_of(method, grad, theta, number, seed=0):
     rng, state, kept = np.random.default_rng(seed), method.init(theta), []
     step = jax.jit(lambda state, *normals: method.step(grad, state, *normals))
     for _ in range(number):
-        state = step(state, *(jnp.asarray(rng.normal(size=theta.shape)) for _ in range(method.draws)))
+        state = step(state, *(rng.normal(size=theta.shape) for _ in range(method.draws)))
         kept.append(state)
     return kept
 
@@ -254,16 +254,17 @@ def test_an_ellipsoid():
 
 
 def test_a_wide_matrix_is_its_transpose():
-    tall = jnp.asarray(np.linalg.qr(np.random.default_rng(1).normal(size=(4, 2)))[0])
+    tall = np.linalg.qr(np.random.default_rng(1).normal(size=(4, 2)))[0]
     for make in (lambda c: fd.ConstrainedLangevin(0.1, c), lambda c: fd.ConstrainedSGLD(0.02, c)):
         method, rng = make(Orthogonal()), np.random.default_rng(0)
-        one, other = method.init(tall), method.init(tall.T)
+        step = jax.jit(lambda state, *normals, method=method: method.step(lambda w: w**3, state, *normals))
+        one, other = method.init(jnp.asarray(tall)), method.init(jnp.asarray(tall.T))
         for _ in range(5):
-            normals = [jnp.asarray(rng.normal(size=(4, 2))) for _ in range(method.draws)]
-            one = method.step(lambda w: w**3, one, *normals)
-            other = method.step(lambda w: w**3, other, *(normal.T for normal in normals))
-        assert_allclose(other.theta, one.theta.T, atol=1e-14)
-        assert_allclose(other.theta @ other.theta.T, np.eye(2), atol=1e-14)
+            normals = [rng.normal(size=(4, 2)) for _ in range(method.draws)]
+            one, other = step(one, *normals), step(other, *(normal.T for normal in normals))
+        wide = np.asarray(other.theta)
+        assert_allclose(wide, np.asarray(one.theta).T, atol=1e-14)
+        assert_allclose(wide @ wide.T, np.eye(2), atol=1e-14)
 
 
 @pytest.mark.parametrize("shape", [(5, 5), (20, 40)])
@@ -272,8 +273,7 @@ def test_matrices_of_other_shapes_stay_orthogonal(shape):
     method = fd.ConstrainedLangevin(0.05, Orthogonal())
     state = steps_of(method, lambda w: w**3, start, 100)[-1]
     assert state.exists
-    assert method.residual(state) < 1e-13
-    assert method.tangency(state) < 1e-13
+    assert max(jax.jit(lambda state: (method.residual(state), method.tangency(state)))(state)) < 1e-13
 
 
 def test_free_coordinates_move_as_without_constraints():
@@ -314,17 +314,18 @@ def test_a_network_with_a_constraint_for_each_layer():
     L = fd.Landscape.from_function(loss, like=params)
     method = fd.ConstrainedLangevin(0.02, constraint, temperature=1e-2, splitting="OBA")
     process = fd.Iteration(L, method)
+    raw = np.tile(L.flatten(params), (3, 1))
     with pytest.raises(ValueError, match=r"start from process.project\(theta0\)"):
-        process.check(L.flatten(params)[None])
-    start = process.project(jnp.stack([L.flatten(params)] * 3))
+        process.check(jnp.asarray(raw))
+    start = process.project(raw)
     run = fd.simulate(process, start, 100, jax.random.key(0), every=100, observe=method.residual)
     assert run.counts()["UNDECIDED"] == 3
     assert run.observed.max() < 1e-13
-    first, last = L.vector(run.final[0]).tree.layers
+    first, last = jax.tree.map(np.asarray, L.vector(jnp.asarray(run.final[0])).tree.layers)
     assert_allclose(first.weight.T @ first.weight, np.eye(2), atol=1e-13)
-    assert jnp.abs(first.bias).max() <= 0.5
-    assert_allclose(jnp.linalg.norm(last.weight), 2, rtol=1e-13)
-    assert jnp.abs(last.bias - params.layers[1].bias).max() > 1e-3
+    assert np.abs(first.bias).max() <= 0.5
+    assert_allclose(np.linalg.norm(last.weight), 2, rtol=1e-13)
+    assert np.abs(last.bias - params.layers[1].bias).max() > 1e-3
     assert fd.ConstrainedSGLD(0.1, constraint).draws == 2  # circles have noise along ξ too
     fd.Iteration(L, fd.ConstrainedSGLD(0.1, constraint))
     with pytest.raises(ValueError, match=r"'norm' rules none of .*layers\[0\].weight"):
