@@ -139,7 +139,7 @@ class Finished:
         return self.words.get(path.stem) == self._word(path)
 
     def add(self, path: Path) -> None:
-        from flatdyn.records import write_whole
+        from flatdyn.core.records import write_whole
 
         self.words[path.stem] = self._word(path)
         write_whole(UNFINISHED, json.dumps(self.words, indent=1).encode())
@@ -155,7 +155,7 @@ class Finished:
 
 async def run_all(paths: list[Path], jobs: int, store: bool, finished: Finished | None = None) -> list[str]:
     """Run notebooks, `jobs` at once, and return the reports of those that failed."""
-    from flatdyn.records import write_whole
+    from flatdyn.core.records import write_whole
 
     slots, failures = asyncio.Semaphore(jobs), []
     cells = sum(cell.cell_type == "code" for path in paths for cell in nbformat.read(path, as_version=4).cells)
@@ -216,7 +216,7 @@ def main() -> int:
         parser.error(f"--jobs must be at least 1, got {chosen.jobs}")
     for part in FIGURES.rglob(".*.part"):  # what a run that was killed had begun to write
         part.unlink()
-    from flatdyn import stores
+    from flatdyn.core import stores
 
     try:
         for folder in (NOTEBOOKS,) if chosen.store else (FIGURES, FIGURES / "data", ROOT):

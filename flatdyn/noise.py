@@ -23,11 +23,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn import checks
-from flatdyn.algebra import Vector
+from flatdyn.core import checks
+from flatdyn.core.algebra import Vector
+from flatdyn.core.randomness import normals
 from flatdyn.landscapes import Landscape
-from flatdyn.landscapes.examples import Examples
-from flatdyn.randomness import normals
+from flatdyn.landscapes.finite_sums import Examples
 
 
 class Noise(eqx.Module):

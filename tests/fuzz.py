@@ -209,7 +209,7 @@ def _used(result, fixtures) -> None:
     import numpy as np
 
     import flatdyn as fd
-    from flatdyn.constraints import Constraint
+    from flatdyn.methods.constraints import Constraint
 
     if isinstance(result, fd.methods.Method):
         result = fd.Iteration(fixtures.L, result)

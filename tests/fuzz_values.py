@@ -167,7 +167,7 @@ THINGS = {
     "pair": lambda f: (np.zeros((4, 2)), np.array([0, 1, 0, 1])),
     "saddle": lambda f: f.saddle,
     "axes": lambda f: f.ax,
-    "vector": lambda f: fd.algebra.Vector((0.1, 0.2)),
+    "vector": lambda f: fd.core.algebra.Vector((0.1, 0.2)),
     "tree": lambda f: eqx.filter(f.network, eqx.is_inexact_array),
 }
 

@@ -27,8 +27,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import flatdyn as fd
-from flatdyn import drivers, lanes, records
-from flatdyn.networks import training
+from flatdyn import records
+from flatdyn.networks.training import training
+from flatdyn.runs import drivers, lanes
 
 jax.config.update("jax_enable_x64", True)
 os.environ.setdefault("FLATDYN_PROGRESS", "0")

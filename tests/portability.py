@@ -64,7 +64,7 @@ def disturb(seed: int) -> None:
     """Move the starts of all runs of this process by a relative 1e-7, as the first cell of a notebook is told to."""
     import numpy as np
 
-    from flatdyn import checks
+    from flatdyn.core import checks
 
     points, random = checks.points, np.random.default_rng(seed)
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from flatdyn.algebra import Length, Vector, norm, plain
+from flatdyn.core.algebra import Length, Vector, norm, plain
 
 numbers = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=5)
 

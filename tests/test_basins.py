@@ -11,9 +11,10 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import flatdyn as fd
-from flatdyn import drivers, lanes
-from flatdyn.attractors import given
-from flatdyn.labels import DIVERGED, UNDECIDED, Basins, Sample
+from flatdyn.basins import Basins, Sample
+from flatdyn.basins.attractors import given
+from flatdyn.basins.labels import DIVERGED, UNDECIDED
+from flatdyn.runs import drivers, lanes
 
 H, BEALE = fd.landscapes.himmelblau(), fd.landscapes.beale()
 BOX = [(-5, 5), (-5, 5)]

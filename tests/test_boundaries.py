@@ -12,7 +12,7 @@ from test_basins import NEWTON, ROOTS
 
 import flatdyn as fd
 from flatdyn import boundaries
-from flatdyn.boundaries import basin_entropy, box_dimension, uncertainty_exponent
+from flatdyn.basins.boundaries import basin_entropy, box_dimension, uncertainty_exponent
 
 HALVES = fd.Map(lambda t: jnp.stack([jnp.where(t[0] < 0, -2.0, 2.0), 0 * t[1]]), 2)
 SIDES = {"left": (-2.0, 0.0), "right": (2.0, 0.0)}

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import flatdyn as fd
 from flatdyn import networks
-from flatdyn.networks.comparison import _best as best
+from flatdyn.networks.training.comparison import _best as best
 
 KEY = jax.random.key(5)
 DATA, VALID, TEST = (networks.spirals(60, 1.0, seed=seed) for seed in (1, 2, 3))

@@ -10,9 +10,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import iv
 
 import flatdyn as fd
-from flatdyn.algebra import Vector
-from flatdyn.constraints import Circle, Implicit, Orthogonal, Sphere
-from flatdyn.statistics import batch_mean
+from flatdyn.core.algebra import Vector
+from flatdyn.core.statistics import batch_mean
+from flatdyn.methods.constraints import Circle, Implicit, Orthogonal, Sphere
 
 CURVED = fd.landscapes.saddle((4.0,))  # 2 θ²
 TILTED = fd.Landscape.from_function(lambda theta: -2 * theta[0], dim=3)

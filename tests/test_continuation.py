@@ -6,8 +6,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 import flatdyn as fd
-from flatdyn.continuation import Branch
-from flatdyn.fixedpoints import continue_in, curve_in, find
+from flatdyn.fixedpoints import Branch, continue_in, curve_in, find
 
 BEALE, UV = fd.landscapes.beale(), fd.landscapes.factorization()
 

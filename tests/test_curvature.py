@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import flatdyn as fd
 from flatdyn import curvature
-from flatdyn.records import Status
+from flatdyn.core.records import Status
 
 RNG = np.random.default_rng(0)
 INPUTS = jnp.asarray(RNG.normal(size=(40, 10)))

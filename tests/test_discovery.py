@@ -12,8 +12,8 @@ from test_boundaries import painted
 from test_fractions import Halving
 
 import flatdyn as fd
-from flatdyn import attractors
-from flatdyn.boundaries import basin_entropy
+from flatdyn.basins import attractors
+from flatdyn.basins.boundaries import basin_entropy
 
 L = fd.Landscape.from_expression
 H = fd.landscapes.himmelblau()
@@ -186,11 +186,11 @@ import signal, sys, threading, time
 import flatdyn as fd
 signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start what runs in the background without it
 process = fd.Iteration(fd.landscapes.himmelblau(), fd.GD(1e-3))
-walk = fd.walks.Walkers.walk
+walk = fd.basins.walks.Walkers.walk
 def begun(self, starts):
     threading.Timer(2.0, lambda: (print(time.time()), signal.raise_signal(signal.SIGINT))).start()
     return walk(self, starts)
-fd.walks.Walkers.walk = begun
+fd.basins.walks.Walkers.walk = begun
 try:
     fd.map_basins(process, None, 64, max_steps=10**9, progress=True)
 except KeyboardInterrupt:
@@ -207,7 +207,7 @@ def test_ctrl_c_is_heard_while_attractors_are_looked_for():
 
 def test_what_walks_take_is_known_before():
     """Positions of tails and ends, twice; how many scouts there are follows from it."""
-    walkers = fd.walks.Walkers(fd.Map(lambda t: t / 2, 3), 4 * fd.walks.SAMPLES, 1e3, None, False)
+    walkers = fd.basins.walks.Walkers(fd.Map(lambda t: t / 2, 3), 4 * fd.basins.walks.SAMPLES, 1e3, None, False)
     with jax.enable_x64(True):
         found = walkers.walk(np.ones((5, 3)))
-    assert fd.walks.bytes_of(5, 3) == 2 * (found.tails.nbytes + found.ends.nbytes)
+    assert fd.basins.walks.bytes_of(5, 3) == 2 * (found.tails.nbytes + found.ends.nbytes)

@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 import flatdyn as fd
-from flatdyn.statistics import batch_mean
+from flatdyn.core.statistics import batch_mean
 
 SADDLE = fd.landscapes.saddle()
 HENON = fd.Map(lambda t: jnp.array([1 - 1.4 * t[0] ** 2 + t[1], 0.3 * t[0]]), dim=2, box=((-1.5, 1.5), (-0.5, 0.5)))

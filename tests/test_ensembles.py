@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 import flatdyn as fd
-from flatdyn import drivers, ensembles, lanes
-from flatdyn.ensembles import _cut
 from flatdyn.methods import State
+from flatdyn.runs import drivers, ensembles, lanes
+from flatdyn.runs.ensembles import _cut
 
 L = fd.landscapes.himmelblau()
 GRID = np.random.default_rng(0).uniform(-5, 5, (100, 2))
@@ -255,7 +255,7 @@ def test_a_new_value_needs_no_new_program():
 
 
 def test_filter_jit_sees_a_process_as_arrays():
-    from flatdyn.drivers import prepared
+    from flatdyn.runs.drivers import prepared
 
     process = prepared(fd.Iteration(L, fd.SAM(1, 0.5)), jnp.float32)
     numbers = jax.tree.leaves(eqx.filter(process, eqx.is_array))

@@ -12,8 +12,10 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import flatdyn as fd
-from flatdyn import lanes, segments, survival
+from flatdyn import survival
+from flatdyn.core import segments
 from flatdyn.escape import Ball, Box, HalfSpace, Sublevel
+from flatdyn.runs import lanes
 
 SETS = json.loads((Path(__file__).parent / "data" / "reference.json").read_text())["5_escape"]["discrete_exit"]["sets"]
 LINE = fd.landscapes.saddle((-1.0,))

@@ -14,9 +14,10 @@ import sympy
 from numpy.testing import assert_allclose
 
 import flatdyn as fd
-from flatdyn import landscapes, slopes
+from flatdyn import landscapes
 from flatdyn.landscapes import programs
 from flatdyn.landscapes.parsing import parse
+from flatdyn.processes import flat
 
 expression = fd.Landscape.from_expression
 X, Y = sympy.symbols("x y", real=True)
@@ -298,5 +299,5 @@ def test_one_call_gives_back_all_compiled_programs():
     before = len(client.live_executables())
     landscapes.clear_programs()
     assert len(client.live_executables()) <= before - 4  # of the run, of its start, of the Hessian, of a step's slope
-    assert slopes._known.cache_info().currsize == 0
+    assert flat._known.cache_info().currsize == 0
     assert_allclose(landscape.grad([1.0, 0.0]), [np.sinh(1), 0])  # and what is asked again is compiled again

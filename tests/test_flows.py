@@ -10,7 +10,7 @@ import scipy.stats
 from numpy.testing import assert_allclose, assert_array_equal
 
 import flatdyn as fd
-from flatdyn import cubature
+from flatdyn.core import cubature
 from flatdyn.flows import Diffusion, Flow, solve
 
 SADDLE = fd.landscapes.saddle((2, -2))  # x² − y²
@@ -153,7 +153,7 @@ def test_a_method_stays_close_to_its_flow_to_the_order_said(name, inertia, order
         state = process.init(start)
         if method.inertial and not inertia:  # the velocity that belongs to the start
             state = fd.methods.State(state.theta, -method.lr / (1 - method.momentum) * flow.gradient(state.theta))
-        process, flow = (fd.drivers.prepared(p, start.dtype) for p in (process, flow))
+        process, flow = (fd.runs.drivers.prepared(p, start.dtype) for p in (process, flow))
         steps = jnp.array(steps)
         errors.append(np.abs(advanced(process, state, steps) - advanced(flow, flow.init(start), steps)).max())
     slope = np.log2(errors[-2] / errors[-1])

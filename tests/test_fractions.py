@@ -10,10 +10,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import flatdyn as fd
-from flatdyn import fractions
-from flatdyn.attractors import given
-from flatdyn.fractions import match_attractors
-from flatdyn.statistics import binomial_error
+from flatdyn.basins import fractions, match_attractors
+from flatdyn.basins.attractors import given
+from flatdyn.core.statistics import binomial_error
 
 KEY = jax.random.key(0)
 

@@ -8,8 +8,8 @@ import pytest
 from numpy.testing import assert_allclose
 
 import flatdyn as fd
-from flatdyn.networks import graphs
 from flatdyn.networks.data import Graph, Split
+from flatdyn.networks.models import graphs
 
 nets = fd.networks
 outputs = eqx.filter_jit(lambda network, x: network.forward(x)[0])

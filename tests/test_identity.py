@@ -22,8 +22,10 @@ import sympy
 from jax.experimental import io_callback
 
 import flatdyn as fd
-from flatdyn import attractors, fingerprints, fractions, records
-from flatdyn.identity import identity
+from flatdyn import records
+from flatdyn.basins import attractors, fractions
+from flatdyn.core.hashing import identity
+from flatdyn.runs import fingerprints
 
 KEY = jax.random.key(0)
 L = fd.landscapes.saddle((2.0, -2.0))

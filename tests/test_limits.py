@@ -15,7 +15,8 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import flatdyn as fd
-from flatdyn import cubature, curvature, escape, memory, networks, segments
+from flatdyn import curvature, escape, networks
+from flatdyn.core import cubature, memory, segments
 
 # --- what is free, and allowed --------------------------------------------------------------------------------
 

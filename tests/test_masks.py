@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import flatdyn as fd
 from flatdyn import masks
-from flatdyn.algebra import Vector
+from flatdyn.core.algebra import Vector
 
 PARAMS = {"norm": {"gain": jnp.ones(3), "bias": jnp.zeros(3)}, "weight": jnp.arange(-3.0, 3).reshape(2, 3)}
 NETWORK = fd.Landscape.from_function(lambda p: sum(jnp.sum(leaf**4) for leaf in jax.tree.leaves(p)), like=PARAMS)

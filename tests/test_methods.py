@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import flatdyn as fd
 from flatdyn import masks
-from flatdyn.algebra import Vector
+from flatdyn.core.algebra import Vector
 
 L = fd.landscapes.beale()
 START = jnp.array([1.0, 2.0])

@@ -122,8 +122,10 @@ def test_batchnorm_in_a_small_convolutional_network_is_what_numpy_computes():
 
 def test_group_and_layer_normalization_are_what_numpy_computes():
     x = RNG.normal(size=(3, 5, 12))
-    layer, group = (networks.norms.normalization(word, 12, ("layer", "group")) for word in ("layer", "group"))
-    through = eqx.filter_jit(lambda norm, x: networks.norms.Pass().through(norm, x))
+    layer, group = (
+        networks.models.normalization.normalization(word, 12, ("layer", "group")) for word in ("layer", "group")
+    )
+    through = eqx.filter_jit(lambda norm, x: networks.models.normalization.Pass().through(norm, x))
     by_place = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
     assert_allclose(through(layer, x), by_place, atol=1e-12)
     assert group.groups == 6  # the most up to 8 that divide 12

@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import flatdyn as fd
-from flatdyn.algebra import Vector
+from flatdyn.core.algebra import Vector
 
 FAST = (False, True)
 RATES = (1, 4, 2)

@@ -132,7 +132,7 @@ def test_many_examples_are_judged_in_blocks(monkeypatch):
     network = fd.networks.MLP((2, 5, 2), jax.random.key(0), norm="batch")
     data = fd.networks.spirals(700, 1.0)
     whole = fd.networks.classifier(network, data).scores(fd.networks.classifier(network, data).start, data.x)
-    monkeypatch.setattr(fd.networks.tasks, "_JUDGED_AT_ONCE", 64)  # 700 is no multiple of it
+    monkeypatch.setattr(fd.networks.training.tasks, "_JUDGED_AT_ONCE", 64)  # 700 is no multiple of it
     task = fd.networks.classifier(network, data)
     assert_allclose(task.scores(task.start, data.x), whole, rtol=1e-12)
 

@@ -8,7 +8,7 @@ import portability
 import pytest
 
 import flatdyn as fd
-from flatdyn import checks
+from flatdyn.core import checks
 
 CHOSEN = argparse.Namespace(
     only=["00"], notebooks_only=True, tests_only=False, again=False, table=False, match=None, jobs=1, python=[]

@@ -11,9 +11,10 @@ import sympy
 from numpy.testing import assert_allclose, assert_array_equal
 
 import flatdyn as fd
-from flatdyn import drivers, flows, noise
-from flatdyn.algebra import Vector, norm, scaled
+from flatdyn import flows, noise
+from flatdyn.core.algebra import Vector, norm, scaled
 from flatdyn.escape import Ball, HalfSpace
+from flatdyn.runs import drivers
 
 x, y = sympy.symbols("x y", real=True)
 KINDS = (np.float32, np.float64)

@@ -7,8 +7,8 @@ import pytest
 import scipy.stats
 from numpy.testing import assert_array_equal
 
-from flatdyn.algebra import Vector
-from flatdyn.randomness import normals, run_key, seed_words, split, threefry2x32
+from flatdyn.core.algebra import Vector
+from flatdyn.core.randomness import normals, run_key, seed_words, split, threefry2x32
 
 # Random123's known-answer file (kat_vectors), threefry2x32: rounds, key, counter, result.
 ALL = 0xFFFFFFFF
@@ -71,7 +71,7 @@ def test_draws_are_independent_standard_normal(seed, dtype):
 
 
 def test_single_precision_transform_is_the_inverse_normal_in_the_tails():
-    from flatdyn.randomness import _normal_from_word
+    from flatdyn.core.randomness import _normal_from_word
 
     words = np.concatenate([np.arange(1, 2000), np.logspace(3.4, 9.33, 2000).astype(np.int64)]).astype(np.uint32)
     exact = scipy.stats.norm.isf((words.astype(float) + 0.5) / 2**32)

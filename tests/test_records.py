@@ -15,7 +15,7 @@ from numpy.testing import assert_array_equal
 
 import flatdyn as fd
 from flatdyn import ledger, notebook, records
-from flatdyn.records import Ensemble
+from flatdyn.core.records import Ensemble
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
 
 WRITER = """
 import os, signal, sys
-from flatdyn.records import write_whole
+from flatdyn.core.records import write_whole
 for line in sys.stdin:  # a fresh process for each line, without the seconds that the imports take
     if (child := os.fork()) == 0:
         signal.alarm(60)  # ends even if nobody kills it

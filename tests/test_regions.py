@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import flatdyn as fd
 from flatdyn.escape import Ball, Box, HalfSpace, Sublevel, escape_times
-from flatdyn.escape.regions import Exact
+from flatdyn.processes.regions import Exact
 
 WALK = fd.Map(lambda t: t * 1.1, 2)  # from x outwards: beyond 1 after ⌈ln(1/x)/ln 1.1⌉ steps
 SCALES = [1e-30, 1e-10, 1.0, 1e10, 1e30]

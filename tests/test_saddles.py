@@ -11,9 +11,9 @@ from numpy.testing import assert_allclose
 
 import flatdyn as fd
 from flatdyn import networks as nw
-from flatdyn.networks.critical import _crossing as crossing
-from flatdyn.networks.minima import minimum
-from flatdyn.networks.transverse import displacement
+from flatdyn.networks.saddles.critical import _crossing as crossing
+from flatdyn.networks.saddles.minima import minimum
+from flatdyn.networks.saddles.transverse import displacement
 
 KEY = jax.random.key(3)
 FEW = fd.noise.FiniteSum(5)

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import flatdyn as fd
 from flatdyn import networks
-from flatdyn.networks import scale, timing, workloads
+from flatdyn.networks.benchmark import scale, timing, workloads
 
 TINY = scale.SIZES["cpu"]._replace(product=16, copy=2**10, networks=(3,), updates=3)
 KEY = jax.random.key(0)

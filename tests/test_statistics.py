@@ -5,7 +5,7 @@ import pytest
 import scipy.signal
 from numpy.testing import assert_allclose
 
-from flatdyn.statistics import batch_mean, binomial_error
+from flatdyn.core.statistics import batch_mean, binomial_error
 
 
 @pytest.mark.parametrize("memory", [0.0, 0.9])

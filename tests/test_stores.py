@@ -14,7 +14,11 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import flatdyn as fd
-from flatdyn import cells, drivers, escape, labels, notebook, records, stores
+from flatdyn import escape, notebook, records
+from flatdyn.basins import labels
+from flatdyn.core import stores
+from flatdyn.runs import drivers
+from flatdyn.sweeps import grid
 
 KEY = jax.random.key(0)
 L = fd.landscapes.saddle((2.0, -2.0))
@@ -79,7 +83,8 @@ def kept(call, folder):
 def working(monkeypatch):
     """Whether anything was computed."""
     calls = []
-    for module, name in ((fd.lanes, "_worker"), (fd.networks.training, "_advance"), (fd.searches, "discover")):
+    work = (fd.runs.lanes, "_worker"), (fd.networks.training.training, "_advance"), (fd.basins.searches, "discover")
+    for module, name in work:
         monkeypatch.setattr(
             module, name, lambda *args, **kwargs: calls.append(1) or pytest.fail("it has begun to work")
         )
@@ -301,10 +306,10 @@ def test_a_file_of_other_content_is_refused_and_nothing_else_happens(call, tmp_p
 
 @pytest.mark.parametrize("call", FOLDERS)
 def test_a_part_of_other_content_is_computed_again(call, tmp_path, contents, plain, caplog, monkeypatch):
-    computed, sampled, asked = [], fd.fractions.basin_fractions, cells.Store.prepare
-    monkeypatch.setattr(fd.fractions, "basin_fractions", lambda *a, **k: computed.append(1) or PLAIN_SAMPLE[0])
+    computed, sampled, asked = [], fd.basins.fractions.basin_fractions, grid.Store.prepare
+    monkeypatch.setattr(fd.basins.fractions, "basin_fractions", lambda *a, **k: computed.append(1) or PLAIN_SAMPLE[0])
     PLAIN_SAMPLE[:] = [sampled(WELLS, [(-2.0, 2.0)], 20, KEY, [(-1.0,), (1.0,)], max_steps=500)]
-    monkeypatch.setattr(cells.Store, "prepare", lambda self: computed.append(1) or asked(self))
+    monkeypatch.setattr(grid.Store, "prepare", lambda self: computed.append(1) or asked(self))
     call(place(call, tmp_path))
     path = kept(call, tmp_path)
     for number, (arrays, header) in enumerate(spoilt(contents[call])):
@@ -324,8 +329,7 @@ def test_a_part_of_other_content_is_computed_again(call, tmp_path, contents, pla
 PLAIN_SAMPLE = []
 
 
-for module in ("continuation", "curvature", "flows", "manifolds", "weak", "networks.comparison", "escape.splitting"):
-    importlib.import_module(f"flatdyn.{module}")  # they are loaded when they are used
+importlib.import_module("flatdyn.curvature")  # it is loaded when it is used
 
 
 def subclasses(kind):
@@ -458,7 +462,8 @@ def test_another_way_to_judge_networks_is_another_training(contents, working):
 def test_a_key_that_nothing_uses_has_a_word(tmp_path):
     """A process that draws nothing, with a key: the word of such a call held an address in memory."""
     trained(tmp_path / "kept.npz", key=KEY)
-    assert fd.fingerprints.of_key(KEY) == fd.fingerprints.of_key(jax.random.key(0)) != fd.fingerprints.of_key(None)
+    word = fd.runs.fingerprints.of_key
+    assert word(KEY) == word(jax.random.key(0)) != word(None)
 
 
 # --- figures --------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import scipy.stats
 from numpy.testing import assert_allclose, assert_array_equal
 
 from flatdyn import survival
-from flatdyn.statistics import binomial_error
+from flatdyn.core.statistics import binomial_error
 
 
 def sample(seed, runs, hazard, cap=None, wait=0):

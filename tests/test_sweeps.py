@@ -22,7 +22,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import flatdyn as fd
 from flatdyn import records
-from flatdyn.identity import identity
+from flatdyn.core.hashing import identity
 
 KEY = jax.random.key(0)
 L = fd.landscapes.saddle((2.0, -2.0))
@@ -287,7 +287,7 @@ def alone():
 
 DISTRIBUTED = """
 from pathlib import Path
-from flatdyn.identity import identity
+from flatdyn.core.hashing import identity
 rank, port, folder = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
 jax.distributed.initialize(f"127.0.0.1:{port}", 2, rank)
 assert jax.process_count() == 2 and len(jax.devices()) == 6 and len(jax.local_devices()) == 2 + 2 * rank

@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import flatdyn as fd
-from flatdyn.networks import training
+from flatdyn.networks.training import training
 
 DATA, OTHER = fd.networks.spirals(120, 1.0), fd.networks.spirals(60, 1.0, seed=7)
 KEY = jax.random.key(3)

@@ -10,7 +10,8 @@ from numpy.testing import assert_allclose
 from scipy.stats import norm
 
 import flatdyn as fd
-from flatdyn import operators, transfer
+from flatdyn import transfer
+from flatdyn.laws import operators
 
 REFERENCE = json.loads((Path(__file__).parent / "data" / "reference.json").read_text())["5_escape"]
 SETS = REFERENCE["discrete_exit"]["sets"]

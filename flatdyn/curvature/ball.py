@@ -11,11 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn import checks, drivers, records
-from flatdyn.algebra import norm
-from flatdyn.curvature.places import Loss, placed
+from flatdyn.core import checks, records
+from flatdyn.core.algebra import norm
+from flatdyn.core.records import Record
+from flatdyn.curvature.points import Loss, placed
 from flatdyn.landscapes import Landscape
-from flatdyn.records import Record
+from flatdyn.runs import drivers
 
 
 @dataclass(frozen=True, eq=False, repr=False)

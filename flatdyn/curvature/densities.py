@@ -9,10 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from flatdyn import checks, drivers, records
+from flatdyn.core import checks, records
+from flatdyn.core.records import Record
 from flatdyn.curvature.krylov import basis_bytes, lanczos, not_finite, ritz
-from flatdyn.curvature.places import Loss, placed
-from flatdyn.records import Record
+from flatdyn.curvature.points import Loss, placed
+from flatdyn.runs import drivers
 
 
 @dataclass(frozen=True, eq=False, repr=False)

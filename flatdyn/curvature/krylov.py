@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import scipy
 
-from flatdyn import checks, drivers
+from flatdyn.core import checks
 from flatdyn.landscapes import Landscape
+from flatdyn.runs import drivers
 
 
 def hessian_product(landscape: Landscape, theta: jax.Array, vector: jax.Array) -> jax.Array:

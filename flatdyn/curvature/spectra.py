@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn import checks, drivers, records
+from flatdyn.core import checks, records
+from flatdyn.core.records import Record, Status
 from flatdyn.curvature.krylov import basis_bytes, hessian_product, lanczos, not_finite, ritz
-from flatdyn.curvature.places import Loss, placed
+from flatdyn.curvature.points import Loss, placed
 from flatdyn.landscapes import Landscape
-from flatdyn.records import Record, Status
+from flatdyn.runs import drivers
 
 DENSE = 300  # parameters up to which the whole Hessian is decomposed unless told otherwise
 

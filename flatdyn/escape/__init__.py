@@ -7,25 +7,22 @@ split(process, theta0, region, key)        escapes too rare to wait for
 mean_first_passage_1d, kramers, ...        closed forms and quadratures to compare with
 """
 
-from flatdyn.escape.displacement import VARIANTS as VARIANTS
+from flatdyn.escape import survival as survival
 from flatdyn.escape.displacement import heavy_ball_msd as heavy_ball_msd
 from flatdyn.escape.displacement import langevin_msd as langevin_msd
 from flatdyn.escape.displacement import msd_theory as msd_theory
 from flatdyn.escape.displacement import ou_msd as ou_msd
 from flatdyn.escape.displacement import overdamped_msd as overdamped_msd
-from flatdyn.escape.displacement import published_gap as published_gap
-from flatdyn.escape.displacement import published_momentum_msd as published_momentum_msd
 from flatdyn.escape.displacement import sam_first_step_variance as sam_first_step_variance
-from flatdyn.escape.displacement import short_time_series as short_time_series
-from flatdyn.escape.displacement import variant_msd as variant_msd
 from flatdyn.escape.passage import FirstPassage as FirstPassage
 from flatdyn.escape.passage import exit_probability_1d as exit_probability_1d
 from flatdyn.escape.passage import first_passage_1d as first_passage_1d
 from flatdyn.escape.passage import mean_first_passage_1d as mean_first_passage_1d
-from flatdyn.escape.regions import Ball as Ball
-from flatdyn.escape.regions import Box as Box
-from flatdyn.escape.regions import HalfSpace as HalfSpace
-from flatdyn.escape.regions import Sublevel as Sublevel
+from flatdyn.escape.published import VARIANTS as VARIANTS
+from flatdyn.escape.published import published_gap as published_gap
+from flatdyn.escape.published import published_momentum_msd as published_momentum_msd
+from flatdyn.escape.published import short_time_series as short_time_series
+from flatdyn.escape.published import variant_msd as variant_msd
 from flatdyn.escape.splitting import Splitting as Splitting
 from flatdyn.escape.splitting import split as split
 from flatdyn.escape.theory import kramers as kramers
@@ -33,5 +30,9 @@ from flatdyn.escape.theory import levy_sandwich as levy_sandwich
 from flatdyn.escape.theory import ornstein_uhlenbeck as ornstein_uhlenbeck
 from flatdyn.escape.times import Escapes as Escapes
 from flatdyn.escape.times import escape_times as escape_times
-from flatdyn.transfer import ExitLaw as ExitLaw
-from flatdyn.transfer import exit_law as exit_law
+from flatdyn.laws.transfer import ExitLaw as ExitLaw
+from flatdyn.laws.transfer import exit_law as exit_law
+from flatdyn.processes.regions import Ball as Ball
+from flatdyn.processes.regions import Box as Box
+from flatdyn.processes.regions import HalfSpace as HalfSpace
+from flatdyn.processes.regions import Sublevel as Sublevel

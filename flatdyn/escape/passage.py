@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.polynomial import legendre
 
-from flatdyn import checks
+from flatdyn.core import checks
 from flatdyn.landscapes import Landscape
 
 _ORDER = 16

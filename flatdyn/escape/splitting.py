@@ -24,10 +24,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn import checks, drivers, randomness, records
-from flatdyn.escape.regions import Exact, Region, check_inside
+from flatdyn.core import checks, randomness, records
+from flatdyn.core.records import Record
 from flatdyn.processes import Process
-from flatdyn.records import Record
+from flatdyn.processes.regions import Exact, Region, check_inside
+from flatdyn.runs import drivers
 
 _SHARE = 0.25  # of the runs that should reach the next level
 _CORE, _FIRST = 0.5, 0.9  # quantiles of the score: the core, and the first level

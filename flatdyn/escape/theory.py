@@ -14,7 +14,7 @@ import mpmath
 import numpy as np
 import scipy
 
-from flatdyn import checks
+from flatdyn.core import checks
 from flatdyn.landscapes import Landscape
 
 _OVERFLOWS = 2000.0  # exponent from which e^{z²}/λ exceeds the largest number whatever λ is

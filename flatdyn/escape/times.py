@@ -11,12 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn import checks, drivers, fingerprints, lanes, records, survival
-from flatdyn.drivers import Carry
-from flatdyn.escape.regions import check_inside
-from flatdyn.memory import array_bytes
+from flatdyn.core import checks, records
+from flatdyn.core.memory import array_bytes
+from flatdyn.core.records import Record
+from flatdyn.escape import survival
 from flatdyn.processes import Process
-from flatdyn.records import Record
+from flatdyn.processes.regions import check_inside
+from flatdyn.runs import drivers, fingerprints, lanes
+from flatdyn.runs.drivers import Carry
 
 _RUN_BYTES = 48  # of a run's number, steps and outcome, while it waits and when it is done
 

@@ -11,16 +11,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn import checks, drivers
-from flatdyn.algebra import Vector
+from flatdyn.core import checks
+from flatdyn.core.algebra import Vector
+from flatdyn.core.randomness import normals
 from flatdyn.flows import moments
 from flatdyn.flows.moments import Moments
 from flatdyn.landscapes import Landscape
 from flatdyn.methods import GD, State
 from flatdyn.methods.base import FirstOrder
 from flatdyn.noise import Noise
-from flatdyn.processes import Iteration, OnLandscape, as_before
-from flatdyn.randomness import normals
+from flatdyn.processes import Iteration, OnLandscape
+from flatdyn.processes.base import as_before
+from flatdyn.runs import drivers
 
 FORMS = ("published", "derived")
 

@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import scipy
 
-from flatdyn import checks, drivers
+from flatdyn.core import checks
 from flatdyn.flows.diffusions import Diffusion
+from flatdyn.runs import drivers
 
 
 def expectation(

@@ -22,8 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 import scipy
 
-from flatdyn import cubature
-from flatdyn.algebra import Vector, norm
+from flatdyn.core import cubature
+from flatdyn.core.algebra import Vector, norm
 from flatdyn.methods import DNSAM, GD, SAM, USAM
 from flatdyn.noise import Curvature, FiniteSum, Gaussian, Normal
 from flatdyn.processes import Iteration

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn import checks
-from flatdyn.algebra import Vector, norm, scaled
+from flatdyn.core import checks
+from flatdyn.core.algebra import Vector, norm, scaled
 from flatdyn.landscapes import Landscape
 from flatdyn.methods.base import FirstOrder, Sample
 from flatdyn.processes import Iteration, OnLandscape

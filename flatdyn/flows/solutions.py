@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn import checks, drivers, records
-from flatdyn.algebra import norm, scaled
+from flatdyn.core import checks, records
+from flatdyn.core.algebra import norm, scaled
+from flatdyn.core.records import Record, Status
 from flatdyn.flows.odes import Flow
-from flatdyn.records import Record, Status
+from flatdyn.runs import drivers
 
 _CLOSE = 1e-5  # ‖∇L‖/‖G‖ at which the rest of the way is straight: what is neglected is its square
 _BLOCK, _BLOCK_NUMBERS = 1 << 8, 1 << 14  # runs that are solved at once, and coordinates of all of them

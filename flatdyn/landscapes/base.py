@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import sympy
 
-from flatdyn import checks
-from flatdyn.algebra import Vector
+from flatdyn.core import checks
+from flatdyn.core.algebra import Vector
 from flatdyn.landscapes import critical, programs, symbolic
 from flatdyn.landscapes.critical import CriticalPoints
-from flatdyn.landscapes.forms import Form
+from flatdyn.landscapes.parameters import Form
 from flatdyn.landscapes.symbolic import parameter
 
 
@@ -115,7 +115,7 @@ class Landscape(eqx.Module):
         Raises:
             ValueError: if the examples have different lengths, are none or not finite, or the loss does not fit
         """
-        from flatdyn.landscapes.examples import from_examples
+        from flatdyn.landscapes.finite_sums import from_examples
 
         return from_examples(loss, examples, **options)
 

@@ -11,7 +11,7 @@ from typing import Any
 import sympy
 from sympy import Rational
 
-from flatdyn import checks
+from flatdyn.core import checks
 from flatdyn.landscapes.base import Landscape, SymbolicLandscape
 from flatdyn.landscapes.symbolic import parameter
 

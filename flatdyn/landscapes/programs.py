@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn import checks
+from flatdyn.core import checks
 from flatdyn.landscapes import symbolic
 
 _KEPT = 3 * 64

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import scipy
 
-from flatdyn.segments import progress_bar
+from flatdyn.core.segments import progress_bar
 
 _MOST_COORDINATES = 1000
 _NEAR = 1e-6  # of the box: points closer to each other than this are one

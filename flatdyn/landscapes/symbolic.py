@@ -14,7 +14,7 @@ import mpmath
 import numpy as np
 import sympy
 
-from flatdyn.algebra import Deferred
+from flatdyn.core.algebra import Deferred
 from flatdyn.landscapes.parsing import parse
 from flatdyn.landscapes.special import ELEMENTARY, JAX_CODE, PREFIX, SPECIAL, Sinc
 

@@ -1,6 +1,5 @@
 """How one step is taken."""
 
-from flatdyn.methods.adapters import from_optax as from_optax
 from flatdyn.methods.averaging import Averaged as Averaged
 from flatdyn.methods.base import FirstOrder as FirstOrder
 from flatdyn.methods.base import Method as Method
@@ -17,6 +16,7 @@ from flatdyn.methods.langevin import LaLa as LaLa
 from flatdyn.methods.langevin import Langevin as Langevin
 from flatdyn.methods.langevin import LeimkuhlerMatthews as LeimkuhlerMatthews
 from flatdyn.methods.multirate import Multirate as Multirate
+from flatdyn.methods.optax import from_optax as from_optax
 from flatdyn.methods.schedules import Cosine as Cosine
 from flatdyn.methods.schedules import Scheduled as Scheduled
 from flatdyn.methods.sharpness import ASAM as ASAM

@@ -7,7 +7,7 @@ A method gets the field, not a gradient, so it may evaluate it where it likes (S
 any function; the :class:`Sample` that a process hands over also knows how the ascent of SAM sees the minibatch.
 A method that is random itself (Langevin) says how many standard normal vectors it uses, and is handed them: so the
 same step runs in a simulation, on symbols, and under an integral over its noise.
-Vectors are NumPy-like arrays of shape (dim,), or :class:`flatdyn.algebra.Vector`: coordinates, SymPy symbols, or
+Vectors are NumPy-like arrays of shape (dim,), or :class:`flatdyn.core.algebra.Vector`: coordinates, SymPy symbols, or
 the parameters of a network.
 """
 
@@ -21,7 +21,8 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from flatdyn import checks, masks
+from flatdyn.core import checks
+from flatdyn.methods import masks
 
 
 def hyperparameter(**default: Any) -> Any:

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn import checks, masks
+from flatdyn.core import checks
+from flatdyn.methods import masks
 from flatdyn.methods.averaging import Averaged
 from flatdyn.methods.base import Method, restricted
 

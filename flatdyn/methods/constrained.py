@@ -20,10 +20,10 @@ import jax.numpy as jnp
 import sympy
 from jax.flatten_util import ravel_pytree
 
-from flatdyn import checks
-from flatdyn.algebra import Vector, sqrt
-from flatdyn.constraints.base import ALONG, Constraint, Free
+from flatdyn.core import checks
+from flatdyn.core.algebra import Vector, sqrt
 from flatdyn.methods.base import Method, hyperparameter
+from flatdyn.methods.constraints.base import ALONG, Constraint, Free
 from flatdyn.methods.langevin import check_word
 from flatdyn.methods.thermostats import Friction
 

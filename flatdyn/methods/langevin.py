@@ -18,8 +18,9 @@ from typing import Any
 
 import equinox as eqx
 
-from flatdyn import checks, masks
-from flatdyn.algebra import sqrt
+from flatdyn.core import checks
+from flatdyn.core.algebra import sqrt
+from flatdyn.methods import masks
 from flatdyn.methods.base import Method, State, hyperparameter
 from flatdyn.methods.blocks import Alternating, check_partition
 from flatdyn.methods.thermostats import Friction, NoseHoover, check_form, check_positive, spread_over

@@ -6,7 +6,8 @@ from typing import Any
 
 import equinox as eqx
 
-from flatdyn import checks, masks
+from flatdyn.core import checks
+from flatdyn.methods import masks
 from flatdyn.methods.base import Method, check_single, hyperparameter, samples_of
 from flatdyn.methods.blocks import check_partition
 

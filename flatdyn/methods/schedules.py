@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import sympy
 
-from flatdyn import checks
+from flatdyn.core import checks
 from flatdyn.methods.base import Around, hyperparameter
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import equinox as eqx
 import numpy as np
 
-from flatdyn import checks, masks
-from flatdyn.algebra import norm, sign
+from flatdyn.core import checks
+from flatdyn.core.algebra import norm, sign
+from flatdyn.methods import masks
 from flatdyn.methods.base import FirstOrder, Sample, hyperparameter
 
 

@@ -14,8 +14,9 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from flatdyn import checks, masks
-from flatdyn.algebra import exp, sqrt
+from flatdyn.core import checks
+from flatdyn.core.algebra import exp, sqrt
+from flatdyn.methods import masks
 from flatdyn.methods.base import hyperparameter
 
 

@@ -10,10 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, ListedColormap, to_rgb
 from matplotlib.patches import Patch
 
-from flatdyn import checks
-from flatdyn.continuation import Branch
-from flatdyn.fractions import FractionCurve
-from flatdyn.labels import Basins, Labels
+from flatdyn.basins import Basins, FractionCurve, Labels
+from flatdyn.core import checks
+from flatdyn.fixedpoints import Branch
 from flatdyn.plotting.style import (
     DIVERGED_COLOR,
     KIND_MARKERS,

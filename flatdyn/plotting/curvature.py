@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from flatdyn import checks
+from flatdyn.core import checks
 from flatdyn.curvature import Density, Line, Plane
 from flatdyn.plotting.planes import contour, levels_of, spaced_levels
 from flatdyn.plotting.style import check_axes, check_color, check_label

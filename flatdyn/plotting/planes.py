@@ -11,12 +11,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from flatdyn import checks, drivers
+from flatdyn.core import checks
+from flatdyn.core.records import Ensemble, Status
+from flatdyn.fixedpoints import Manifold
 from flatdyn.landscapes import CriticalPoint, Landscape
-from flatdyn.manifolds import Manifold
 from flatdyn.plotting.style import DIVERGED_COLOR, KIND_MARKERS, check_axes, check_color, check_label
 from flatdyn.processes import Process
-from flatdyn.records import Ensemble, Status
+from flatdyn.runs import drivers
 
 
 def draw_landscape(

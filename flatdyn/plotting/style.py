@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import is_color_like, to_rgb
 
-from flatdyn import checks
+from flatdyn.core import checks
 
 # The same colour for the same method in every figure (Okabe-Ito).
 METHOD_COLORS = {

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import flatdyn as fd
-from flatdyn import attractors
+from flatdyn.basins import attractors
 
 jax.config.update("jax_enable_x64", True)
 

@@ -1,0 +1,24 @@
+"""Where does it end? Basins of attraction: maps, fractions, boundaries.
+
+    map_basins(process, box, resolution)        each point of a grid by the attractor that its run reaches
+    basin_fractions(process, box, runs, key)    shares with errors, by random starts
+    basin_stability(...)                        the share of one attractor
+    fractions_in(make, values, ...)             shares as a parameter varies
+    boundaries                                  how entangled the basins are
+
+The answers are records: named arrays with a status for each run.
+"""
+
+from flatdyn.basins import boundaries as boundaries
+from flatdyn.basins.attractors import Attractor as Attractor
+from flatdyn.basins.attractors import Region as Region
+from flatdyn.basins.fractions import FractionCurve as FractionCurve
+from flatdyn.basins.fractions import fractions_in as fractions_in
+from flatdyn.basins.fractions import match_attractors as match_attractors
+from flatdyn.basins.labels import Basins as Basins
+from flatdyn.basins.labels import Labels as Labels
+from flatdyn.basins.labels import Sample as Sample
+from flatdyn.basins.maps import basin_fractions as basin_fractions
+from flatdyn.basins.maps import basin_stability as basin_stability
+from flatdyn.basins.maps import draw_starts as draw_starts
+from flatdyn.basins.maps import map_basins as map_basins

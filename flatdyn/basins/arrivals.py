@@ -1,0 +1,187 @@
+"""Run until decided: each run stops at the check at which its fate is known: near an attractor to stay, in a region,
+diverged, or at rest where nothing is known to be.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flatdyn.core.records import Status
+from flatdyn.processes import Process
+from flatdyn.runs import drivers, lanes
+from flatdyn.runs.drivers import Carry
+
+
+class Targets(eqx.Module):
+    """What positions are held against: attractors first, then regions.
+
+    Attributes:
+        points: samples of each attractor, shape (attractors, samples, dim); NaN where there are fewer
+        radius: distance from a sample that counts as near, shape (attractors,)
+        trap: distance within which a run is there to stay, shape (attractors,); 0 if there is none
+        number: of attractors; rows beyond it are empty
+        regions: tests θ (dim,) -> bool of the regions
+        absorbing: whether being in the region once is enough; else it counts at the end
+    """
+
+    points: jax.Array
+    radius: jax.Array
+    trap: jax.Array
+    number: jax.Array
+    regions: tuple[Callable, ...] = ()
+    absorbing: tuple[bool, ...] = eqx.field(static=True, default=())
+
+
+class Rules(NamedTuple):
+    """When a run stops; see :func:`flatdyn.map_basins` for what they mean.
+
+    Attributes:
+        max_steps, check_every, stay: whole numbers of steps
+        bound: largest |coordinate|
+        tol: relative move in one step that counts as none
+        unit: what is large enough to be measured by itself; smaller numbers are measured by it
+    """
+
+    max_steps: int
+    check_every: int
+    stay: int
+    bound: float
+    tol: float
+    unit: float = 1.0
+
+
+class Arrivals(NamedTuple):
+    """Fate of each run, arrays of shape (runs,) and (runs, dim).
+
+    Attributes:
+        label: number of the attractor or region; −1 if it diverged or is undecided
+        status: a :class:`Status`
+        steps: at which it came near its attractor to stay, diverged, or stopped
+        final: last position
+    """
+
+    label: np.ndarray
+    status: np.ndarray
+    steps: np.ndarray
+    final: np.ndarray
+
+
+def decide(process: Process, starts: np.ndarray, targets: Targets, rules: Rules, **options: Any) -> Arrivals:
+    """Run every start until a rule decides about it.
+
+    Args:
+        process, starts: what moves, from where, shape (runs, dim)
+        targets, rules: what decides
+        options: numbers, key, chunk, progress, store, config: as for :func:`flatdyn.runs.lanes.run`
+    Raises:
+        ValueError: if `store` holds another call's runs, or is damaged
+    """
+    # As arrays they are traced: other numbers need no new program.
+    exact = {name: jnp.asarray(getattr(rules, name), starts.dtype) for name in ("bound", "tol", "unit")}
+    rules = jax.tree.map(jnp.asarray, rules._replace(**exact))
+    return lanes.run(process, starts, _Decision(targets, rules), unit="points", **options)
+
+
+class _Lane(NamedTuple):
+    """What a lane carries: its run, the target it is near (−1: none) and since when, how it ended (or −1)."""
+
+    carry: Carry
+    near: jax.Array
+    since: jax.Array
+    ended: jax.Array
+
+
+class _Decision(lanes.Task):
+    """One turn is a check, after `check_every` steps."""
+
+    targets: Targets
+    rules: Rules
+    most_turns = 1 << 12
+
+    def begin(self, process, starts):
+        nowhere = jnp.full(len(starts), -1, jnp.int32)
+        return _Lane(drivers.at_rest(process, starts), nowhere, jnp.zeros_like(nowhere), nowhere)
+
+    def turn(self, process, lanes, seed, numbers):
+        rules = self.rules
+        before = drivers.advanced(process, lanes.carry, seed, numbers, rules.check_every - 1, rules.bound)
+        after = drivers.advanced(process, before, seed, numbers, 1, rules.bound)
+        return jax.vmap(_judged, (None, 0, 0, 0, None, None))(process, lanes, before, after, self.targets, rules)
+
+    def finished(self, lanes):
+        return lanes.ended >= 0
+
+    def positions(self, process, lanes):
+        return jax.vmap(process.position)(lanes.carry.state)
+
+    def blank(self, starts):
+        runs = len(starts)
+        return Arrivals(
+            np.full(runs, -1, np.int32), np.zeros(runs, np.int8), np.zeros(runs, np.int64), np.array(starts)
+        )
+
+    def results(self, lanes, positions):
+        diverged = lanes.ended == Status.DIVERGED
+        label = np.where(diverged, -1, lanes.near)
+        status = np.where(diverged, Status.DIVERGED, np.where(label >= 0, Status.CONVERGED, Status.UNDECIDED))
+        return Arrivals(label, status, np.where(label >= 0, lanes.since, lanes.carry.taken), positions)
+
+    def possible(self, results):
+        label, status, steps = results.label, results.status, results.steps
+        most = self.targets.number + len(self.targets.regions)
+        ranges = (label >= -1) & (label < int(most)) & (steps >= 0) & (steps <= int(self.rules.max_steps))
+        right = np.where(label >= 0, status == Status.CONVERGED, np.isin(status, [Status.UNDECIDED, Status.DIVERGED]))
+        return bool((ranges & right).all() and not np.isnan(results.final).any())
+
+
+def _judged(process: Process, lane: _Lane, before: Carry, after: Carry, targets: Targets, rules: Rules) -> _Lane:
+    """One lane after a check: what it is near, since when, and whether it has ended."""
+    theta = process.position(after.state)
+    near, trapped = _nearest(theta, targets)
+    entered = jnp.bool_(False)
+    for i, (inside, absorbing) in enumerate(zip(targets.regions, targets.absorbing, strict=True)):
+        if absorbing:
+            caught = (near < 0) & inside(theta)
+            near, entered = jnp.where(caught, targets.number + i, near), entered | caught
+    since = jnp.where(near == lane.near, lane.since, after.taken)
+    trapped = (trapped & (after.taken - since >= rules.stay)) | entered
+    still = _unmoved(before.state, after.state, rules.tol, rules.unit) & (not process.random)
+    done = trapped | still | (after.taken >= rules.max_steps)
+    going = lane.carry.alive
+    status = jnp.where(after.alive, jnp.where(done, Status.UNDECIDED, -1), Status.DIVERGED)
+    return _Lane(
+        after._replace(alive=after.alive & ~done),
+        jnp.where(going, near, lane.near).astype(jnp.int32),
+        jnp.where(going, since, lane.since),
+        jnp.where(going, status, lane.ended).astype(jnp.int32),
+    )
+
+
+def _nearest(theta: jax.Array, targets: Targets) -> tuple[jax.Array, jax.Array]:
+    """Number of the nearest attractor within whose radius θ lies, or −1; and whether it lies in that one's trap."""
+    if len(targets.radius) == 0:
+        return jnp.int32(-1), jnp.bool_(False)
+    square = sum((theta[i] - targets.points[..., i]) ** 2 for i in range(theta.shape[0]))
+    square = jnp.where(jnp.isnan(square), jnp.inf, square).min(axis=1)
+    inside = jnp.where(square <= targets.radius**2, square, jnp.inf)
+    nearest = jnp.argmin(inside)
+    near = jnp.isfinite(inside[nearest])
+    return jnp.where(near, nearest, -1).astype(jnp.int32), near & (square[nearest] <= targets.trap[nearest] ** 2)
+
+
+def _unmoved(before: Any, after: Any, tol: float, unit: float) -> jax.Array:
+    """Whether no number of the state has moved by more than tol (unit + |it|)."""
+    pairs = [
+        (jnp.abs(new - old) <= tol * (unit + jnp.abs(new))).all()
+        for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
+        if jnp.issubdtype(new.dtype, jnp.inexact)
+    ]
+    return functools.reduce(operator.and_, pairs)

@@ -1,0 +1,231 @@
+"""Basin fractions as a parameter varies, with the same name for the same attractor all along.
+
+    curve = fractions_in(lambda rho: Iteration(L, SAM(lr, rho)), "rho", values, box)
+    curve.fractions        shape (values, names): attractors, then diverged, undecided
+
+At each value the attractors are found anew (or are the ones you give) and matched with those at the value before, by
+the distances between their positions, so that a name, and its colour in a plot, stays with one attractor. One that is
+gone keeps its name, with a fraction of zero, and gets it back should it return to where it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jax
+import numpy as np
+import scipy
+
+from flatdyn.basins.attractors import Attractor, digests, given, unused
+from flatdyn.basins.labels import Labels, Sample
+from flatdyn.basins.maps import basin_fractions, draw_starts
+from flatdyn.basins.searches import extent
+from flatdyn.core import checks, records, stores
+from flatdyn.core.hashing import of_object
+from flatdyn.core.records import Record
+from flatdyn.core.statistics import binomial_error
+from flatdyn.processes import Process
+from flatdyn.runs import fingerprints
+from flatdyn.runs.drivers import progress_bar
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FractionCurve(Record):
+    """Basin fractions against a parameter; see :func:`fractions_in`.
+
+    Attributes:
+        parameter: values, shape (values,)
+        names: of attractors and regions in order of appearance, then "diverged", "undecided", shape (names,)
+        fractions, stderr: shares and their binomial standard errors, shape (values, names)
+        theta: positions of the attractors, NaN where one does not exist, shape (values, names, dim)
+        kinds: of the attractors, "" where one does not exist, shape (values, names)
+    """
+
+    parameter: np.ndarray
+    names: np.ndarray
+    fractions: np.ndarray
+    stderr: np.ndarray
+    theta: np.ndarray
+    kinds: np.ndarray
+    _form: ClassVar = {
+        "parameter": "fiu values",
+        "names": "U names",
+        "fractions": "fiu values names",
+        "stderr": "fiu values names",
+        "theta": "fiu values attractors dim",
+        "kinds": "U values attractors",
+    }
+
+    def __getitem__(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Fraction and standard error of one name, each of shape (values,)."""
+        names = list(self.names)
+        if name not in names:
+            raise KeyError(f"{name!r} is none of {', '.join(names)}")
+        return self.fractions[:, names.index(name)], self.stderr[:, names.index(name)]
+
+    def of_kind(self, *kinds: str) -> tuple[np.ndarray, np.ndarray]:
+        """Share of the starts that end at attractors of these kinds, and its error, each of shape (values,)."""
+        for kind in kinds:
+            checks.text("kind", kind)
+        share = np.where(np.isin(self.kinds, kinds), self.fractions, 0).sum(axis=1)
+        runs = int(self.config["runs"])
+        return share, binomial_error(share * runs, runs)
+
+    def __repr__(self) -> str:
+        what = self.config["parameter"]
+        span = f"{what} = {self.parameter[0]:g} to {self.parameter[-1]:g}"
+        return f"FractionCurve({len(self.parameter)} values, {span}: {', '.join(self.names)})"
+
+
+def fractions_in(
+    make_process: Callable[[float], Process],
+    parameter: str,
+    values: Sequence[float],
+    sampler: Any,
+    runs: int,
+    key: jax.Array,
+    attractors: Any = None,
+    *,
+    reach: float | None = None,
+    progress: bool | None = None,
+    store: str | Path | None = None,
+    version: str | None = None,
+    **rules: Any,
+) -> FractionCurve:
+    """Shares of random starts that reach each attractor, at each value of a parameter.
+
+    The starts are the same at all values, so that differences along the curve have smaller errors than its points.
+
+    Args:
+        make_process: the process at a value of the parameter: ρ, lr, momentum, a landscape parameter
+        parameter: its name, for records and axes
+        values: where to look, in the order in which attractors are matched
+        sampler, runs, key: as for :func:`flatdyn.basin_fractions`
+        attractors: as there; or a function of the value that returns them
+        reach: attractors at neighbouring values are the same if not further apart than this; a tenth of the diagonal of
+            the box that the starts fill if not given
+        progress: show a bar; if not given, after two seconds
+        store: a folder that keeps every finished value; the same call goes on from there
+        version: a text that stands for what `store` can't see of the process or of a region, such as a callback
+        rules: as for :func:`flatdyn.map_basins`: `max_steps`, `radius`, …
+    Returns:
+        FractionCurve
+    Raises:
+        ValueError: as for :func:`flatdyn.basin_fractions`; if there are no values, or `reach` is not positive
+    """
+    if callable(attractors):
+        checks.function("attractors", attractors, "attractors, or a function from a value to attractors", 1)
+    checks.function("make_process", make_process, "a function from a value to a Process", 1)
+    checks.text("parameter", parameter)
+    checks.key(key)
+    values = np.atleast_1d(np.asarray(checks.number("values", values), dtype=float))
+    if len(values) == 0:
+        raise ValueError(f"values of {parameter} must hold at least one number")
+    if reach is not None:
+        reach = checks.number("reach", reach, above=0, one=True)
+    kept, samples = None if store is None else _Kept(store, version), []
+    try:
+        with progress_bar(len(values), "values", progress) as bar:
+            for value in values:
+                process = checks.called("make_process", make_process, float(value))
+                ends = checks.called("attractors", attractors, float(value)) if callable(attractors) else attractors
+                call = functools.partial(basin_fractions, process, sampler, runs, key, ends, progress=False, **rules)
+                samples.append(call() if kept is None else kept.get(process, sampler, runs, key, ends, rules, call))
+                bar.update()
+    finally:
+        if kept is not None:
+            kept.folder.finish()
+    reach = extent(process, samples[0].starts, lambda: samples[0].final) / 10 if reach is None else reach
+    config = {"parameter": parameter, "runs": str(runs), "reach": f"{reach:g}"} | samples[0].config
+    return FractionCurve(config=config, provenance=records.provenance(), parameter=values, **_joined(samples, reach))
+
+
+class _Kept:
+    """The samples of finished values, each in a file that is named by what it depends on."""
+
+    def __init__(self, store: Any, version: str | None):
+        self.folder, self.version = stores.Folder(store, "sample"), version
+
+    def get(self, process, sampler, runs, key, attractors, rules: dict, draw: Callable[[], Sample]) -> Sample:
+        """One value's sample, from its file if it is there, else drawn and kept."""
+        word = self._word(process, draw_starts(process, sampler, runs, key), sampler, key, attractors, rules)
+        told = {"record": Sample.__name__, "fingerprint": word}
+        before = self.folder.read(word[:32], told)
+        if before is not None:
+            try:
+                return Sample.from_arrays(before[0], told | before[1], self.folder.file(word[:32]))
+            except ValueError as error:
+                self.folder.refuse(error)
+        self.folder.prepare()
+        sample = draw()
+        self.folder.write(word[:32], sample.arrays(), sample.header() | told)
+        return sample
+
+    def _word(self, process: Process, starts: np.ndarray, sampler, key, attractors: Any, rules: dict) -> str:
+        """What the sample depends on."""
+        points, regions = ([], []) if attractors is None else given(attractors, process.dim)
+        box = "drawn" if callable(sampler) else np.asarray(sampler, float)  # the box says what is near
+        ends = digests(points, regions, process.dim, starts.dtype, self.version)
+        told = of_object((attractors is None, sorted(rules.items())), "the rules", self.version)
+        moves = fingerprints.of_process(process, starts.dtype, self.version)
+        return records.digest(moves, told, starts, box, fingerprints.of_key(key), *ends)
+
+
+def _joined(samples: list[Labels], reach: float) -> dict[str, np.ndarray]:
+    """Arrays over values and names, with attractors matched from value to value."""
+    known: list[Attractor] = []  # by column, where each was seen last
+    regions: list[str] = []
+    rows = []
+    for sample in samples:
+        present = sample.attractors
+        columns = match_attractors(known, present, reach)
+        for attractor, column in zip(present, columns, strict=True):
+            if column == len(known):
+                known.append(dataclasses.replace(attractor, name=unused(attractor.name, known)))
+            else:
+                known[column] = dataclasses.replace(attractor, name=known[column].name)
+        regions += [str(name) for name in sample.names[len(present) :] if str(name) not in regions]
+        rows.append((sample, columns))
+    names = [attractor.name for attractor in known] + regions + ["diverged", "undecided"]
+    shape = len(samples), len(names)
+    fractions, stderr = np.zeros(shape), np.full(shape, binomial_error(0, samples[0].labels.size))
+    theta, kinds = np.full((*shape, samples[0].final.shape[-1]), np.nan), np.full(shape, "", dtype="U16")
+    for i, (sample, columns) in enumerate(rows):
+        shares, errors = sample.fractions(), sample.errors()
+        for attractor, column in zip(sample.attractors, columns, strict=True):
+            theta[i, column], kinds[i, column] = attractor.theta, attractor.kind
+        others = range(len(known), len(names))
+        for j, name in [*zip(columns, sample.names, strict=False), *((j, names[j]) for j in others)]:
+            fractions[i, j], stderr[i, j] = shares.get(str(name), 0.0), errors.get(str(name), 0.0)
+    return {"names": np.array(names), "fractions": fractions, "stderr": stderr, "theta": theta, "kinds": kinds}
+
+
+def match_attractors(known: Sequence[Attractor], present: Sequence[Attractor], reach: float) -> list[int]:
+    """Which known attractor each present one is: the assignment of least total distance, none beyond `reach`.
+
+    The distance of two attractors is the Hausdorff distance between their positions.
+
+    Args:
+        known, present: attractors
+        reach: largest distance of a pair
+    Returns:
+        for each present one the number of its known one; len(known), len(known) + 1, … for those that are new
+    """
+    if not known or not present:
+        return list(range(len(known), len(known) + len(present)))
+    far = 1e3 * reach  # more than any set of admissible pairs can save
+    distance = np.array([[_hausdorff(a.points, b.points) for b in known] for a in present])
+    rows, columns = scipy.optimize.linear_sum_assignment(np.where(distance <= reach, distance, far))
+    matched = {i: j for i, j in zip(rows, columns, strict=True) if distance[i, j] <= reach}
+    new = iter(range(len(known), len(known) + len(present)))
+    return [int(matched[i]) if i in matched else next(new) for i in range(len(present))]
+
+
+def _hausdorff(a: np.ndarray, b: np.ndarray) -> float:
+    distance = scipy.spatial.distance.cdist(a, b)
+    return float(max(distance.min(axis=0).max(), distance.min(axis=1).max()))

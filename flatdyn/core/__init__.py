@@ -1,0 +1,20 @@
+"""What every room uses: checks of what enters, records of what comes out, and what lies between.
+
+    checks          refuse bad input where it enters
+    records         results: named arrays with status codes and provenance, saved whole or not at all
+    precision       how many bits numbers have, and one warning where some are lost
+    randomness      random numbers that belong to a run and a step
+    statistics      numbers with honest errors
+    algebra         one source, two algebras: an update rule in numbers and in symbols
+    cubature        expectations of functions that jump
+    hashing         what tells one function or object of yours from another
+    programs        what a compiled computation is, in one word
+    stores          where finished parts of long work are kept
+    segments        long work in pieces, which hear Ctrl-C
+    memory          memory is asked for before it is taken
+
+Nothing here knows of landscapes, methods or processes.
+"""
+
+from flatdyn.core import records as records
+from flatdyn.core import statistics as statistics

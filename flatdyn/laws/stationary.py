@@ -1,0 +1,126 @@
+"""How far does it spread? The stationary law of a noisy method around a point at which it rests.
+
+A step that is linear in its state and its normal numbers, s⁺ = A s + G R, has a normal stationary law whose covariance
+solves P = A P Aᵀ + G Gᵀ. On a quadratic landscape that is exact for GD and USAM under additive noise, and for the
+Langevin methods; elsewhere it is the law to leading order in the noise. A and G are derivatives of the method's own
+step, so nothing is written twice: as numbers (:func:`covariance`) or in symbols (:func:`formula`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy
+import sympy
+
+from flatdyn.core import checks
+from flatdyn.core.algebra import Vector, plain
+from flatdyn.landscapes import Landscape
+from flatdyn.methods.base import Method
+from flatdyn.processes import Iteration
+from flatdyn.processes.flat import flat_state
+from flatdyn.runs import drivers
+from flatdyn.stability import symbolic_state
+
+
+def derivatives(process: Iteration) -> Callable:
+    """What a step does, and its derivatives by its full state and by the normal numbers that drive it.
+
+        (s, R) -> s⁺, A = ∂s⁺/∂s, G = ∂s⁺/∂R;   shapes (n,), (n, n), (n, draws)
+
+    Compiled once for all points. To be called in 64 bits.
+
+    Args:
+        process: an iteration whose noise is made of normal numbers, its own or its method's
+    Raises:
+        TypeError: if the noise is not made of normal numbers
+    """
+    checks.kind("process", process, Iteration)
+    process.draws  # noqa: B018, it says so if the noise is not made of normal numbers
+    driven = flat_state(process).driven
+    return jax.jit(lambda s, normals: (driven(s, normals), *jax.jacfwd(driven, argnums=(0, 1))(s, normals)))
+
+
+def covariance(process: Iteration | Method, landscape: Landscape | None = None, *, at: Any = None) -> np.ndarray:
+    """Covariance of the stationary law around a point at which the noiseless step rests.
+
+        P = A P Aᵀ + G Gᵀ,   A = ∂s⁺/∂s,  G = ∂s⁺/∂R;   the first dim rows and columns are θ's
+
+    Args:
+        process: an iteration, or a method (then give the landscape)
+        landscape: what the method descends
+        at: θ, shape (dim,): a minimum; the origin if not given
+    Returns:
+        array (n, n) for the full state (θ, then velocity or momentum); rounding aside exact where the step is linear
+    Raises:
+        ValueError: if the step does not rest there, or the point does not attract, so that no stationary law exists
+        TypeError: if the noise is not made of normal numbers
+    References:
+        Mandt, Hoffman, Blei, arXiv 1704.04289, for the continuous limit of SGD.
+    """
+    checks.kind("process", process, (Iteration, Method))
+    if landscape is not None:
+        checks.kind("landscape", landscape, Landscape)
+    if isinstance(process, Method):
+        if landscape is None:
+            raise ValueError("a method alone has no dynamics: give the landscape as the second argument")
+        process = Iteration(landscape, process)
+    with jax.enable_x64(True):
+        at = checks.points(
+            "at", np.zeros(process.dim) if at is None else checks.entries("at", at, "coordinates"), process.dim
+        )
+        checks.point("at", at, process.dim)
+        size = flat_state(process).size
+        needed = drivers.array_bytes(12, size, size + process.draws)
+        drivers.check_memory(needed, f"the covariance of {size} numbers", "ask for a `landscape` of fewer coordinates")
+        start = flat_state(process).at_rest(np.asarray(at, float))
+        found = derivatives(process)(start, jnp.zeros(process.draws))
+    start, landed, transition, gain = map(np.asarray, (start, *found))
+    moved = np.abs(landed - start).max()
+    if not moved <= 1e-9 * (1 + np.abs(start).max()):
+        raise ValueError(f"the noiseless step moves by {moved:.3g} from there: give a point at which it rests")
+    radius = np.abs(np.linalg.eigvals(transition)).max()
+    if radius >= 1:
+        raise ValueError(f"no stationary law: the step has a multiplier of modulus {radius:.6g} ≥ 1 there")
+    return scipy.linalg.solve_discrete_lyapunov(transition, gain @ gain.T)
+
+
+def formula(method: Method, landscape: Landscape) -> sympy.Matrix:
+    """The stationary covariance in symbols, for a method that is random itself on a quadratic landscape.
+
+        P = A P Aᵀ + G Gᵀ
+
+    Hyperparameters and curvatures may be symbols; declare them positive, and the result simplifies further.
+
+    Args:
+        method: SGLD, Langevin, …
+        landscape: quadratic, with an expression
+    Returns:
+        SymPy matrix (n, n) for the full state, simplified
+    Raises:
+        ValueError: if the step is not linear
+        TypeError: if the landscape has no expression, or the method draws nothing
+    """
+    checks.kind("method", method, Method)
+    checks.kind("landscape", landscape, Landscape)
+    if not method.draws:
+        raise TypeError(f"{type(method).__name__} draws no random numbers itself: ask covariance, with noise")
+    symbols, state = symbolic_state(method, landscape.symbols)
+    drive = sympy.symbols(f"R:{len(landscape.symbols) * method.draws}", real=True)
+    width = len(landscape.symbols)
+    normals = [Vector(tuple(drive[i : i + width])) for i in range(0, len(drive), width)]
+    new = plain(sympy.Matrix(jax.tree.leaves(method.step(landscape.field, state, *normals))))
+    transition, gain = new.jacobian(symbols), new.jacobian(drive)
+    if (transition.free_symbols | gain.free_symbols) & (set(symbols) | set(drive)):
+        raise ValueError(
+            f"{type(method).__name__} takes no linear step on the landscape {landscape!r}: ask covariance at a point"
+        )
+    unknown = sympy.Matrix(len(symbols), len(symbols), lambda i, j: sympy.Symbol(f"P{min(i, j)}_{max(i, j)}"))
+    equations = (unknown - transition * unknown * transition.T - gain * gain.T).applyfunc(sympy.expand)
+    upper = [equations[i, j] for i in range(len(symbols)) for j in range(i, len(symbols))]  # the lower half is the same
+    (solution,) = sympy.linsolve(upper, *(wanted := sorted(unknown.free_symbols, key=str)))
+    return unknown.subs(dict(zip(wanted, solution, strict=True))).applyfunc(lambda entry: sympy.factor(entry))

@@ -1,0 +1,108 @@
+"""Networks, in Equinox: each takes a whole batch, as those with BatchNorm must."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from flatdyn.core import checks
+from flatdyn.networks.models.normalization import Pass, normalization
+from flatdyn.runs import drivers
+
+
+class Network(eqx.Module):
+    """What flatdyn asks of a network of its own; any other Equinox module maps one input to one output.
+
+    BatchNorm needs statistics of the activations. In training they are those of the minibatch. To judge a network they
+    are found anew from the training data, whatever the weights are, so that an average of weights (SWA) has its own.
+
+    Subclasses implement `outputs`, and send what they normalize through the
+    :class:`flatdyn.networks.models.normalization.Pass`.
+    """
+
+    def outputs(self, x: jax.Array, batch: Pass) -> jax.Array:
+        """Outputs, shape (n, ...), for inputs (n, ...); normalization layers are `batch.through(layer, x)`."""
+        raise NotImplementedError
+
+    def forward(self, x: jax.Array, statistics: Any = None) -> tuple[jax.Array, Any]:
+        """Outputs, shape (n, ...), for inputs (n, ...), and the statistics used: the given ones, or the batch's."""
+        batch = Pass(statistics)
+        return self.outputs(x, batch), batch.used
+
+
+def check_size(parameters: int, remedy: str) -> None:
+    """Refuse a network that does not fit into memory: weights, and as many random numbers to draw them from."""
+    needed = drivers.array_bytes(2, parameters, itemsize=jnp.zeros(0).dtype.itemsize)
+    drivers.check_memory(0, "the network's weights", remedy, device=needed)
+
+
+def affine(linear: eqx.nn.Linear, x: jax.Array) -> jax.Array:
+    """W x + b along the last axis of x, shape (..., inputs) -> (..., outputs)."""
+    y = x @ linear.weight.T
+    return y if linear.bias is None else y + linear.bias
+
+
+def inputs_of(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Inputs (n, ...) as (n, *shape): flat ones, or images without their one channel, are given their shape.
+
+    Raises:
+        ValueError: if the sizes differ
+    """
+    if math.prod(x.shape[1:]) != math.prod(shape):
+        raise ValueError(f"inputs must have the shape {shape} that the network was built for, got {x.shape[1:]}")
+    return x.reshape(x.shape[0], *shape)
+
+
+def shape_of(shape: Sequence[int], *axes: str) -> tuple[int, ...]:
+    """The shape of one input, checked; `axes` are their names, any number of them if none are given."""
+    shape = checks.sequence("shape", shape, "whole numbers")
+    wanted = f"({', '.join(axes)})" if axes else "the extents and, last, the channels"
+    if len(shape) != len(axes) if axes else len(shape) < 2:
+        raise ValueError(f"shape must be {wanted}, got {tuple(shape)}: a single channel is a 1 at the end")
+    return tuple(checks.count("shape", extent, at_least=1) for extent in shape)
+
+
+class MLP(Network):
+    """Fully connected layers, each but the last followed by a normalization, if any, and an activation.
+
+        x ↦ W_k a(… a(norm(W₁ x + b₁)) …) + b_k
+
+    Args:
+        widths: of the input, the hidden layers and the output
+        key: for the weights, uniform within ±1/√(fan-in)
+        activation: a
+        norm: "batch", "layer", or None
+    Raises:
+        ValueError: if there are fewer than two widths, one is below 1, or `norm` is another word
+    """
+
+    layers: list[eqx.nn.Linear]
+    norms: list[Any]
+    activation: Callable = eqx.field(static=True)
+
+    def __init__(
+        self, widths: Sequence[int], key: jax.Array, activation: Callable = jax.nn.relu, norm: str | None = None
+    ):
+        checks.key(key)
+        checks.function("activation", activation, "a function such as jax.nn.relu")
+        widths = checks.sequence("widths", widths, "whole numbers")
+        if len(widths) < 2:
+            raise ValueError(f"widths must hold at least input and output, got {widths}")
+        widths = [checks.count("widths", width, at_least=1) for width in widths]
+        check_size(sum((a + 1) * b for a, b in itertools.pairwise(widths)), "take smaller `widths`")
+        keys = jax.random.split(key, len(widths) - 1)
+        pairs = zip(widths[:-1], widths[1:], keys, strict=True)
+        self.layers = [eqx.nn.Linear(a, b, key=one) for a, b, one in pairs]
+        self.norms = [normalization(norm, width) for width in widths[1:-1]]
+        self.activation = activation
+
+    def outputs(self, x, batch):
+        for layer, norm in zip(self.layers[:-1], self.norms, strict=True):
+            x = self.activation(batch.through(norm, affine(layer, x)))
+        return affine(self.layers[-1], x)

@@ -1,0 +1,15 @@
+"""A network on data as a landscape; training, many networks at once; methods side by side."""
+
+from flatdyn.networks.training.comparison import Comparison as Comparison
+from flatdyn.networks.training.comparison import Tally as Tally
+from flatdyn.networks.training.comparison import compare as compare
+from flatdyn.networks.training.comparison import decayed as decayed
+from flatdyn.networks.training.comparison import paired as paired
+from flatdyn.networks.training.comparison import tally as tally
+from flatdyn.networks.training.tasks import Classifier as Classifier
+from flatdyn.networks.training.tasks import Regressor as Regressor
+from flatdyn.networks.training.tasks import Task as Task
+from flatdyn.networks.training.tasks import classifier as classifier
+from flatdyn.networks.training.tasks import regressor as regressor
+from flatdyn.networks.training.training import Training as Training
+from flatdyn.networks.training.training import train as train

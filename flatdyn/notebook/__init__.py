@@ -1,0 +1,22 @@
+"""What a notebook needs besides the science: two sizes, numbers and figures that can be checked, the ledger.
+
+    preset(quick=..., full=...)     the size of this run
+    report, say, measured           numbers with their errors
+    show, save_figure               a figure, and the numbers it is held to
+    ledger                          each claim, what was measured, and the verdict
+
+The library itself needs none of it.
+"""
+
+from flatdyn.notebook import ledger as ledger
+from flatdyn.notebook.output import check_figures as check_figures
+from flatdyn.notebook.output import digest as digest
+from flatdyn.notebook.output import figures_folder as figures_folder
+from flatdyn.notebook.output import is_full as is_full
+from flatdyn.notebook.output import measured as measured
+from flatdyn.notebook.output import number as number
+from flatdyn.notebook.output import preset as preset
+from flatdyn.notebook.output import report as report
+from flatdyn.notebook.output import save_figure as save_figure
+from flatdyn.notebook.output import say as say
+from flatdyn.notebook.output import show as show

@@ -1,0 +1,18 @@
+"""The narrow waist: everything that moves is a process, and every question is asked of a process.
+
+    Iteration(landscape, method, noise, ascent)     a method on a loss
+    Map(step, dim)                                  any map of yours
+    Extended(make, names, dim)                      hyperparameters as coordinates that stay put
+    probe(landscape, method, points)                what SAM sees from a point
+
+`processes.flat` gives the state of any process as one row of numbers, with its derivatives; `processes.regions` has
+the regions that runs leave or end in.
+"""
+
+from flatdyn.processes.base import Iteration as Iteration
+from flatdyn.processes.base import Map as Map
+from flatdyn.processes.base import OnLandscape as OnLandscape
+from flatdyn.processes.base import Probe as Probe
+from flatdyn.processes.base import Process as Process
+from flatdyn.processes.base import probe as probe
+from flatdyn.processes.extended import Extended as Extended

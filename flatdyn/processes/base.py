@@ -1,0 +1,323 @@
+"""The narrow waist: everything that moves is a process, and every question is asked of a process.
+
+    process.init(theta) -> state            theta: coordinates, shape (dim,)
+    process.step(state, key) -> state       one step, one run; key is that run's own at that step
+    process.position(state) -> theta        where the state is, shape (dim,)
+
+:class:`Iteration` (landscape × noise × method) is one; :class:`Map` makes one of your own function; or subclass
+:class:`Process` and implement `init` and `step` on any state you like. Batching, chunks, devices, keys and
+what happens to runs that diverge are the business of :mod:`flatdyn.runs.ensembles`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from flatdyn import noise
+from flatdyn.core import checks
+from flatdyn.core.algebra import Vector, norm, scaled
+from flatdyn.core.randomness import normals, split
+from flatdyn.landscapes import Landscape
+from flatdyn.methods.base import FirstOrder, Method, Sample, State
+
+
+class Process(eqx.Module):
+    """A state and a rule to step it.
+
+    Attributes:
+        dim: number of coordinates of a position
+        box: ((lower, upper), ...) in which it is interesting, or None
+        random: whether `step` uses its key
+    """
+
+    random = False
+    made_by = "fd.Iteration(landscape, method)"
+
+    def init(self, theta: jax.Array) -> Any:
+        """The state at rest at θ, shape (dim,)."""
+        raise NotImplementedError
+
+    def step(self, state: Any, key: jax.Array | None = None) -> Any:
+        """The next state."""
+        raise NotImplementedError
+
+    def position(self, state: Any) -> jax.Array:
+        """The coordinates of a state, shape (dim,)."""
+        raise NotImplementedError
+
+    def beside(self, state: Any) -> Any:
+        """What else than its position is in a state; all of it, if that is not told apart."""
+        return state
+
+    def check(self, starts: jax.Array) -> None:
+        """Raise ValueError if a run cannot start from these points, shape (runs, dim)."""
+
+    def possible(self, state: Any) -> jax.Array | bool:
+        """Whether the step that led to `state` could be taken; where not, the run stays where it was."""
+        return True
+
+
+def as_before(new: Any, old: Any) -> Any:
+    """A state in the precision of the one before it, which numbers of yours in 64 bits would widen."""
+
+    def kept(new, old):
+        return new.astype(old.dtype) if jnp.issubdtype(old.dtype, jnp.inexact) else new
+
+    return jax.tree.map(kept, new, old)
+
+
+class OnLandscape(Process):
+    """A process over a landscape: its coordinates, box and positions are the landscape's."""
+
+    landscape: eqx.AbstractVar[Landscape]
+
+    @property
+    def dim(self) -> int:
+        return self.landscape.dim
+
+    @property
+    def box(self):
+        return self.landscape.box
+
+    def position(self, state):
+        return self.landscape.array(state.theta)
+
+    def beside(self, state):
+        if not dataclasses.is_dataclass(state):
+            return state
+        return [getattr(state, field.name) for field in dataclasses.fields(state) if field.name != "theta"]
+
+
+ASCENTS = ("shared", "independent", "full")
+
+
+class Iteration(OnLandscape):
+    """A method on a landscape, step by step, under noise.
+
+    Args:
+        landscape: what is descended
+        method: how a step is taken
+        noise: how the gradient is sampled; exact if not given
+        ascent: how the ascent of a SAM step sees its sample. "shared": the descent's own minibatch, as in the usual
+            implementations; "independent": another one; "full": without noise. This changes escape times up to
+            thirtyfold, and papers mean different ones.
+    Raises:
+        ValueError: if `ascent` is another word, or masks, blocks or constraints of the method do not fit the landscape
+    """
+
+    landscape: Landscape
+    method: Method
+    noise: noise.Noise = noise.Exact()
+    ascent: str = eqx.field(static=True, default="shared")
+
+    def __check_init__(self):
+        checks.kind("landscape", self.landscape, Landscape)
+        checks.kind("method", self.method, Method)
+        checks.kind("noise", self.noise, noise.Noise)
+        checks.choice("ascent", self.ascent, ASCENTS)
+        self.noise.check(self.landscape)
+        coordinates = jax.ShapeDtypeStruct((self.landscape.dim,), jnp.zeros(0).dtype)
+        self.method.check(jax.eval_shape(self.landscape.vector, coordinates))
+
+    @property
+    def random(self) -> bool:
+        return self.noise.random or self.method.draws > 0
+
+    def init(self, theta):
+        return self.method.init(self.landscape.vector(theta))
+
+    def step(self, state, key=None):
+        """One step; without a key of a method that is random itself, with all its normal numbers zero."""
+        both = self.noise.random and self.method.draws > 0
+        of_noise, of_method = split(key) if both else (key, key)
+        own = (state.theta,) * self.method.draws
+        own = tuple(0 * like for like in own) if key is None else normals(of_method, own) if own else ()
+        return as_before(self.method.step(self.sample(self.draw(of_noise, state.theta)), state, *own), state)
+
+    def check(self, starts):
+        self.method.single()
+
+        def gap(theta):
+            return self.method.gap(self.landscape.vector(theta))
+
+        if jax.eval_shape(gap, jax.ShapeDtypeStruct(starts.shape[1:], starts.dtype)) is None:
+            return
+        worst = float(_worst(self, starts))
+        if not worst <= 1e3 * float(jnp.finfo(starts.dtype).eps):
+            raise ValueError(
+                f"theta0 is {worst:.3g} away from the constraint of {self.method!r}: start from process.project(theta0)"
+            )
+
+    def project(self, theta: Any) -> jax.Array:
+        """Where the method can start: the points nearest to the given ones on its constraint, if it has one.
+
+        Args:
+            theta: shape (dim,) or (runs, dim)
+        Raises:
+            ValueError: if theta does not fit, or there is no such point
+        """
+        starts = checks.points("theta", theta, self.dim)
+        found = jnp.vectorize(self._projected, signature="(d)->(d)")(starts)
+        if not bool(jnp.isfinite(found).all()):
+            raise ValueError(f"theta has no nearest point on the constraint of {self.method!r}: start elsewhere")
+        return found
+
+    def _projected(self, theta: jax.Array) -> jax.Array:
+        return self.landscape.array(self.method.project(self.landscape.vector(theta)))
+
+    def possible(self, state):
+        return self.method.possible(state)
+
+    def draw(self, key: jax.Array | None, theta: Vector) -> tuple:
+        """What is random in the gradient: for each sample ξ of the descent, and of the ascent if it has its own."""
+        if not self.noise.random:
+            return ()
+        number = self._samples
+        keys = split(key, number) if number > 1 else (key,)
+        return tuple(self.noise.draw(one, self.landscape, theta) for one in keys)
+
+    def sample(self, drawn: tuple) -> Sample:
+        """The gradient field of one step, given what `draw` gave."""
+        if not drawn:
+            return Sample(self.landscape.field, self.landscape.field)
+        each = len(drawn) // self.method.samples
+        fields = [self._one(drawn[i : i + each]) for i in range(0, len(drawn), each)]
+        fields[0].further = tuple(fields[1:])
+        return fields[0]
+
+    def driven(self, state: State, normals: jax.Array) -> State:
+        """The step with given standard normal numbers in place of a key.
+
+        Args:
+            normals: ξ of the descent, then of the ascent if it has its own, then the method's own, shape (draws,)
+        """
+        drawn = [self.landscape.vector(xi) for xi in normals.reshape(-1, self.dim)]
+        first = self._samples if self.noise.random else 0
+        return self.method.step(self.sample(tuple(drawn[:first])), state, *drawn[first:])
+
+    @property
+    def draws(self) -> int:
+        """How many standard normal numbers drive a step.
+
+        Raises:
+            TypeError: if the noise is not made of normal numbers
+        """
+        if not isinstance(self.noise, noise.Normal | noise.Exact):
+            raise TypeError(f"this needs noise made of normal numbers (Gaussian, Curvature, ...), got {self.noise!r}")
+        return self.dim * ((self._samples if self.noise.random else 0) + self.method.draws)
+
+    @property
+    def _samples(self) -> int:
+        return self.method.samples * (2 if self.ascent == "independent" else 1)
+
+    def _one(self, drawn: tuple) -> Sample:
+        parts = tuple(self.noise.parts(xi) for xi in drawn)
+        if parts[0] is None:
+            return self._sample(drawn)
+        full = self.landscape.field
+        return Sample(self._field(drawn[0]), full, functools.partial(self._averaged, parts), full)
+
+    def _field(self, xi: Any) -> Callable:
+        return lambda theta: self.noise.gradient(self.landscape, theta, xi)
+
+    def _sample(self, drawn: tuple) -> Sample:
+        ascent = self.landscape.field if self.ascent == "full" else self._field(drawn[-1])
+        return Sample(self._field(drawn[0]), ascent, full=self.landscape.field)
+
+    def _averaged(self, parts: tuple, function: Callable) -> Vector:
+        found = jax.vmap(lambda *part: function(self._sample(part)))(*parts)
+        return jax.tree.map(lambda leaf: leaf.mean(axis=0), found)
+
+
+@eqx.filter_jit
+def _worst(process: Iteration, starts: jax.Array) -> jax.Array:
+    """How far the worst start is from the method's constraint."""
+    return jax.vmap(lambda theta: process.method.gap(process.landscape.vector(theta)))(starts).max()
+
+
+class Map(Process):
+    """Your own map θ⁺ = f(θ) as a process: Newton's method, a recursion, anything written in JAX.
+
+    Args:
+        function: from an array of shape (dim,) to one of the same shape
+        dim: number of coordinates
+        box: ((lower, upper), ...), one pair per coordinate, or None
+    Raises:
+        ValueError: if `function` does not keep the shape
+    """
+
+    function: Callable
+    dim: int = eqx.field(static=True, converter=checks.whole)
+    box: tuple | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self):
+        checks.count("dim", self.dim, at_least=1)
+        if self.box is not None:
+            checks.box(self.box, self.dim)
+        theta = jax.ShapeDtypeStruct((self.dim,), jnp.zeros(0).dtype)
+        result = checks.traced("function", self.function, theta, what=f"a function from θ ({self.dim},) to the next")
+        if getattr(result, "shape", None) != (self.dim,) or not jnp.issubdtype(result.dtype, jnp.floating):
+            raise ValueError(f"function must map shape ({self.dim},) to shape ({self.dim},), got {result}")
+
+    def init(self, theta):
+        return State(theta)
+
+    def step(self, state, key=None):
+        return as_before(State(self.function(state.theta)), state)
+
+    def position(self, state):
+        return state.theta
+
+
+class Probe(NamedTuple):
+    """What a method sees at a point; see :func:`probe`."""
+
+    perturbed: jax.Array
+    gradient: jax.Array
+    followed: jax.Array
+    cosine: jax.Array
+
+
+def probe(process: Iteration, theta: Any) -> Probe:
+    """Where a noiseless method looks from θ, and how what it follows there compares with the gradient at θ.
+
+        p = perturbed point,   cos = ∇L(θ)·∇L(p) / (‖∇L(θ)‖ ‖∇L(p)‖)
+
+    Args:
+        process: an iteration of GD, SAM, USAM, ...
+        theta: positions, shape (..., dim)
+    Returns:
+        Probe with perturbed (..., dim), gradient (..., dim), followed (..., dim), cosine (...); the cosine is 0
+        where a gradient vanishes
+    Raises:
+        TypeError: if the method does not take one gradient at one point
+    """
+    if not isinstance(checks.kind("process", process, Iteration).method, FirstOrder):
+        raise TypeError(f"probe needs a method that follows one gradient (GD, SAM, USAM), got {process.method}")
+    theta = checks.coordinates("theta", theta, process.dim, finite=True)
+    return _probed(process, theta)
+
+
+@eqx.filter_jit
+def _probed(process: Iteration, theta: jax.Array) -> Probe:
+    landscape = process.landscape
+
+    def one(theta):
+        point = landscape.vector(theta)
+        perturbed = process.method.ascend(landscape.field, point)
+        here, there = landscape.field(point), landscape.field(perturbed)
+        (_, a), (_, b) = scaled(here), scaled(there)
+        cosine = a @ b / (norm(a) * norm(b))
+        return landscape.array(perturbed), landscape.array(here), landscape.array(there), cosine
+
+    return Probe(*jnp.vectorize(one, signature="(d)->(d),(d),(d),()")(theta))
+
+
+__all__ = ["Iteration", "Map", "Probe", "Process", "probe"]

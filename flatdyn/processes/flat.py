@@ -1,0 +1,156 @@
+"""A process as a map of one row of numbers, and its derivative where it has one that says something about its steps."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from flatdyn.landscapes.programs import given_back
+from flatdyn.methods.optax import FromOptax
+from flatdyn.processes.base import OnLandscape, Process
+
+_STEPS = np.array([1.0, 0.1, 0.01])  # of the differences, in units of the largest
+_LARGEST, _CURVED = 1e-3, 1e-2  # step, see `reach`
+_TOLERANCE = 1e-4
+_AXES = 32  # numbers in a state up to which each is moved alone; more are moved along as many random directions
+
+
+class FlatState:
+    """A process on its full state as one row of numbers: what Jacobians and root searches work on.
+
+    Attributes:
+        size: how many numbers; whole numbers in the state are kept, see :func:`flattening`
+    """
+
+    def __init__(self, process: Process):
+        self._process = process
+        self.size, whole, flatten = flattening(process)
+
+        def step(flat):
+            return flatten(process.step(whole(flat)))
+
+        def driven(flat, normals):
+            return flatten(process.driven(whole(flat), normals))
+
+        self.step, self.driven = jax.jit(step), driven
+        self._slope, self._steps = jax.jit(jax.jacfwd(step)), jax.jit(jax.vmap(step))
+        self.at_rest = jax.jit(lambda theta: flatten(process.init(jnp.asarray(theta))))
+        self.position = jax.jit(lambda flat: process.position(whole(flat)))
+
+    def slope(self, flat: np.ndarray) -> np.ndarray | None:
+        """The Jacobian of a step, shape (size, size), or None where the map has none that holds over a finite step."""
+        return confirmed(self._steps, np.asarray(flat), np.asarray(self._slope(flat)), reach(self._process, flat))
+
+
+def flat_state(process: Process) -> FlatState:
+    """A process as :class:`FlatState`, the same one if it is asked again: of many points it is compiled but once."""
+    leaves, tree = jax.tree.flatten(process)
+    if any(isinstance(leaf, np.ndarray | jax.Array) for leaf in leaves):
+        return FlatState(process)
+    words = tuple((type(leaf), repr(leaf)) for leaf in leaves)  # 1 is not 1.0 and 0.0 not -0.0, though they are equal
+    try:
+        return _known(tree, tuple(leaves), words, bool(jax.config.jax_enable_x64))
+    except (TypeError, ValueError):  # something in it has no hash
+        return FlatState(process)
+
+
+@given_back
+@functools.lru_cache(maxsize=4)  # it holds the process, with the data in its loss
+def _known(tree: Any, leaves: tuple, words: tuple, wide: bool) -> FlatState:
+    return FlatState(jax.tree.unflatten(tree, leaves))
+
+
+def flattening(process: Process) -> tuple[int, Callable, Callable]:
+    """How a state becomes a row of its floating-point numbers: how many, the state of a row, and the row of a state.
+
+    Whole numbers in the state are kept as they are at the start; but the step counters of an optax optimiser stand at
+    a million, as the question is what its steps lead to in the end, not what its bias correction does at first.
+    """
+    start = process.init(jnp.zeros(process.dim))
+    if isinstance(getattr(process, "method", None), FromOptax):
+        start = process.method.seasoned(start)
+    moving, fixed = eqx.partition(start, eqx.is_inexact_array)
+    flat, unravel = ravel_pytree(moving)
+
+    def flatten(state: Any) -> jax.Array:
+        return ravel_pytree(eqx.filter(state, eqx.is_inexact_array))[0]
+
+    return flat.size, lambda row: eqx.combine(unravel(row), fixed), flatten
+
+
+def ordered_eigenvalues(matrix: np.ndarray) -> np.ndarray:
+    """Eigenvalues of a Jacobian, complex, largest modulus first."""
+    values = np.linalg.eigvals(matrix).astype(complex)
+    return values[np.lexsort((values.imag, values.real, -np.abs(values)))]
+
+
+def reach(process: Process, flat: np.ndarray) -> float:
+    """The largest step over which a derivative is to hold at a state.
+
+    A thousandth of the size of the state, or of the box if that is smaller. Where a method divides by ‖∇L‖ + ε, its ε
+    is a parameter of the model and not dust: then a step that changes ∇L by little of that, for curvatures up to 10⁴.
+    """
+    size = 1 + float(np.abs(flat).max(initial=0))
+    if process.box is not None:
+        size = min(size, float(np.diff(np.asarray(process.box, dtype=float), axis=1).max()))
+    eps = getattr(getattr(process, "method", None), "eps", None)
+    if isinstance(eps, (int, float)) and isinstance(process, OnLandscape):
+        gradient = np.asarray(process.landscape.grad(jnp.asarray(flat)[: process.dim]))
+        size = min(size, _CURVED * (float(np.linalg.norm(gradient)) + eps) or size)
+    return _LARGEST * size
+
+
+def confirmed(steps: Callable, flat: np.ndarray, slope: np.ndarray, reach: float) -> np.ndarray | None:
+    """A Jacobian that the map follows over finite steps, or None: what it says does not hold of any run.
+
+        (F(x ± h d) − F(x))/(± h) → J d   along each direction d, for three steps h
+
+    A map may jump (the sign of a gradient), or be straight so close to a point only that no run sees it (Adam, within
+    its ε = 1e-8). It is then not its derivative that decides. Where automatic differentiation gives NaN or a slope
+    that holds on one side of a root alone (√v at v = 0), the limit of the differences stands in, if there is one. A
+    side on which the map is not defined (v < 0) is left out.
+
+    Args:
+        steps: F on many states, (n, size) -> (n, size)
+        flat: x, shape (size,)
+        slope: J as automatic differentiation gives it, shape (size, size)
+        reach: the largest h
+    Returns:
+        J, or None
+    """
+    size = len(flat)
+    axes = size <= _AXES
+    directions = np.eye(size) if axes else np.abs(np.random.default_rng(0).normal(size=(_AXES, size)))
+    directions = directions / np.linalg.norm(directions, axis=1, keepdims=True)
+    signed = reach * _STEPS[:, None, None, None] * np.array([1.0, -1.0])[:, None, None]  # (steps, sides, 1, 1)
+    moved = flat + signed * directions
+    after = np.asarray(steps(jnp.asarray(np.vstack([flat[None], moved.reshape(-1, size)]))))
+    found = (after[1:].reshape(moved.shape) - after[0]) / signed  # (steps, sides, directions, size)
+    defined = np.isfinite(found).all(axis=(0, 3))  # (sides, directions)
+    if not defined.any(axis=0).all():
+        return None
+    rounding = 1e-14 * np.abs(after[np.isfinite(after)]).max() / np.abs(signed).min()
+
+    def meets(value: np.ndarray, gaps: np.ndarray) -> np.ndarray:
+        """Whether gaps to a value are small, or become much smaller with every step; (sides, directions)."""
+        small = gaps[-1] <= _TOLERANCE * (1 + np.abs(value).max(axis=-1)) + rounding
+        return ((gaps[1:] <= gaps[:-1] / 4) | small).all(axis=0) | ~defined
+
+    exact = (slope @ directions.T).T
+    follows = meets(exact, np.abs(found - exact).max(axis=3)).all(axis=0)
+    if follows.all():
+        return slope
+    changes = np.abs(np.diff(found, axis=0)).max(axis=3)
+    first = found[1:] + (found[1:] - found[:-1]) / 9  # without what is of first order in h, and
+    limits = first[1] + (first[1] - first[0]) / 99  # of second order
+    limit = np.mean(limits, axis=0, where=defined[..., None])
+    apart = np.abs(limits - limit).max(axis=2)
+    settled = (meets(limits, changes) & meets(limit, np.stack([4 * changes[1], apart]))).all(axis=0)
+    return np.where(follows[:, None], exact, limit).T if axes and (follows | settled).all() else None

@@ -1,0 +1,27 @@
+"""When is a point an attractor, and how fast do neighbouring orbits separate?
+
+    update_map, jacobian, multipliers       the one-step map in symbols and numbers
+    conditions, region, threshold           where a direction attracts
+    lyapunov_exponents(process, ...)        how fast neighbouring orbits separate
+    quadratic                               normalised SAM on quadratics, exactly
+
+All of it is computed in 64 bits, whatever the precision of the session.
+"""
+
+from flatdyn.stability import quadratic as quadratic
+from flatdyn.stability.lyapunov import Exponents as Exponents
+from flatdyn.stability.lyapunov import lyapunov_exponents as lyapunov_exponents
+from flatdyn.stability.multipliers import Threshold as Threshold
+from flatdyn.stability.multipliers import conditions as conditions
+from flatdyn.stability.multipliers import edge_of_stability as edge_of_stability
+from flatdyn.stability.multipliers import is_critical as is_critical
+from flatdyn.stability.multipliers import jacobian as jacobian
+from flatdyn.stability.multipliers import kind_of as kind_of
+from flatdyn.stability.multipliers import multipliers as multipliers
+from flatdyn.stability.multipliers import numeric_jacobian as numeric_jacobian
+from flatdyn.stability.multipliers import orbit_jacobian as orbit_jacobian
+from flatdyn.stability.multipliers import region as region
+from flatdyn.stability.multipliers import state_symbols as state_symbols
+from flatdyn.stability.multipliers import symbolic_state as symbolic_state
+from flatdyn.stability.multipliers import threshold as threshold
+from flatdyn.stability.multipliers import update_map as update_map

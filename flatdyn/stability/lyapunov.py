@@ -1,0 +1,118 @@
+"""Lyapunov exponents: how fast neighbouring orbits of a process separate."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from flatdyn.core import checks, randomness
+from flatdyn.core.statistics import batch_mean
+from flatdyn.processes import Process
+from flatdyn.runs import drivers
+
+_ROWS = 1 << 12  # steps that are looked at in one segment
+
+
+class Exponents(NamedTuple):
+    """Lyapunov exponents per step, largest first, with their standard errors; shape (number,) each."""
+
+    values: np.ndarray
+    stderr: np.ndarray
+
+
+def lyapunov_exponents(
+    process: Process,
+    theta0: Any,
+    steps: int,
+    key: jax.Array | None = None,
+    *,
+    transient: int = 1000,
+    number: int | None = None,
+    progress: bool | None = None,
+) -> Exponents:
+    """Average growth rates of small displacements along an orbit, by QR factorisation at every step.
+
+        DF(sₖ) Qₖ = Qₖ₊₁ Rₖ,   λᵢ = mean over k of ln |Rᵢᵢ|
+
+    On the full state (velocities included). For a random process, the exponents under its own noise, the same for
+    both neighbours. The errors are those of batch means.
+
+    Args:
+        process: what moves; its map must have a derivative along the orbit
+        theta0: starting point, shape (dim,)
+        steps: number of steps averaged over, at least 20
+        key: a JAX key; needed if the process is random
+        transient: steps left out at the start
+        number: how many exponents; all if not given
+        progress: show a bar; if not given, after two seconds
+    Returns:
+        Exponents(values, stderr); −∞ ± 0 in a direction that a step of the orbit takes to a point
+    Raises:
+        ValueError: if the orbit leaves the finite numbers or meets a point without derivative, or arguments do not fit
+    """
+    checks.kind("process", process, Process)
+    steps = drivers.check_steps("steps", steps, at_least=20)
+    transient = drivers.check_steps("transient", transient)
+    total = drivers.check_steps("transient + steps", transient + steps)
+    seed = None
+    if process.random:
+        if key is None:
+            raise ValueError("this process is random: pass key=jax.random.key(0), or another seed")
+        seed = randomness.seed_words(key)
+    with jax.enable_x64(True):
+        theta = checks.points("theta0", checks.entries("theta0", theta0, "coordinates"), process.dim).astype(float)
+        if theta.ndim != 1:
+            raise ValueError(f"theta0 must be one point, shape ({process.dim},), got {theta.shape}")
+        moving, fixed = eqx.partition(process.init(theta), eqx.is_inexact_array)
+        flat, unravel = ravel_pytree(moving)
+        size = flat.size
+        number = size if number is None else checks.count("number", number, at_least=1)
+        if number > size:
+            raise ValueError(f"number must be at most the size of the state, {size}, got {number}")
+        needed = drivers.array_bytes(3 * size + steps, number)
+        drivers.check_memory(
+            needed, "the exponents' growth at each step", "ask for fewer `steps`, or a smaller `number`"
+        )
+
+        def step(flat, i):
+            random_key = randomness.run_key(seed, jnp.uint32(0), i) if process.random else None
+            new = process.step(eqx.combine(unravel(flat), fixed), random_key)
+            return ravel_pytree(eqx.filter(new, eqx.is_inexact_array))[0]
+
+        def both(carry, i):
+            flat, frame = carry
+            moved, stretched = jax.vmap(lambda d: jax.jvp(lambda f: step(f, i), (flat,), (d,)), out_axes=(None, 1))(
+                frame.T
+            )
+            frame, triangle = jnp.linalg.qr(stretched)
+            return (moved, frame), jnp.log(jnp.abs(jnp.diagonal(triangle)))
+
+        capacity = min(_ROWS, total)
+
+        @jax.jit
+        def some(carry, first, steps):
+            def one(i, kept):
+                carry, logs = kept
+                carry, log = both(carry, first + i)
+                return carry, jax.lax.dynamic_update_index_in_dim(logs, log, i, 0)
+
+            return jax.lax.fori_loop(0, steps, one, (carry, jnp.zeros((capacity, number))))
+
+        carry, kept = (flat, np.eye(size)[:, :number]), []
+        with drivers.progress_bar(total, "steps", progress) as bar:
+            for done, now in drivers.segments(total, bar=bar, most=capacity):
+                carry, logs = some(carry, jnp.asarray(done), jnp.asarray(now))
+                kept.append(np.asarray(logs)[max(transient - done, 0) : now])
+        logs = np.concatenate(kept)
+    good = np.isfinite(logs) | (logs == -np.inf)  # ln 0: what a step takes to a point
+    if not good.all():
+        lost = int(np.argmax(~good.all(axis=1)))
+        raise ValueError(f"the orbit has no derivative, or leaves the finite numbers, at step {transient + lost}")
+    pairs = np.array([(-np.inf, 0.0) if np.isinf(column).any() else batch_mean(column) for column in logs.T])
+    order = np.argsort(-pairs[:, 0])
+    return Exponents(pairs[order, 0], pairs[order, 1])

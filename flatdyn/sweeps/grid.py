@@ -1,0 +1,219 @@
+"""The cells of a sweep: their hyperparameters, their keys, and the folder that keeps what was found in them."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import json
+import numbers
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from flatdyn.core import checks, records, stores
+from flatdyn.core.hashing import of_array
+from flatdyn.processes import Process
+from flatdyn.runs import fingerprints
+
+Found = dict[tuple[str, str], np.ndarray]  # what an ask found, by name and part: see flatdyn.sweeps.results
+
+
+class Plan(NamedTuple):
+    """Which cells there are and how they are laid out.
+
+    Attributes:
+        cells: hyperparameters of each cell by name, in order
+        coords: name -> (dimension, values)
+        sizes: dimension -> length; the product is the number of cells
+    """
+
+    cells: list[dict[str, Any]]
+    coords: dict[str, tuple[str, np.ndarray]]
+    sizes: dict[str, int]
+
+
+def plan(parameters: Mapping[str, Iterable] | Sequence[Mapping[str, Any]]) -> Plan:
+    """The full product of lists of values, or the points of a list.
+
+    Raises:
+        ValueError: if a list is empty, a value occurs twice, is not finite, or is neither number, text nor bool
+    """
+    if isinstance(parameters, Mapping):
+        lists = {name: _values(name, values) for name, values in parameters.items()}
+        for name, values in lists.items():
+            _check_different(f"values of {name}", [word(value) for value in values])
+        cells = [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
+        coords = {name: (name, np.array(values)) for name, values in lists.items()}
+        return Plan(cells, coords, {name: len(values) for name, values in lists.items()})
+    points = list(parameters) if isinstance(parameters, Iterable) and not isinstance(parameters, str) else []
+    if not points or not all(isinstance(point, Mapping) and point for point in points):
+        raise ValueError(
+            'parameters must be lists by name, {"rho": [0.1, 0.2]}, or a list of points, '
+            f'[{{"rho": 0.1, "lr": 0.01}}], got {parameters!r}'
+        )
+    names = list(points[0])
+    for number, point in enumerate(points):
+        if set(point) != set(names):
+            raise ValueError(f"all points need the same names: point {number} has {list(point)}, point 0 has {names}")
+    lists = {name: _values(name, [point[name] for point in points]) for name in names}
+    cells = [dict(zip(names, values, strict=True)) for values in zip(*lists.values(), strict=True)]
+    _check_different("points", [describe(cell) for cell in cells])
+    coords = {"point": ("point", np.arange(len(cells)))}
+    coords |= {name: ("point", np.array(values)) for name, values in lists.items()}
+    return Plan(cells, coords, {"point": len(cells)})
+
+
+def _values(name: Any, values: Any) -> list:
+    """Plain Python values, all of one kind."""
+    if not isinstance(name, str) or not name.isidentifier() or name in ("seed", "point"):
+        raise ValueError(f"hyperparameters need names that make_process takes, other than seed and point, got {name!r}")
+    if isinstance(values, (str, numbers.Number)):
+        values = [values]
+    if isinstance(values, (np.ndarray, np.generic, jax.Array)):
+        if values.ndim > 1:
+            raise ValueError(f"values of {name} must be one list, got an array of shape {values.shape}")
+        values = np.atleast_1d(values).tolist()
+    if not isinstance(values, Iterable):
+        raise ValueError(f"values of {name} must be a list, got {values!r}")
+    values = [value.item() if isinstance(value, (np.generic, np.ndarray, jax.Array)) else value for value in values]
+    if not values:
+        raise ValueError(f"values of {name} must hold at least one value")
+    if all(isinstance(value, (bool, str)) for value in values) and len({type(value) for value in values}) == 1:
+        return values
+    if not all(isinstance(value, numbers.Real) and not isinstance(value, bool) for value in values):
+        raise ValueError(
+            f"values of {name} must be numbers, or texts, or True and False, got {values!r}: for anything else give "
+            "names, and let make_process look them up"
+        )
+    checks.number(f"values of {name}", values)
+    whole = all(isinstance(value, numbers.Integral) for value in values)
+    return [int(value) if whole else float(value) for value in values]
+
+
+def _check_different(what: str, words: list[str]) -> None:
+    seen = set()
+    for one in words:
+        if one in seen:
+            raise ValueError(f"{what} must be different, got {one} twice")
+        seen.add(one)
+
+
+def word(value: Any) -> str:
+    """A value as exact text; 1 and 1.0 are the same value."""
+    if isinstance(value, (bool, str)):
+        return repr(value)
+    return str(int(value)) if float(value).is_integer() else repr(float(value))
+
+
+def describe(cell: Mapping[str, Any], seed: int | None = None) -> str:
+    """A cell as it is called in messages: rho=0.1, momentum=0.9, seed 3."""
+    told = [f"{name}={word(value)}" for name, value in cell.items()]
+    return ", ".join([*told, *([] if seed is None else [f"seed {seed}"])]) or "the only one"
+
+
+def cell_key(key: jax.Array | None, cell: Mapping[str, Any], seed: int, common: bool = False) -> jax.Array | None:
+    """The key of a cell: it depends on the sweep's key, the cell's own names and values, and the seed's number alone.
+
+    Args:
+        key: of the sweep, or None
+        cell: hyperparameters by name; their order does not matter
+        seed: number of the repetition
+        common: leave the cell out, so that all cells have the same random numbers
+    """
+    if key is None:
+        return None
+    if not common:
+        told = records.digest(*sorted(describe({name: value}) for name, value in cell.items()))
+        for part in (told[:8], told[8:16]):
+            key = jax.random.fold_in(key, np.uint32(int(part, 16)))
+    return jax.random.fold_in(key, np.uint32(seed))
+
+
+def check_signature(make_process: Callable, names: Iterable[str]) -> None:
+    """Whether `make_process` takes these names.
+
+    Raises:
+        ValueError: if not, saying which
+    """
+    try:
+        signature = inspect.signature(make_process)
+    except (TypeError, ValueError):  # some built-in callables have none
+        return
+    try:
+        signature.bind(**dict.fromkeys(names))
+    except TypeError as error:
+        raise ValueError(f"make_process{signature} does not fit the hyperparameters {list(names)}: {error}") from None
+
+
+# --- the folder -----------------------------------------------------------------------------------------------
+
+
+class Store:
+    """A folder with one file for each finished cell and seed, written whole at once and named by what it depends on.
+
+    Args:
+        folder: where; made if it is not there
+        ask: the word that identifies the question
+        version: a text that stands for what can't be seen of a process
+    """
+
+    def __init__(self, folder: str | Path, ask: str, version: str | None = None):
+        self.folder, self.ask, self._traces = stores.Folder(folder, "cell"), ask, fingerprints.Traces(version)
+
+    def told(self, process: Process, key: jax.Array | None, cell: Mapping[str, Any], seed: int) -> dict[str, Any]:
+        """All that the results of a cell depend on, as the header of its file."""
+        return {
+            "record": "cell",
+            "cell": {name: word(value) for name, value in sorted(cell.items())},
+            "seed": seed,
+            "key": "" if key is None else of_array(key),
+            "process": self._traces.all_of(process),
+            "ask": self.ask,
+        }
+
+    def read(self, told: dict[str, Any]) -> tuple[Found, dict[str, Any]] | None:
+        """What was found and its provenance; None if the cell is not there, or its file is damaged."""
+        before = self.folder.read(_name(told), told)
+        if before is None:
+            return None
+        arrays, others = before
+        results = {_split(name): array for name, array in arrays.items()}
+        if problem := _misfit(results, others):
+            self.folder.refuse(records.damaged(self.folder.file(_name(told)), problem))
+            return None
+        return results, others["provenance"]
+
+    def prepare(self) -> None:
+        """Raise OSError if nothing can be kept; call it before a cell is asked."""
+        self.folder.prepare()
+
+    def write(self, told: dict[str, Any], results: Found, provenance: dict[str, Any]) -> None:
+        arrays = {f"{part}.{name}": array for (name, part), array in results.items()}
+        self.folder.write(_name(told), arrays, told | {"provenance": provenance})
+
+    def finish(self) -> None:
+        """Say so if not all is in the folder."""
+        self.folder.finish()
+
+
+def _name(told: dict[str, Any]) -> str:
+    return records.digest(json.dumps(told, sort_keys=True))[:32]
+
+
+def _split(entry: str) -> tuple[str, str]:
+    part, _, name = entry.partition(".")
+    return name, part
+
+
+def _misfit(results: Found, others: dict[str, Any]) -> str | None:
+    """What is wrong with what a file says was found, or None."""
+    if not isinstance(others.get("provenance"), dict) or not results:
+        return "its provenance or its results are missing"
+    for (name, part), array in results.items():
+        whole = results.get((name, "value"))
+        if not name or whole is None or array.shape != whole.shape or array.dtype.kind not in "biufc":
+            return f"{part} of {name!r} is {array.dtype} of shape {array.shape}"
+    return None
