@@ -50,16 +50,22 @@ def notebooks(only: list[str]) -> list[Path]:
     return [path for path in found if not only or any(path.stem.startswith(name) for name in only)]
 
 
+class ThisEnvironment(AsyncKernelManager):
+    """Kernels of this very environment, whatever the user has installed as "python3"."""
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        return KernelSpec(
+            argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"], language="python"
+        )
+
+
 async def run(path: Path, preset: str, bar: tqdm) -> nbformat.NotebookNode:
     """Execute one notebook in its folder and return it with its output."""
     notebook = nbformat.read(path, as_version=4)
-    kernel = AsyncKernelManager()
-    kernel._kernel_spec = KernelSpec(  # not the user's idea of "python3": the kernel of this very environment
-        argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"], language="python"
-    )
     client = NotebookClient(
         notebook,
-        km=kernel,
+        km=ThisEnvironment(),
         timeout=CELL_TIMEOUT,
         record_timing=False,
         store_widget_state=False,

@@ -22,10 +22,10 @@ import equinox as eqx
 import jax
 import numpy as np
 import scipy
-from jax.flatten_util import ravel_pytree
 
 from flatdyn.basins.walks import SAMPLES, Walkers
 from flatdyn.processes import Process
+from flatdyn.processes.flat import as_row, whole_from
 
 _BESIDE = np.array([2.0, 0.5, 0.1])  # distances of the runs beside, in grains
 _ROWS = 4  # directions and their opposites
@@ -134,7 +134,7 @@ def _roughness(candidate: Candidate) -> float:
 
 def _rests(walkers: Walkers, candidate: Candidate, grain: float) -> bool:
     """Whether Newton's method finds a point or cycle to which the run has come."""
-    flat = np.asarray(ravel_pytree(eqx.filter(candidate.state, eqx.is_inexact_array))[0])
+    flat = np.asarray(as_row(candidate.state))
     period = _short_period(candidate)
     size = _ULPS * np.abs(candidate.end).max()
     at_rest = scipy.spatial.KDTree(candidate.end[-period:]).query(candidate.tail)[0].max() <= size
@@ -208,20 +208,10 @@ def _linearised(process: Process, state: Any, flat: jax.Array, period: jax.Array
 
     Whole numbers in the state stay as they are.
     """
-    moving, fixed = eqx.partition(state, eqx.is_inexact_array)
-    unravel = ravel_pytree(moving)[1]
-
-    def whole(flat):
-        return eqx.combine(unravel(flat), fixed)
-
-    def step(_, flat):
-        return ravel_pytree(eqx.filter(process.step(whole(flat)), eqx.is_inexact_array))[0]
+    whole = whole_from(state)
 
     def moved(flat):
-        return jax.lax.fori_loop(0, period, step, flat)
-
-    def at_rest(theta):
-        return ravel_pytree(eqx.filter(process.init(theta), eqx.is_inexact_array))[0]
+        return jax.lax.fori_loop(0, period, lambda _, row: as_row(process.step(whole(row))), flat)
 
     theta = process.position(whole(flat))
-    return moved(flat), jax.jacfwd(moved)(flat), theta, jax.jacfwd(at_rest)(theta)
+    return moved(flat), jax.jacfwd(moved)(flat), theta, jax.jacfwd(lambda at: as_row(process.init(at)))(theta)

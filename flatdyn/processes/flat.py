@@ -76,13 +76,19 @@ def flattening(process: Process) -> tuple[int, Callable, Callable]:
     start = process.init(jnp.zeros(process.dim))
     if isinstance(getattr(process, "method", None), FromOptax):
         start = process.method.seasoned(start)
-    moving, fixed = eqx.partition(start, eqx.is_inexact_array)
-    flat, unravel = ravel_pytree(moving)
+    return as_row(start).size, whole_from(start), as_row
 
-    def flatten(state: Any) -> jax.Array:
-        return ravel_pytree(eqx.filter(state, eqx.is_inexact_array))[0]
 
-    return flat.size, lambda row: eqx.combine(unravel(row), fixed), flatten
+def as_row(state: Any) -> jax.Array:
+    """The floating-point numbers of a state in a row."""
+    return ravel_pytree(eqx.filter(state, eqx.is_inexact_array))[0]
+
+
+def whole_from(state: Any) -> Callable[[jax.Array], Any]:
+    """The way back: a row as a state, whose whole numbers are those of `state`."""
+    moving, fixed = eqx.partition(state, eqx.is_inexact_array)
+    unravel = ravel_pytree(moving)[1]
+    return lambda row: eqx.combine(unravel(row), fixed)
 
 
 def ordered_eigenvalues(matrix: np.ndarray) -> np.ndarray:

@@ -228,17 +228,20 @@ def start(process: Process, starts: jax.Array, part: Chunk) -> tuple[jax.Array, 
     return place(numbers), Carry(states, place(alive), place(taken))
 
 
-def seed_of(process: Process, key: jax.Array | None) -> jax.Array | None:
-    """The mixed words of a key, or None for a process that draws nothing.
+def check_key(process: Process, key: jax.Array | None) -> None:
+    """Refuse a random process without a key.
 
     Raises:
         ValueError: if the process is random and there is no key
     """
-    if not process.random:
-        return None
-    if key is None:
+    if process.random and key is None:
         raise ValueError("this process is random: pass key=jax.random.key(0), or another seed")
-    return randomness.seed_words(key)
+
+
+def seed_of(process: Process, key: jax.Array | None) -> jax.Array | None:
+    """The mixed words of a key, or None for a process that draws nothing; it needs one that is random."""
+    check_key(process, key)
+    return randomness.seed_words(key) if process.random else None
 
 
 @eqx.filter_jit

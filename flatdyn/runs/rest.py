@@ -20,10 +20,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 
 from flatdyn.methods.base import FirstOrder
 from flatdyn.processes import Iteration, Process
+from flatdyn.processes.flat import as_row, whole_from
 
 _LARGEST = 128  # numbers in a state up to which its whole Jacobian is taken
 _SIZES = 8, 128, 2048  # states at a time, so that few programs are compiled
@@ -177,13 +177,8 @@ class _Asked:
 
 def _on_rows(process: Process, state: Any) -> Any:
     """A step as a function of the row of a state's numbers; whole numbers in it stay as they are."""
-    moving, fixed = eqx.partition(state, eqx.is_inexact_array)
-    unravel = ravel_pytree(moving)[1]
-
-    def step(row):
-        return ravel_pytree(eqx.filter(process.step(eqx.combine(unravel(row), fixed)), eqx.is_inexact_array))[0]
-
-    return step
+    whole = whole_from(state)
+    return lambda row: as_row(process.step(whole(row)))
 
 
 def _difference(row: jax.Array) -> jax.Array:

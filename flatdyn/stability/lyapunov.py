@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 
 from flatdyn.core import checks, randomness
 from flatdyn.core.statistics import batch_mean
 from flatdyn.processes import Process
+from flatdyn.processes.flat import as_row, whole_from
 from flatdyn.runs import drivers
 
 _ROWS = 1 << 12  # steps that are looked at in one segment
@@ -59,17 +58,13 @@ def lyapunov_exponents(
     steps = drivers.check_steps("steps", steps, at_least=20)
     transient = drivers.check_steps("transient", transient)
     total = drivers.check_steps("transient + steps", transient + steps)
-    seed = None
-    if process.random:
-        if key is None:
-            raise ValueError("this process is random: pass key=jax.random.key(0), or another seed")
-        seed = randomness.seed_words(key)
+    seed = drivers.seed_of(process, key)
     with jax.enable_x64(True):
         theta = checks.points("theta0", checks.entries("theta0", theta0, "coordinates"), process.dim).astype(float)
         if theta.ndim != 1:
             raise ValueError(f"theta0 must be one point, shape ({process.dim},), got {theta.shape}")
-        moving, fixed = eqx.partition(process.init(theta), eqx.is_inexact_array)
-        flat, unravel = ravel_pytree(moving)
+        start = process.init(theta)
+        flat, whole = as_row(start), whole_from(start)
         size = flat.size
         number = size if number is None else checks.count("number", number, at_least=1)
         if number > size:
@@ -81,8 +76,7 @@ def lyapunov_exponents(
 
         def step(flat, i):
             random_key = randomness.run_key(seed, jnp.uint32(0), i) if process.random else None
-            new = process.step(eqx.combine(unravel(flat), fixed), random_key)
-            return ravel_pytree(eqx.filter(new, eqx.is_inexact_array))[0]
+            return as_row(process.step(whole(flat), random_key))
 
         def both(carry, i):
             flat, frame = carry

@@ -157,8 +157,7 @@ def _built(make_process: Callable, cell: Mapping[str, Any], key: jax.Array | Non
         process = make_process(**cell)
         if not isinstance(process, Process):
             raise ValueError(f"it must return a Process, got {type(process)}")
-        if process.random and key is None:
-            raise ValueError("this process is random: pass key=jax.random.key(0), or another seed")
+        drivers.check_key(process, key)
     return process
 
 

@@ -200,8 +200,7 @@ def transverse_exponent(
     process = displacement(saddle, method, noise, base=base, ascent=ascent)
     process = eqx.tree_at(lambda p: p.basis, process, jnp.asarray(saddle.basis[: saddle.acted_on]))
     names, values = _arrays(method)
-    if process.random and key is None:
-        raise ValueError("this process is random: pass key=jax.random.key(0), or another seed")
+    drivers.check_key(process, key)
     seed = randomness.seed_words(jax.random.key(0) if key is None else key)
     needed = chains * max(map(len, values), default=1) * drivers.state_bytes(process, jnp.zeros(0).dtype) * 3
     drivers.check_memory(needed, "the chains", "take fewer `chains`", device=needed)
