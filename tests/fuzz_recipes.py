@@ -950,6 +950,7 @@ bound("Density.mean", lambda f: f.density.mean, function=np.abs)
 bound("Density.moment", lambda f: f.density.moment, power=2)
 bound("Density.smoothed", lambda f: f.density.smoothed, grid=np.linspace(-1, 4, 5), width=0.5)
 bound("Line.monotone", lambda f: f.sliced.monotone, tol=1e-6)
+call("statistics.mean_sem", fd.statistics.mean_sem, values=np.arange(12.0).reshape(4, 3), axis=0)
 call("statistics.batch_mean", fd.statistics.batch_mean, series=np.arange(40.0), batches=4)
 call("statistics.binomial_error", fd.statistics.binomial_error, count=3, runs=10)
 call("basins.draw_starts", draw_starts, process=process, sampler=BOX, runs=4, key=key)
@@ -1302,8 +1303,8 @@ _bases = """Landscape Process Method FirstOrder Noise Normal Constraint Free Exa
         Saddle"""
 _inner = """masks.check masks.masked masks.match masks.pick masks.settled notebook.measured notebook.check_figures
         stability.orbit_jacobian records.damaged records.described records.digest records.misfit records.packed
-        records.write_beside records.write_together records.write_whole Record.from_arrays Process.beside
-        OnLandscape.beside Region.excess Box.excess HalfSpace.excess Sublevel.excess"""
+        records.write_beside records.write_together records.write_whole statistics.mean_sem_of Record.from_arrays
+        Process.beside OnLandscape.beside Region.excess Box.excess HalfSpace.excess Sublevel.excess"""
 _empty = """ledger.claims ledger.entries ledger.folder plotting.use_style notebook.is_full notebook.figures_folder
         networks.mnist1d records.provenance landscapes.clear_programs"""
 

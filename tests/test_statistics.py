@@ -5,7 +5,7 @@ import pytest
 import scipy.signal
 from numpy.testing import assert_allclose
 
-from flatdyn.core.statistics import batch_mean, binomial_error
+from flatdyn.core.statistics import batch_mean, binomial_error, mean_sem
 
 
 @pytest.mark.parametrize("memory", [0.0, 0.9])
@@ -29,6 +29,38 @@ def test_the_mean_of_flags_is_a_share_of_time():
 
 def test_what_does_not_fill_the_batches_is_left_out_at_the_start():
     assert batch_mean([99.0, 1.0, 1.0, 2.0, 2.0], batches=2) == (1.5, 0.5)
+
+
+def test_the_error_of_a_mean_is_that_of_its_own_spread():
+    # 1, 2, 6: mean 3, squares of the distances 4 + 1 + 9 = 14, over n (n - 1) = 6
+    values = np.array([[1.0, 10.0], [2.0, 10.0], [6.0, 10.0]])
+    mean, stderr = mean_sem(values)
+    assert_allclose(mean, [3, 10])
+    assert_allclose(stderr, [np.sqrt(14 / 6), 0], rtol=1e-15)
+    for same in (mean_sem(values.T, axis=-1), mean_sem(values.tolist())):
+        assert_allclose(same, (mean, stderr), rtol=1e-15)
+
+
+def test_the_error_of_a_mean_is_its_spread_over_repetitions():
+    means, errors = mean_sem(np.random.default_rng(0).normal(2.0, 3.0, size=(10, 4000)))
+    # five standard errors of a spread of 4000, and of the mean of 4000 variances of nine degrees of freedom
+    assert means.std() == pytest.approx(3 / np.sqrt(10), rel=5 / np.sqrt(2 * 4000))
+    assert np.sqrt((errors**2).mean()) == pytest.approx(3 / np.sqrt(10), rel=5 / np.sqrt(2 * 9 * 4000))
+
+
+@pytest.mark.parametrize(
+    ("values", "axis", "message"),
+    [
+        ([1.0], 0, "two repetitions"),
+        (3.0, 0, "single number"),
+        ([1.0, np.nan], 0, "values must"),
+        ([1.0, 2.0], 1, "axis must be"),
+        (["a", "b"], 0, "values must"),
+    ],
+)
+def test_too_few_repetitions_and_other_things_are_refused(values, axis, message):
+    with pytest.raises(ValueError, match=message):
+        mean_sem(values, axis)
 
 
 @pytest.mark.parametrize(("series", "batches"), [([1.0], 2), (np.zeros((3, 3)), 2), ([1.0, 2.0], 1)])

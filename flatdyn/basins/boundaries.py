@@ -19,6 +19,7 @@ import numpy as np
 from flatdyn.basins.labels import UNDECIDED, Basins
 from flatdyn.basins.maps import basin_fractions
 from flatdyn.core import checks
+from flatdyn.core.statistics import mean_sem_of
 from flatdyn.processes import Process
 
 
@@ -235,7 +236,10 @@ def _mixed_by_tile(labels: np.ndarray, stride: int) -> np.ndarray:
 def _mean(values: np.ndarray) -> tuple[float, float]:
     if len(values) == 0:
         return float("nan"), float("nan")
-    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
+    if len(values) < 2:
+        return float(values.mean()), float("nan")
+    mean, stderr = mean_sem_of(values)
+    return float(mean), float(stderr)
 
 
 def _weighted_line(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> tuple[float, float]:

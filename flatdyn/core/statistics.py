@@ -9,6 +9,36 @@ import numpy as np
 from flatdyn.core import checks
 
 
+def mean_sem(values: Any, axis: int = 0) -> tuple[Any, Any]:
+    """Mean of independent values with its standard error.
+
+        x̄ = Σ xₖ / n,   s.e. = √(Σ (xₖ − x̄)² / (n (n − 1)))
+
+    For few values an interval takes Student's t of n − 1 degrees of freedom.
+
+    Args:
+        values: repetitions of one number, or of an array of them
+        axis: along which the repetitions lie
+    Returns:
+        mean, standard error, of the shape of `values` without `axis`
+    Raises:
+        ValueError: if there are fewer than two repetitions, or one is not finite
+    """
+    values = checks.numbers("values", values)
+    if not values.ndim:
+        raise ValueError(f"values must be at least two repetitions, got the single number {values}")
+    axis = checks.count("axis", axis, at_least=-values.ndim, at_most=values.ndim - 1)
+    if values.shape[axis] < 2:
+        raise ValueError(f"values must hold at least two repetitions along axis {axis}, got shape {values.shape}")
+    return mean_sem_of(values, axis)
+
+
+def mean_sem_of(values: np.ndarray, axis: int = 0) -> tuple[Any, Any]:
+    """As :func:`mean_sem`, of an array that needs no check: of any type of numbers, NaN where one of them is NaN."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return values.mean(axis=axis), values.std(axis=axis, ddof=1) / np.sqrt(values.shape[axis])
+
+
 def batch_mean(series: Any, batches: int = 20) -> tuple[float, float]:
     """Mean of a correlated series with its standard error, by batch means.
 
@@ -35,7 +65,8 @@ def batch_mean(series: Any, batches: int = 20) -> tuple[float, float]:
         each = f"one number for each of {checks.shown(batches)} batches, in one row"
         raise ValueError(f"series must hold at least {each}, got shape {values.shape}")
     means = values[len(values) % batches :].reshape(batches, -1).mean(axis=1)
-    return float(means.mean()), float(means.std(ddof=1) / np.sqrt(batches))
+    mean, stderr = mean_sem_of(means)
+    return float(mean), float(stderr)
 
 
 def binomial_error(count: Any, runs: int) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 
 from flatdyn.core import checks, records
 from flatdyn.core.records import Record
+from flatdyn.core.statistics import mean_sem_of
 from flatdyn.curvature.krylov import basis_bytes, lanczos, not_finite, ritz
 from flatdyn.curvature.points import Loss, placed
 from flatdyn.runs import drivers
@@ -188,5 +189,5 @@ def _error(each: np.ndarray) -> np.ndarray:
     scale = np.abs(each).max(axis=0)
     scale = np.where((scale > 0) & np.isfinite(scale), scale, 1)
     with np.errstate(invalid="ignore"):
-        error = scale * (each / scale).std(axis=0, ddof=1) / np.sqrt(len(each))
+        error = scale * mean_sem_of(each / scale)[1]
     return np.where((each == each[0]).all(axis=0), 0.0, error)

@@ -26,6 +26,7 @@ import numpy as np
 
 from flatdyn.core import checks, randomness, records
 from flatdyn.core.records import Record
+from flatdyn.core.statistics import mean_sem_of
 from flatdyn.processes import Process
 from flatdyn.processes.regions import Exact, Region, check_inside
 from flatdyn.runs import drivers
@@ -148,7 +149,7 @@ def split(
             bar.update(1)
     chances = np.array(chances)
     rates = chances.prod(axis=0) / gaps.reshape(replicates, walkers).mean(axis=1)
-    rate, error = rates.mean(), rates.std(ddof=1) / np.sqrt(replicates)
+    rate, error = mean_sem_of(rates)
     if rate * gaps.mean() > _RARE:
         raise ValueError(f"runs leave after about {1 / rate:.3g} steps, which is not rare: ask escape_times")
     config = {"process": records.described(process), "inside": records.described(inside)}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from flatdyn.core.statistics import mean_sem_of
 from flatdyn.sweeps.grid import Found, Plan, describe
 
 if TYPE_CHECKING:  # it brings pandas, a third of the time of `import flatdyn`, and only a sweep needs it
@@ -199,7 +200,7 @@ def _label(name: str, part: str) -> str:
 
 
 def _spread(parts: Parts) -> np.ndarray:
-    return parts["value"].std(axis=0, ddof=1) / np.sqrt(len(parts["value"]))
+    return mean_sem_of(parts["value"])[1]
 
 
 def _within(parts: Parts) -> np.ndarray:

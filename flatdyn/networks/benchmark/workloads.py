@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flatdyn.core.statistics import mean_sem_of
 from flatdyn.curvature import extreme_eigenvalues, hessian_product
 from flatdyn.methods import GD, SAM
 from flatdyn.networks import data
@@ -277,7 +278,7 @@ def _training(of: Size, ceilings: Ceilings, repeat: int) -> Iterator[dict]:
             process = Iteration(task.landscape, rule, FiniteSum(batch))
             found = train(task, process, starts, of.steps, jax.random.key(2), of.steps, watch={"test": test})
             marks, spent = found.final("test"), float(found.seconds)
-            learned = {"accuracy": marks.mean(), "error": marks.std(ddof=1) / np.sqrt(len(marks))}
+            learned = dict(zip(("accuracy", "error"), mean_sem_of(marks), strict=True))
             more = {"method": method, "precision": str(starts.dtype), "networks": of.seeds, "parameters": task.dim}
             timing = Timing(spent, *[np.nan] * 5)  # once, compiling and judging included
             yield _row(

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatdyn.core import checks
+from flatdyn.core.statistics import mean_sem_of
 from flatdyn.methods import SAM, USAM
 from flatdyn.methods.base import Method
 from flatdyn.networks.saddles.constructions import Saddle
@@ -89,7 +90,8 @@ def critical_rho(
     with drivers.progress_bar(batches, "minibatches", progress) as bar:
         squares, lengths = drivers.mapped(_sample, keys, saddle.landscape, noise, *at, bar=bar)
     each = np.asarray(squares / (lengths + method.eps) if type(method) is SAM else squares)
-    rule, spread = float(-lowest / each.mean()), float(each.std(ddof=1) / np.sqrt(len(each)) / each.mean())
+    mean, stderr = mean_sem_of(each)
+    rule, spread = float(-lowest / mean), float(stderr / mean)
     most = 2 * rule if most is None else checks.number("most", most, above=0, one=True)
     rhos, found = np.linspace(0, most, points), Critical(rule, rule * spread, np.nan, np.nan, np.zeros(0), np.zeros(0))
     for _ in range(2 if points else 0):
@@ -109,7 +111,7 @@ def _crossing(rhos: np.ndarray, chains: np.ndarray) -> tuple[float, float]:
     left, right = chains.mean(axis=1)
     part = left / (left - right)
     there = chains[0] + part * (chains[1] - chains[0])
-    error = there.std(ddof=1) / np.sqrt(len(there)) * (rhos[1] - rhos[0]) / (left - right)
+    error = mean_sem_of(there)[1] * (rhos[1] - rhos[0]) / (left - right)
     return float(rhos[0] + part * (rhos[1] - rhos[0])), float(error)
 
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from flatdyn.core import checks, randomness
 from flatdyn.core.algebra import Vector
+from flatdyn.core.statistics import mean_sem_of
 from flatdyn.escape import Ball, Escapes, escape_times
 from flatdyn.methods.base import Method
 from flatdyn.networks.saddles.constructions import Saddle
@@ -215,7 +216,7 @@ def transverse_exponent(
     if not np.isfinite(logs).all():
         raise ValueError("a displacement has left the finite numbers: take a smaller step, or base='frozen'")
     logs = logs if names else logs[0]
-    value, stderr = logs.mean(axis=-1), logs.std(axis=-1, ddof=1) / np.sqrt(chains)
+    value, stderr = mean_sem_of(logs, axis=-1)
     return Exponent(*(float(x) if not names else x for x in (value, stderr)), logs)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from flatdyn.core import checks, records
 from flatdyn.core.records import Record
+from flatdyn.core.statistics import mean_sem_of
 from flatdyn.landscapes.base import FunctionLandscape
 from flatdyn.networks.data import Split
 from flatdyn.networks.training.tasks import Task, decay
@@ -211,8 +212,8 @@ def paired(differences: Any) -> tuple[float, float]:
         raise ValueError(
             f"differences: an error needs at least two pairs of runs that reached the end, got {len(values)}"
         )
-    with np.errstate(over="ignore"):
-        return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
+    mean, stderr = mean_sem_of(values)
+    return float(mean), float(stderr)
 
 
 def tally(gains: Iterable[tuple[float, float]], errors: float = 2.0) -> Tally:
