@@ -1056,10 +1056,10 @@ call(
     report="test",
     judged=2,
 )
-bound("Comparison.gain", lambda f: f.comparison.gain, name="SAM", over="GD", stopped=False, over_stopped=False)
-bound("Comparison.marks", lambda f: f.comparison.marks, name="SAM", stopped=False)
-bound("Comparison.number", lambda f: f.comparison.number, name="SAM")
-bound("Comparison.setting", lambda f: f.comparison.setting, name="SAM")
+bound("MethodComparison.gain", lambda f: f.comparison.gain, name="SAM", over="GD", stopped=False, over_stopped=False)
+bound("MethodComparison.marks", lambda f: f.comparison.marks, name="SAM", stopped=False)
+bound("MethodComparison.number", lambda f: f.comparison.number, name="SAM")
+bound("MethodComparison.setting", lambda f: f.comparison.setting, name="SAM")
 call("networks.decayed", networks.decayed, landscape=of(lambda f: f.task.landscape), weight_decay=1e-3)
 call("networks.paired", networks.paired, differences=[0.1, 0.2, 0.3])
 call("networks.tally", networks.tally, gains=[(0.1, 0.01), (-0.1, 0.2)], errors=2.0)
@@ -1304,7 +1304,7 @@ _bases = """Landscape Process Method FirstOrder Noise Normal Constraint Free Exa
 _inner = """masks.check masks.masked masks.match masks.pick masks.settled notebook.measured notebook.check_figures
         stability.orbit_jacobian records.damaged records.described records.digest records.misfit records.packed
         records.write_beside records.write_together records.write_whole statistics.mean_sem_of Record.from_arrays
-        Process.beside OnLandscape.beside Region.excess Box.excess HalfSpace.excess Sublevel.excess"""
+        Process.beside OnLandscape.beside Scored.excess Box.excess HalfSpace.excess Sublevel.excess"""
 _empty = """ledger.claims ledger.entries ledger.folder plotting.use_style notebook.is_full notebook.figures_folder
         networks.mnist1d records.provenance landscapes.clear_programs"""
 

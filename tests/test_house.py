@@ -327,3 +327,13 @@ def test_the_ledgers_tables_are_made_from_the_entries():
 def test_the_readmes_links_lead_somewhere():
     for target in re.findall(r"\]\((?!http)([^)#]+)", (ROOT / "README.md").read_text()):
         assert (ROOT / target).exists(), target
+
+
+def test_one_word_is_one_class():
+    homes = {}
+    for path in (ROOT / "flatdyn").rglob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(path.name)
+    twice = {name: where for name, where in homes.items() if len(where) > 1}
+    assert not twice

@@ -8,8 +8,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import flatdyn as fd
-from flatdyn.escape import Ball, Box, HalfSpace, Sublevel, escape_times
-from flatdyn.processes.regions import Exact
+from flatdyn.escape import Ball, Box, HalfSpace, Sublevel, escape_times, splitting
+from flatdyn.processes.regions import ExactScore
 
 WALK = fd.Map(lambda t: t * 1.1, 2)  # from x outwards: beyond 1 after ⌈ln(1/x)/ln 1.1⌉ steps
 SCALES = [1e-30, 1e-10, 1.0, 1e10, 1e30]
@@ -49,7 +49,7 @@ def test_scores_say_how_far_out_in_units_of_the_region():
 
 def test_a_score_is_above_one_just_outside():
     with jax.enable_x64(False):
-        score, at = Exact(HalfSpace((1.0, 0.0), 0.0)), jnp.array([1e-10, 0.0])
+        score, at = ExactScore(HalfSpace((1.0, 0.0), 0.0)), jnp.array([1e-10, 0.0])
         assert score(at) > 1
         assert score(-at) <= 1
         assert np.isnan(score(at * jnp.nan))
@@ -71,6 +71,33 @@ def test_whole_numbers_are_truth_values_and_real_ones_are_none():
     assert fd.map_basins(right, [(0.0, 1.0)], 2, ends, max_steps=100).counts()["far"] == 2
     with pytest.raises(ValueError, match="region 'far': inside must return True or False"):
         fd.map_basins(right, [(0.0, 1.0)], 2, {"far": lambda t: t[0]}, max_steps=100)
+
+
+def test_one_region_serves_basins_and_escapes():
+    """θ grows by 1 a step: from 0 it leaves the ball of radius 3.5 after four steps, and ends beyond 50."""
+    right, ball = fd.Map(lambda t: t + 1.0, 1), Ball((0.0,), 3.5)
+    named = fd.Region("near", ball)
+    for inside in (ball, named, fd.Region("near", lambda t: abs(t[0]) <= 3.5)):
+        assert_array_equal(escape_times(right, [0.0], inside, 1, 100).steps, [4])
+    for beyond in (HalfSpace((-1.0,), -50.0), fd.Region("any name", HalfSpace((-1.0,), -50.0), absorbing=True)):
+        ends = {"far": beyond} if not isinstance(beyond, fd.Region) else [beyond]
+        counts = fd.map_basins(right, [(0.0, 1.0)], 2, ends, max_steps=100).counts()
+        assert counts["far" if isinstance(ends, dict) else "any name"] == 2
+    with pytest.raises(ValueError, match="center has 1 numbers, but θ has 2 coordinates"):
+        escape_times(fd.Map(lambda t: t + 1.0, 2), [0.0, 0.0], named, 1, 100)
+    noisy = fd.Iteration(fd.landscapes.double_well(), fd.GD(0.1), fd.noise.Gaussian(1.0))
+    assert (
+        splitting._score(None, named, noisy)(jnp.array([7.0]))
+        == splitting._score(None, ball, noisy)(jnp.array([7.0]))
+        == 4
+    )
+
+
+def test_an_old_name_says_the_new_one():
+    with pytest.warns(DeprecationWarning, match=r"networks\.Comparison is now flatdyn\.networks\.MethodComparison"):
+        assert fd.networks.Comparison is fd.networks.MethodComparison
+    with pytest.raises(AttributeError, match="no attribute 'Comparisons'"):
+        _ = fd.networks.Comparisons
 
 
 @pytest.mark.parametrize(

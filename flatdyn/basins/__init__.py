@@ -11,7 +11,6 @@ The answers are records: named arrays with a status for each run.
 
 from flatdyn.basins import boundaries as boundaries
 from flatdyn.basins.attractors import Attractor as Attractor
-from flatdyn.basins.attractors import Region as Region
 from flatdyn.basins.fractions import FractionCurve as FractionCurve
 from flatdyn.basins.fractions import fractions_in as fractions_in
 from flatdyn.basins.fractions import match_attractors as match_attractors
@@ -22,3 +21,4 @@ from flatdyn.basins.maps import basin_fractions as basin_fractions
 from flatdyn.basins.maps import basin_stability as basin_stability
 from flatdyn.basins.maps import draw_starts as draw_starts
 from flatdyn.basins.maps import map_basins as map_basins
+from flatdyn.processes.regions import Region as Region

@@ -99,7 +99,7 @@ class _Lane(NamedTuple):
     ended: jax.Array
 
 
-class _Decision(lanes.Task):
+class _Decision(lanes.Job):
     """One turn is a check, after `check_every` steps."""
 
     targets: Targets

@@ -6,7 +6,7 @@ Attractors are given by you, or discovered from the runs themselves (:mod:`flatd
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from flatdyn.core import checks
 from flatdyn.core.hashing import of_object
 from flatdyn.core.records import Status
 from flatdyn.processes import Process
-from flatdyn.processes.regions import as_test
+from flatdyn.processes.regions import Region, as_test
 from flatdyn.runs import ensembles, fingerprints
 
 KEPT = 16  # positions that stand for a band
@@ -66,26 +66,6 @@ class Attractor:
         return f"Attractor({self.name!r}: {what} at ({place(self.theta)}))"
 
 
-@dataclass(frozen=True)
-class Region:
-    """Where runs can end without coming to rest: a valley that descends to infinity, a sublevel set.
-
-    Attributes:
-        name: for legends and dictionaries
-        inside: JAX function from θ, shape (dim,), to a boolean
-        absorbing: True if a run never leaves it, so that it can stop there; else the end of a run decides
-    """
-
-    name: str
-    inside: Callable
-    absorbing: bool = False
-
-    def __post_init__(self):
-        checks.text("name", self.name)
-        checks.function("inside", self.inside, "a JAX function from θ (dim,) to a boolean")
-        checks.flag("absorbing", self.absorbing)
-
-
 def given(attractors: Any, dim: int) -> tuple[list[Attractor], list[Region]]:
     """Attractors and regions from what a user writes.
 
@@ -103,7 +83,7 @@ def given(attractors: Any, dim: int) -> tuple[list[Attractor], list[Region]]:
         raise ValueError(f"attractors must be a list or a dict of positions, got {checks.shown(attractors)}")
     points, regions, theta = [], [], jax.ShapeDtypeStruct((dim,), jnp.zeros(0).dtype)
     for name, value in items:
-        if callable(value) and name is None:
+        if callable(value) and name is None and not isinstance(value, Region):
             raise ValueError(
                 f"attractors that are functions need names, {{'far': function}}, got {checks.shown(value)}"
             )

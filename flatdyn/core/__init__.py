@@ -12,6 +12,7 @@
     stores          where finished parts of long work are kept
     segments        long work in pieces, which hear Ctrl-C
     memory          memory is asked for before it is taken
+    renaming        old public names, handed on with a warning
 
 Nothing here knows of landscapes, methods or processes.
 """

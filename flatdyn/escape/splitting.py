@@ -28,7 +28,7 @@ from flatdyn.core import checks, randomness, records
 from flatdyn.core.records import Record
 from flatdyn.core.statistics import mean_sem_of
 from flatdyn.processes import Process
-from flatdyn.processes.regions import Exact, Region, check_inside
+from flatdyn.processes.regions import ExactScore, Region, Scored, check_inside
 from flatdyn.runs import drivers
 
 _SHARE = 0.25  # of the runs that should reach the next level
@@ -278,7 +278,8 @@ def _score(score: Callable | None, inside: Callable, process: Process) -> Callab
     if not process.random:
         raise TypeError(f"only a random process leaves rarely, got {process!r}")
     if score is None:
-        score = Exact(inside) if isinstance(inside, Region) else getattr(inside, "score", None)
+        test = inside.inside if isinstance(inside, Region) else inside
+        score = ExactScore(test) if isinstance(test, Scored) else getattr(test, "score", None)
     if score is None:
         raise TypeError("splitting needs a score: use a region such as Ball or HalfSpace, or pass score=")
     return score

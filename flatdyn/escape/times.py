@@ -164,7 +164,7 @@ class _Lane(NamedTuple):
     ended: jax.Array
 
 
-class _Leaving(lanes.Task):
+class _Leaving(lanes.Job):
     """One turn is one step."""
 
     inside: Callable

@@ -12,7 +12,7 @@ import numpy as np
 from flatdyn.core import checks
 from flatdyn.core.algebra import Vector, norm, scaled
 from flatdyn.landscapes import Landscape
-from flatdyn.methods.base import FirstOrder, Sample
+from flatdyn.methods.base import FirstOrder, GradientField
 from flatdyn.processes import Iteration, OnLandscape
 
 
@@ -116,7 +116,7 @@ class Flow(OnLandscape):
 
     def gradient(self, theta: Vector) -> Vector:
         """G(θ), the gradient that the method follows, by its own formula."""
-        return self.method.gradient(Sample(self.landscape.field, self.landscape.field), theta)
+        return self.method.gradient(GradientField(self.landscape.field, self.landscape.field), theta)
 
     def field(self, state: Any) -> Any:
         """The right-hand side: of θ, or with inertia of the pair (θ, θ')."""

@@ -4,7 +4,7 @@
     method.step(grad, state, *normals) -> state    grad: theta -> gradient there
 
 A method gets the field, not a gradient, so it may evaluate it where it likes (SAM does so twice). `grad` may be
-any function; the :class:`Sample` that a process hands over also knows how the ascent of SAM sees the minibatch.
+any function; the :class:`GradientField` that a process hands over also knows how the ascent of SAM sees the minibatch.
 A method that is random itself (Langevin) says how many standard normal vectors it uses, and is handed them: so the
 same step runs in a simulation, on symbols, and under an integral over its noise.
 Vectors are NumPy-like arrays of shape (dim,), or :class:`flatdyn.core.algebra.Vector`: coordinates, SymPy symbols, or
@@ -51,17 +51,17 @@ class State(eqx.Module):
     velocity: Any = None
 
 
-class Sample:
+class GradientField:
     """The gradient field θ ↦ ∇ℓ(θ; ξ) of one step, with ξ drawn.
 
     Attributes:
         ascent: the field that a method should use to look around (SAM's first gradient)
-        each: maps a function of a Sample over the parts of a batch that look around for themselves, and averages
+        each: maps a function of a GradientField over the parts of a batch that look around for themselves, and averages
         full: θ ↦ ∇L(θ), the gradient without noise
         further: samples beyond the first, for a method that uses several in a step
     """
 
-    further: tuple[Sample, ...] = ()
+    further: tuple[GradientField, ...] = ()
 
     def __init__(self, descent: Callable, ascent: Callable, each: Callable | None = None, full: Callable | None = None):
         self._descent = descent
@@ -72,7 +72,7 @@ class Sample:
     def __call__(self, theta):
         return self._descent(theta)
 
-    def restricted(self, mask: Any) -> Sample:
+    def restricted(self, mask: Any) -> GradientField:
         """The same sample with m ⊙ ∇ℓ in place of ∇ℓ."""
 
         def part(field: Callable) -> Callable:
@@ -81,7 +81,7 @@ class Sample:
         def each(function: Callable) -> Any:
             return self.each(lambda one: function(one.restricted(mask) if one is not self else own))
 
-        own = Sample(part(self), part(self.ascent), each, part(self.full))
+        own = GradientField(part(self), part(self.ascent), each, part(self.full))
         own.further = tuple(sample.restricted(mask) for sample in self.further)
         return own
 
@@ -94,7 +94,7 @@ def samples_of(grad: Callable, number: int) -> tuple[Callable, ...]:
 
 def restricted(grad: Callable, mask: Any) -> Callable:
     """The field θ ↦ m ⊙ ∇ℓ(θ; ξ), for a method that moves one block of the parameters."""
-    return grad.restricted(mask) if isinstance(grad, Sample) else lambda theta: masks.masked(mask, grad(theta))
+    return grad.restricted(mask) if isinstance(grad, GradientField) else lambda theta: masks.masked(mask, grad(theta))
 
 
 class Method(eqx.Module):
@@ -225,7 +225,7 @@ class FirstOrder(Method):
 
     def gradient(self, grad: Callable, theta: Any) -> Any:
         """The gradient that is followed from θ."""
-        if not isinstance(grad, Sample):
+        if not isinstance(grad, GradientField):
             return grad(self.ascend(grad, theta))
         return grad.each(lambda part: part(self.ascend(part.ascent, theta)))
 

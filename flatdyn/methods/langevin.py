@@ -97,14 +97,14 @@ class LeimkuhlerMatthews(SGLD):
 
 
 class LangevinState(eqx.Module):
-    """State of :class:`Splitting`: parameters, momenta, and one ξ for each thermostat that has one."""
+    """State of :class:`SplittingMethod`: parameters, momenta, and one ξ for each thermostat that has one."""
 
     theta: Any
     momentum: Any
     xi: Any = None
 
 
-class Splitting(Method):
+class SplittingMethod(Method):
     """One step is a word of the letters A, B, O; see the module. Each thermostat acts on its own block of parameters.
 
     A minibatch, or any other noise of the gradient, is drawn once a step, and shared by all letters B of the word.
@@ -162,7 +162,7 @@ class Splitting(Method):
         return after, tuple(own)
 
 
-class Langevin(Splitting):
+class Langevin(SplittingMethod):
     """Underdamped Langevin dynamics by a splitting that is named by its letters.
 
         dθ = p dt,   dp = −∇L dt − γ p dt + √(2γτ) dW;   stationary law ∝ exp(−(L + ½ p·p)/τ)
@@ -194,7 +194,7 @@ class Langevin(Splitting):
         return self.thermostats[0].temperature
 
 
-class AdaptiveLangevin(Splitting):
+class AdaptiveLangevin(SplittingMethod):
     """Langevin dynamics whose friction adapts itself, so that gradient noise of unknown strength is absorbed.
 
         dθ = p dt,   dp = −∇L dt − ε ξ p dt + σ dW,   dξ = ε (p·p − N τ) dt
@@ -237,7 +237,7 @@ class AdaptiveLangevin(Splitting):
         self.thermostats = (NoseHoover(temperature, sigma, coupling, start, scaling),) * len(self.blocks)
 
 
-class LaLa(Splitting):
+class LaLa(SplittingMethod):
     """Langevin dynamics with a friction and a temperature for each of two blocks.
 
         dθᵢ = pᵢ dt,   dpᵢ = −∇ᵢL dt − γᵢ pᵢ dt + √(2γᵢτᵢ) dWᵢ,   i = 1, 2
@@ -265,7 +265,7 @@ class LaLa(Splitting):
         self.blocks = _two_blocks(first)
 
 
-class AdLaLa(Splitting):
+class AdLaLa(SplittingMethod):
     """Adaptive Langevin dynamics on the first block, Langevin dynamics on the rest.
 
         A₁ A₂  C₁ D₁ E₁ D₁ C₁ | O₂  A₂ A₁  then  B₁ B₂     (letters as in the module, A halved)

@@ -11,7 +11,7 @@ import numpy as np
 from flatdyn.core import checks
 from flatdyn.core.algebra import norm, sign
 from flatdyn.methods import masks
-from flatdyn.methods.base import FirstOrder, Sample, hyperparameter
+from flatdyn.methods.base import FirstOrder, GradientField, hyperparameter
 
 
 class _Ascending(FirstOrder):
@@ -86,7 +86,7 @@ class DNSAM(SAM):
     """
 
     def gradient(self, grad, theta):
-        if not isinstance(grad, Sample):
+        if not isinstance(grad, GradientField):
             return super().gradient(grad, theta)
         reach = self.rho / norm(self.masked(grad.full(theta)), self.eps)
         return grad.each(lambda part: part(theta + reach * self.masked(part.ascent(theta))))

@@ -1,5 +1,6 @@
 """A network and its data as a landscape, so that every question can be asked of it."""
 
+from flatdyn.core.renaming import renamed
 from flatdyn.networks.benchmark import scale as scale
 from flatdyn.networks.data import DataMissing as DataMissing
 from flatdyn.networks.data import Documents as Documents
@@ -49,7 +50,7 @@ from flatdyn.networks.saddles.transverse import displacement as displacement
 from flatdyn.networks.saddles.transverse import transverse_escape as transverse_escape
 from flatdyn.networks.saddles.transverse import transverse_exponent as transverse_exponent
 from flatdyn.networks.training import Classifier as Classifier
-from flatdyn.networks.training import Comparison as Comparison
+from flatdyn.networks.training import MethodComparison as MethodComparison
 from flatdyn.networks.training import Regressor as Regressor
 from flatdyn.networks.training import Tally as Tally
 from flatdyn.networks.training import Task as Task
@@ -61,3 +62,5 @@ from flatdyn.networks.training import paired as paired
 from flatdyn.networks.training import regressor as regressor
 from flatdyn.networks.training import tally as tally
 from flatdyn.networks.training import train as train
+
+__getattr__ = renamed(__name__, {"Comparison": "MethodComparison"})

@@ -25,7 +25,7 @@ from flatdyn.core import checks
 from flatdyn.core.algebra import Vector, norm, scaled
 from flatdyn.core.randomness import normals, split
 from flatdyn.landscapes import Landscape
-from flatdyn.methods.base import FirstOrder, Method, Sample, State
+from flatdyn.methods.base import FirstOrder, GradientField, Method, State
 
 
 class Process(eqx.Module):
@@ -183,10 +183,10 @@ class Iteration(OnLandscape):
         keys = split(key, number) if number > 1 else (key,)
         return tuple(self.noise.draw(one, self.landscape, theta) for one in keys)
 
-    def sample(self, drawn: tuple) -> Sample:
+    def sample(self, drawn: tuple) -> GradientField:
         """The gradient field of one step, given what `draw` gave."""
         if not drawn:
-            return Sample(self.landscape.field, self.landscape.field)
+            return GradientField(self.landscape.field, self.landscape.field)
         each = len(drawn) // self.method.samples
         fields = [self._one(drawn[i : i + each]) for i in range(0, len(drawn), each)]
         fields[0].further = tuple(fields[1:])
@@ -217,19 +217,19 @@ class Iteration(OnLandscape):
     def _samples(self) -> int:
         return self.method.samples * (2 if self.ascent == "independent" else 1)
 
-    def _one(self, drawn: tuple) -> Sample:
+    def _one(self, drawn: tuple) -> GradientField:
         parts = tuple(self.noise.parts(xi) for xi in drawn)
         if parts[0] is None:
             return self._sample(drawn)
         full = self.landscape.field
-        return Sample(self._field(drawn[0]), full, functools.partial(self._averaged, parts), full)
+        return GradientField(self._field(drawn[0]), full, functools.partial(self._averaged, parts), full)
 
     def _field(self, xi: Any) -> Callable:
         return lambda theta: self.noise.gradient(self.landscape, theta, xi)
 
-    def _sample(self, drawn: tuple) -> Sample:
+    def _sample(self, drawn: tuple) -> GradientField:
         ascent = self.landscape.field if self.ascent == "full" else self._field(drawn[-1])
-        return Sample(self._field(drawn[0]), ascent, full=self.landscape.field)
+        return GradientField(self._field(drawn[0]), ascent, full=self.landscape.field)
 
     def _averaged(self, parts: tuple, function: Callable) -> Vector:
         found = jax.vmap(lambda *part: function(self._sample(part)))(*parts)

@@ -11,6 +11,7 @@ real number would say nothing clear); with a `score` method it can be split too.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
@@ -23,8 +24,33 @@ from flatdyn.core.algebra import scaled
 from flatdyn.landscapes import Landscape
 
 
-class Region(eqx.Module):
-    """A region of positions; its numbers are leaves, so a sweep over them needs no new program."""
+@dataclass(frozen=True)
+class Region:
+    """A region with a name: where runs end without coming to rest, as in a valley that descends to infinity; or what
+    they are to leave.
+
+    Attributes:
+        name: for legends and dictionaries
+        inside: JAX function from θ, shape (dim,), to a boolean: your own, or a Ball, Box, HalfSpace or Sublevel
+        absorbing: of basins: True if a run never leaves it, so that it can stop there; else the end of a run decides
+    """
+
+    name: str
+    inside: Callable
+    absorbing: bool = False
+
+    def __post_init__(self):
+        checks.text("name", self.name)
+        checks.function("inside", self.inside, "a JAX function from θ (dim,) to a boolean")
+        checks.flag("absorbing", self.absorbing)
+
+    def __call__(self, theta: jax.Array) -> jax.Array:
+        """Whether θ is inside."""
+        return self.inside(theta)
+
+
+class Scored(eqx.Module):
+    """A region of positions with a score; its numbers are leaves, so a sweep over them needs no new program."""
 
     def score(self, theta: jax.Array) -> jax.Array:
         """How far out θ, shape (dim,), is: at most 1 inside, more than 1 outside."""
@@ -50,7 +76,7 @@ def _fit(name: str, own: int, dim: int, what: str) -> None:
         raise ValueError(f"{name} has {own} {what}, but θ has {dim} coordinates: give one for each")
 
 
-class Ball(Region):
+class Ball(Scored):
     """|θ − c| ≤ r.
 
     Args:
@@ -80,7 +106,7 @@ class Ball(Region):
         _fit("center", len(self.center), dim, "numbers")
 
 
-class Box(Region):
+class Box(Scored):
     """lowerᵢ ≤ θᵢ ≤ upperᵢ for all i.
 
     Args:
@@ -108,7 +134,7 @@ class Box(Region):
         return jnp.max(jnp.maximum(low - theta, theta - high) / width)
 
 
-class Sublevel(Region):
+class Sublevel(Scored):
     """L(θ) ≤ level.
 
     Args:
@@ -133,7 +159,7 @@ class Sublevel(Region):
         return self.landscape.value(self.landscape.vector(theta)) - self.level
 
 
-class HalfSpace(Region):
+class HalfSpace(Scored):
     """n · θ ≤ offset.
 
     Args:
@@ -183,6 +209,8 @@ def as_test(name: str, inside: Callable, theta: jax.ShapeDtypeStruct) -> Callabl
     """
     (dim,) = theta.shape
     if isinstance(inside, Region):
+        inside = inside.inside
+    if isinstance(inside, Scored):
         inside.check(dim)
     answer = checks.traced(name, inside, theta, what="a function from θ (dim,) to a boolean, or a region")
     if not hasattr(answer, "dtype"):
@@ -210,10 +238,10 @@ def check_inside(inside: Callable, starts: np.ndarray) -> Callable:
     return test
 
 
-class Exact(eqx.Module):
+class ExactScore(eqx.Module):
     """The score of a region, which is above 1 just where the region says that a point is outside."""
 
-    region: Region
+    region: Scored
 
     def __call__(self, theta):
         score = self.region.score(theta)

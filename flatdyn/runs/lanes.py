@@ -30,7 +30,7 @@ _SHRINKING = 8  # lanes become fewer by this factor at the end: often would comp
 _MOST_TURNS = 1 << 20
 
 
-class Task(eqx.Module):
+class Job(eqx.Module):
     """What lanes do, and when a run is finished. Its numbers are leaves; it is the same on every device.
 
     Attributes:
@@ -71,7 +71,7 @@ class Task(eqx.Module):
 def run(
     process: Process,
     starts: np.ndarray,
-    task: Task,
+    task: Job,
     *,
     numbers: np.ndarray | None = None,
     key: jax.Array | None = None,
@@ -160,7 +160,7 @@ def _oversee(work: _Work, workers: list, bar: Any) -> None:
 class _Work:
     """Starts that wait, results that are there, and the file that keeps them."""
 
-    def __init__(self, starts: np.ndarray, numbers: np.ndarray, task: Task, store: Any, config: dict):
+    def __init__(self, starts: np.ndarray, numbers: np.ndarray, task: Job, store: Any, config: dict):
         runs = len(starts)
         self.starts, self.numbers, self.task, self.results = starts, numbers, task, task.blank(starts)
         config = {"record": type(self.results).__name__} | config | {"runs": str(runs)}
@@ -248,7 +248,7 @@ def _lanes(runs: int, workers: int, chunk: int | None, platform: str, bytes_per_
     return 1 << (max(min(wanted, enough), 1) - 1).bit_length()
 
 
-def _worker(work: _Work, process, seed, task: Task, size: int, fewest: int, device) -> None:
+def _worker(work: _Work, process, seed, task: Job, size: int, fewest: int, device) -> None:
     """Advance lanes in rounds until no start waits and no lane is under way."""
     process, seed, task = (_on(device, tree) for tree in (process, seed, task))
     runs, lanes, turns = np.zeros(0, np.int64), None, 1
@@ -269,7 +269,7 @@ def _worker(work: _Work, process, seed, task: Task, size: int, fewest: int, devi
             size //= _SHRINKING
 
 
-def _round(process, lanes: Any, seed, numbers, size, task: Task, turns: int):
+def _round(process, lanes: Any, seed, numbers, size, task: Job, turns: int):
     """Advance; return lanes, positions, which runs ended, and how many turns the next round should take."""
     begun = time.perf_counter()
     padded = np.resize(numbers, size).astype(np.uint32)
@@ -283,7 +283,7 @@ def _round(process, lanes: Any, seed, numbers, size, task: Task, turns: int):
     return lanes, final, ended, min(turns, heard)
 
 
-def _filled(process: Process, lanes: Any, starts: np.ndarray, size: int, task: Task) -> Any:
+def _filled(process: Process, lanes: Any, starts: np.ndarray, size: int, task: Job) -> Any:
     """The lanes under way, then new ones at `starts`, then idle ones up to `size`."""
     if len(starts) == 0:
         return jax.tree.map(lambda leaf: np.resize(leaf, (size, *leaf.shape[1:])), lanes)
@@ -294,12 +294,12 @@ def _filled(process: Process, lanes: Any, starts: np.ndarray, size: int, task: T
 
 
 @eqx.filter_jit
-def _begin(task: Task, process: Process, starts: jax.Array) -> Any:
+def _begin(task: Job, process: Process, starts: jax.Array) -> Any:
     return task.begin(process, starts)
 
 
 @eqx.filter_jit
-def _advance(process, lanes: Any, seed, numbers, task: Task, turns: jax.Array):
+def _advance(process, lanes: Any, seed, numbers, task: Job, turns: jax.Array):
     """So many turns of the lanes; lanes, positions, and which are finished."""
     lanes = jax.lax.fori_loop(0, turns, lambda _, lanes: task.turn(process, lanes, seed, numbers), lanes)
     return lanes, task.positions(process, lanes), task.finished(lanes)

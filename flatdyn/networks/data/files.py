@@ -17,7 +17,7 @@ import numpy as np
 
 from flatdyn.core import checks
 from flatdyn.networks.data.builtin import Graph, Nodes, Split, images, package
-from flatdyn.networks.data.reading import File, Source, find, idx, refuse, unpickle, verify
+from flatdyn.networks.data.reading import DataFile, Source, find, idx, refuse, unpickle, verify
 
 _PACKAGES = sysconfig.get_path("platlib")
 
@@ -258,7 +258,7 @@ def mnist1d() -> tuple[Split, Split]:
     return train, test
 
 
-def _verify(source: Source, found: dict[str, File], as_words: bool = False) -> None:
+def _verify(source: Source, found: dict[str, DataFile], as_words: bool = False) -> None:
     for name, file in found.items():
         verify(source, file, DIGESTS[name], as_words)
 
@@ -267,7 +267,7 @@ def _with(batches: dict, word: str) -> list:
     return [batch for name, batch in batches.items() if word in name]
 
 
-def _cifar_batch(file: File, binary: bool) -> tuple[np.ndarray, np.ndarray]:
+def _cifar_batch(file: DataFile, binary: bool) -> tuple[np.ndarray, np.ndarray]:
     if binary:
         if len(file.content) != CIFAR_BATCH * 3073:
             refuse(CIFAR, file, f"it has {len(file.content)} bytes, not {CIFAR_BATCH * 3073}")
@@ -281,11 +281,11 @@ def _cifar_batch(file: File, binary: bool) -> tuple[np.ndarray, np.ndarray]:
     return pixels, np.asarray(labels)
 
 
-def _integers(file: File) -> np.ndarray:
+def _integers(file: DataFile) -> np.ndarray:
     return np.loadtxt(io.BytesIO(file.content), delimiter=",", dtype=int)
 
 
-def _documents(file: File) -> tuple[list[str], list[str]]:
+def _documents(file: DataFile) -> tuple[list[str], list[str]]:
     """Texts, and the class of each, from Orange's tab format: three lines of header."""
     rows = [row.split("\t") for row in file.content.decode().splitlines()[3:] if row]
     if any(len(row) != 2 for row in rows):

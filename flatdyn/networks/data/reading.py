@@ -49,14 +49,14 @@ class Source:
     remedy: str = ""
 
 
-class File(NamedTuple):
+class DataFile(NamedTuple):
     """A file's content, decompressed, and where it lay, for messages."""
 
     where: str
     content: bytes
 
 
-def find(source: Source, folder: str | Path | None = None) -> dict[str, File]:
+def find(source: Source, folder: str | Path | None = None) -> dict[str, DataFile]:
     """The files of a set by name, from the first place that has all of them.
 
     Args:
@@ -89,7 +89,7 @@ def find(source: Source, folder: str | Path | None = None) -> dict[str, File]:
     )
 
 
-def verify(source: Source, file: File, digest: str, as_words: bool = False) -> None:
+def verify(source: Source, file: DataFile, digest: str, as_words: bool = False) -> None:
     """Refuse a file that is not the one pinned.
 
     Args:
@@ -110,12 +110,12 @@ def verify(source: Source, file: File, digest: str, as_words: bool = False) -> N
         )
 
 
-def refuse(source: Source, file: File, what: str) -> None:
+def refuse(source: Source, file: DataFile, what: str) -> None:
     """Raise ValueError: this file of this set is wrong in this way."""
     raise ValueError(f"{file.where} cannot be read as {source.title}: {what}. Delete it, then {source.remedy}")
 
 
-def idx(source: Source, file: File, shape: Sequence[int]) -> np.ndarray:
+def idx(source: Source, file: DataFile, shape: Sequence[int]) -> np.ndarray:
     """The bytes of an IDX file as an array of this shape.
 
     Raises:
@@ -132,7 +132,7 @@ def idx(source: Source, file: File, shape: Sequence[int]) -> np.ndarray:
     return np.frombuffer(file.content, np.uint8, offset=head).reshape(shape)
 
 
-def unpickle(source: Source, file: File) -> Any:
+def unpickle(source: Source, file: DataFile) -> Any:
     """What a pickle of arrays, lists, texts and numbers holds; anything else in it is refused, not run.
 
     Raises:
@@ -169,12 +169,12 @@ def _contents(place: Path, archives: Sequence[str]) -> Iterator[_Folder | _Archi
         yield from map(_Archive, sorted(place.glob(pattern)))
 
 
-def _whole(source: Source, content: _Folder | _Archive, name: str) -> File:
+def _whole(source: Source, content: _Folder | _Archive, name: str) -> DataFile:
     where = f"{content}: {name}" if isinstance(content, _Archive) else str(content[name])
     try:
-        return File(where, content.read(name))
+        return DataFile(where, content.read(name))
     except _DAMAGED as error:
-        refuse(source, File(where, b""), f"it is truncated or damaged ({error})")
+        refuse(source, DataFile(where, b""), f"it is truncated or damaged ({error})")
 
 
 class _Folder:

@@ -31,11 +31,11 @@ from flatdyn.networks.models import MLP
 from flatdyn.networks.saddles.hidden_units import described, hessian_block, hidden, resized, widths
 from flatdyn.networks.saddles.minima import minimum
 from flatdyn.networks.training import Classifier, Task, regressor
-from flatdyn.processes.regions import Region
+from flatdyn.processes.regions import Scored
 from flatdyn.runs import drivers
 
 
-class Tube(Region):
+class Tube(Scored):
     """‖Q (θ − c)‖ ≤ r: near a flat piece in some directions, anywhere in the others.
 
     Args:

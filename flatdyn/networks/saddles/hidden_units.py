@@ -16,7 +16,7 @@ from flatdyn.networks.models import MLP
 from flatdyn.networks.training import Task, classifier, regressor
 
 
-class Layout(NamedTuple):
+class UnitLayout(NamedTuple):
     """Numbers of the coordinates of a network with one hidden layer."""
 
     into: np.ndarray
@@ -58,17 +58,17 @@ def resized(network: MLP, widths: tuple[int, int, int], weights: tuple | None = 
     return eqx.tree_at(where, wide, list(map(jnp.asarray, weights)))
 
 
-def described(network: MLP, data: Split, weight_decay: float) -> tuple[Task, Layout]:
+def described(network: MLP, data: Split, weight_decay: float) -> tuple[Task, UnitLayout]:
     """The network on classes (whole numbers y) or real numbers, and where its weights are."""
     checks.kind("data", data, Split, "flatdyn.networks.Split(x, y)")
     whole = np.issubdtype(np.asarray(data.y).dtype, np.integer)
     task = (classifier if whole else regressor)(network, data, weight_decay)
     layers = task.landscape.vector(jnp.arange(task.dim)).tree.layers
-    return task, Layout(*(np.asarray(part) for layer in layers for part in (layer.weight, layer.bias)))
+    return task, UnitLayout(*(np.asarray(part) for layer in layers for part in (layer.weight, layer.bias)))
 
 
 def hessian_block(
-    task: Task, layout: Layout, activation: Callable, theta: Any, weight_decay: float, number: int, bend: float
+    task: Task, layout: UnitLayout, activation: Callable, theta: Any, weight_decay: float, number: int, bend: float
 ) -> np.ndarray:
     """Hessian in directions that leave the function as it is to first order.
 

@@ -21,7 +21,7 @@ from flatdyn.processes import Process
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Comparison(Record):
+class MethodComparison(Record):
     """Methods on one task; see :func:`compare`. A candidate is a method with one setting of its hyperparameters.
 
     Attributes:
@@ -94,7 +94,7 @@ class Comparison(Record):
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name} {np.nanmean(self.marks(name)):.4g}" for name in self.methods)
-        return f"Comparison({self.config['measure']} of {self.test.shape[1]} runs: {shown})"
+        return f"MethodComparison({self.config['measure']} of {self.test.shape[1]} runs: {shown})"
 
 
 class Tally(NamedTuple):
@@ -116,7 +116,7 @@ def compare(
     choose: str = "valid",
     report: str = "test",
     judged: int = 10,
-) -> Comparison:
+) -> MethodComparison:
     """Train with several methods, each with the setting that does best on a validation split, and mark them on another.
 
         chosen setting of a method = argmax over its settings of the mean over runs of the marks on `choose`
@@ -135,7 +135,7 @@ def compare(
         watch: data by name, `choose` and `report` among them
         judged: how often in a run, for early stopping; a divisor of the steps
     Returns:
-        Comparison
+        MethodComparison
     Raises:
         ValueError: if a name is missing, a method has nothing to choose from, or a number does not fit
     """
@@ -170,7 +170,7 @@ def compare(
     runs = [done[id(process), steps[name]] for name, _, process in rows]
     owner = np.array([list(methods).index(name) for name, *_ in rows])
     valid = np.stack([run.final(choose) for run in runs])
-    return Comparison(
+    return MethodComparison(
         config={"measure": task.measure, "steps": str(steps), "choose": choose, "report": report},
         provenance=records.provenance(),
         methods=np.array(list(methods)),
