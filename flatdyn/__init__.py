@@ -75,7 +75,7 @@ from flatdyn import fixedpoints as fixedpoints
 from flatdyn.stability import quadratic as quadratic
 from flatdyn.basins import fractions_in as fractions_in
 from flatdyn.stability import lyapunov_exponents as lyapunov_exponents
-from flatdyn.fixedpoints import manifold as manifold
+from flatdyn.fixedpoints import invariant_manifold as invariant_manifold
 from flatdyn import stability as stability
 from flatdyn.laws import stationary as stationary
 from flatdyn.escape import survival as survival
@@ -89,4 +89,7 @@ from flatdyn import plotting as plotting
 from flatdyn.core import records as records
 from flatdyn.core import statistics as statistics
 from flatdyn.core.records import Status as Status
+from flatdyn.core.renaming import renamed
 from flatdyn.core.precision import PrecisionWarning as PrecisionWarning
+
+__getattr__ = renamed(__name__, {"manifold": "invariant_manifold"})

@@ -130,7 +130,7 @@ class Fixtures:
 
     @functools.cached_property
     def manifold(self):
-        return fd.manifold(self.process, [0.0, 0.0], "unstable", spacing=0.5)
+        return fd.invariant_manifold(self.process, [0.0, 0.0], "unstable", spacing=0.5)
 
     @functools.cached_property
     def split(self):
@@ -644,8 +644,8 @@ call("escape.HalfSpace", escape.HalfSpace, normal=[1.0, 0.0], offset=1.0)
 call("escape.Sublevel", escape.Sublevel, landscape=L, level=1.0)
 bound("Ball()", lambda f: escape.Ball([0.0, 0.0], 1.0), theta=of(lambda f: np.array(AT)))
 call(
-    "escape.split",
-    escape.split,
+    "escape.multilevel_splitting",
+    escape.multilevel_splitting,
     process=of(lambda f: fd.Iteration(f.L, fd.GD(0.1), fd.noise.Gaussian(0.7))),
     theta0=AT,
     inside=of(lambda f: escape.Ball([0.0, 0.0], 1.4)),
@@ -751,8 +751,8 @@ call(
 )
 call("escape.kramers", escape.kramers, landscape=L, minimum=[1.0, 0.0], saddle=[0.0, 0.0], diffusion=0.1)
 call(
-    "escape.levy_sandwich",
-    escape.levy_sandwich,
+    "escape.levy_bounds",
+    escape.levy_bounds,
     lr=0.1,
     curvature=-1.0,
     scale=1.0,
@@ -805,8 +805,8 @@ call(
     "lyapunov_exponents", fd.lyapunov_exponents, process=process, theta0=AT, steps=40, key=None, transient=10, number=1
 )
 call(
-    "manifold",
-    fd.manifold,
+    "invariant_manifold",
+    fd.invariant_manifold,
     process=process,
     saddle=[0.0, 0.0],
     kind="unstable",
@@ -1060,9 +1060,14 @@ bound("MethodComparison.gain", lambda f: f.comparison.gain, name="SAM", over="GD
 bound("MethodComparison.marks", lambda f: f.comparison.marks, name="SAM", stopped=False)
 bound("MethodComparison.number", lambda f: f.comparison.number, name="SAM")
 bound("MethodComparison.setting", lambda f: f.comparison.setting, name="SAM")
-call("networks.decayed", networks.decayed, landscape=of(lambda f: f.task.landscape), weight_decay=1e-3)
+call(
+    "networks.with_weight_decay",
+    networks.with_weight_decay,
+    landscape=of(lambda f: f.task.landscape),
+    weight_decay=1e-3,
+)
 call("networks.paired", networks.paired, differences=[0.1, 0.2, 0.3])
-call("networks.tally", networks.tally, gains=[(0.1, 0.01), (-0.1, 0.2)], errors=2.0)
+call("networks.count_wins", networks.count_wins, gains=[(0.1, 0.01), (-0.1, 0.2)], errors=2.0)
 call(
     "networks.critical_rho",
     networks.critical_rho,
@@ -1127,7 +1132,7 @@ bound("Saddle.inside", lambda f: f.saddle.inside, radius=0.1)
 bound("Saddle.start", lambda f: f.saddle.start, distance=1e-3, key=key, runs=2)
 bound("Saddle.transverse", lambda f: f.saddle.transverse, theta=of(lambda f: f.saddle.theta))
 bound("Saddle.verify", lambda f: f.saddle.verify)
-call("networks.parts", networks.parts, split=split, sizes=[4, 4], seed=0)
+call("networks.split", networks.split, data=split, sizes=[4, 4], seed=0)
 recipe(
     "networks.principal_components",
     lambda f: (
@@ -1136,11 +1141,11 @@ recipe(
     ),
 )
 recipe(
-    "networks.standardised",
-    lambda f: ((lambda train, other: networks.standardised(train, other)), {"train": f.split, "other": f.split}),
+    "networks.standardize",
+    lambda f: ((lambda train, other: networks.standardize(train, other)), {"train": f.split, "other": f.split}),
 )
-call("networks.shuffled", networks.shuffled, split=split, seed=0)
-call("networks.wrong_labels", networks.wrong_labels, split=split, share=0.2, seed=0)
+call("networks.shuffled", networks.shuffled, data=split, seed=0)
+call("networks.flip_labels", networks.flip_labels, data=split, fraction=0.2, seed=0)
 call("networks.digits", networks.digits, shape="flat")
 call("networks.diabetes", networks.diabetes)
 call("networks.karate", networks.karate, labelled=(0, 33))

@@ -60,7 +60,7 @@ CASES = {
     "escape_times": (lambda n: fd.escape_times(NOISY, AT, escape.Ball(AT, 1.0), 100, n, KEY).steps, 20, 2**30),
     "split": (
         lambda n: (
-            escape.split(
+            escape.multilevel_splitting(
                 fd.Iteration(BEALE, fd.GD(0.01), fd.noise.Gaussian(1.2)),
                 AT,
                 escape.Ball(AT, 1.0),
@@ -109,7 +109,9 @@ CASES = {
         10**5,
     ),
     "manifold": (
-        lambda n: fd.manifold(fd.Iteration(BEALE, fd.GD(1e-9)), np.array([0.0, 1.0]), "unstable", max_steps=n).ends,
+        lambda n: (
+            fd.invariant_manifold(fd.Iteration(BEALE, fd.GD(1e-9)), np.array([0.0, 1.0]), "unstable", max_steps=n).ends
+        ),
         10,
         10**8,
     ),

@@ -25,7 +25,7 @@ STARTS = TASK.starts(make, KEY, 4)
 
 
 def descent(lr, rho=0.0, weight_decay=0.0):
-    landscape = networks.decayed(TASK.landscape, weight_decay)
+    landscape = networks.with_weight_decay(TASK.landscape, weight_decay)
     return fd.Iteration(landscape, fd.SAM(lr, rho, 0.9), fd.noise.FiniteSum(20))
 
 
@@ -90,7 +90,7 @@ def test_of_squared_errors_the_smaller_is_better(comparison):
 
 def test_weight_decay_of_a_landscape_is_that_of_a_task():
     with_decay = networks.classifier(make(KEY), DATA, weight_decay=0.3).landscape
-    own, theta = networks.decayed(TASK.landscape, 0.3), STARTS[1]
+    own, theta = networks.with_weight_decay(TASK.landscape, 0.3), STARTS[1]
     assert_allclose(own.loss(theta), with_decay.loss(theta), rtol=1e-14)
     some = np.arange(7)
     assert_allclose(own.batch(some).loss(theta), with_decay.batch(some).loss(theta), rtol=1e-14)
@@ -101,10 +101,10 @@ def test_weight_decay_of_a_landscape_is_that_of_a_task():
 
 def test_wins_ties_and_losses():
     gains = [(0.3, 0.1), (0.2, 0.1), (-0.05, 0.1), (-1.0, 0.4), (0.0, 0.0), (0.1, 0.0)]
-    assert networks.tally(gains) == (2, 3, 1)
-    assert networks.tally(gains, errors=0) == (3, 1, 2)
-    assert networks.tally(dict(enumerate(gains)).values()) == (2, 3, 1)
-    assert networks.tally([]) == (0, 0, 0)
+    assert networks.count_wins(gains) == (2, 3, 1)
+    assert networks.count_wins(gains, errors=0) == (3, 1, 2)
+    assert networks.count_wins(dict(enumerate(gains)).values()) == (2, 3, 1)
+    assert networks.count_wins([]) == (0, 0, 0)
 
 
 def test_what_is_missing_is_said():

@@ -123,15 +123,15 @@ def numbered(n=100):
 
 
 def test_parts_are_disjoint_and_keep_examples_together():
-    parts = nets.parts(numbered(), (50, 30, 10), seed=3)
+    parts = nets.split(numbered(), (50, 30, 10), seed=3)
     rows = np.concatenate([part.x["a"] for part in parts])
     assert [len(part.y) for part in parts] == [50, 30, 10]
     assert len(set(rows.tolist())) == 90
     for part in parts:
         assert_array_equal(part.x["b"][:, 0], 2 * part.x["a"])
         assert_array_equal(part.y, part.x["a"] % 4)
-    assert_array_equal(nets.parts(numbered(), (50, 30, 10), seed=3)[1].x["a"], parts[1].x["a"])
-    assert (nets.parts(numbered(), (50,), seed=4)[0].x["a"] != parts[0].x["a"]).any()
+    assert_array_equal(nets.split(numbered(), (50, 30, 10), seed=3)[1].x["a"], parts[1].x["a"])
+    assert (nets.split(numbered(), (50,), seed=4)[0].x["a"] != parts[0].x["a"]).any()
     whole = nets.shuffled(numbered(), seed=1)
     assert_array_equal(np.sort(whole.x["a"]), np.arange(100))
     assert (whole.x["a"] != np.arange(100)).any()
@@ -141,10 +141,10 @@ def test_wrong_labels_are_as_many_as_asked_and_uniform_among_the_others():
     clean = Split(np.zeros((4000, 1)), np.arange(4000) % 5)
     moved = np.zeros(5)
     for seed in range(5):
-        spoiled = nets.wrong_labels(clean, 0.3, seed)
+        spoiled = nets.flip_labels(clean, 0.3, seed)
         assert (spoiled.y != clean.y).sum() == 1200
         moved += np.bincount((spoiled.y - clean.y) % 5, minlength=5)
-        assert_array_equal(nets.wrong_labels(clean, 0.3, seed).y, spoiled.y)
+        assert_array_equal(nets.flip_labels(clean, 0.3, seed).y, spoiled.y)
     # 6000 wrong labels in 4 equal cells: 5 standard deviations of a binomial count with p = 1/4
     assert_allclose(moved[1:], 1500, atol=5 * np.sqrt(6000 * 3 / 16))
     assert_array_equal(clean.y, np.arange(4000) % 5)
@@ -154,14 +154,14 @@ def test_scales_come_from_the_training_part_alone():
     rng = np.random.default_rng(0)
     train = Split(np.c_[rng.normal(3, 2, size=(60, 3)), np.full(60, 0.1)], rng.normal(5, 3, size=(60, 1)))
     test = Split(rng.normal(size=(20, 4)), rng.normal(size=(20, 1)))
-    one, two = nets.standardised(train, test)
+    one, two = nets.standardize(train, test)
     assert_allclose(one.x.std(axis=0), [1, 1, 1, 0], atol=1e-14)
     assert_allclose([one.x.mean(), one.y.mean()], 0, atol=1e-14)
     assert_allclose(two.x[:, :3], (test.x - train.x.mean(0))[:, :3] / train.x.std(0)[:3])
     assert_allclose(two.x[:, 3], test.x[:, 3] - 0.1)  # constant in training: moved, not stretched
     assert_allclose(two.y, (test.y - train.y.mean()) / train.y.std())
     labels = Split(train.x, np.arange(60) % 2)
-    assert_array_equal(nets.standardised(labels)[0].y, labels.y)
+    assert_array_equal(nets.standardize(labels)[0].y, labels.y)
 
 
 def test_principal_components_diagonalise_the_training_covariance():
@@ -484,11 +484,11 @@ BAD = [
     (lambda: nets.karate(labelled=(0, 34)), "different nodes from 0 to 33"),
     (lambda: nets.karate(labelled=range(34)), "not all of them"),
     (lambda: nets.random_pixels((8, 8), 0), "number must be .*>= 1, got 0"),
-    (lambda: nets.parts(numbered(), (60, 60)), "at most the 100 examples, got 60 \\+ 60"),
-    (lambda: nets.parts(numbered(), (60, 0)), "sizes must be .*>= 1, got 0"),
-    (lambda: nets.wrong_labels(numbered(), 1.5), "share must be at most 1, got 1.5"),
-    (lambda: nets.wrong_labels(numbered(), -0.1), "share must be .*>= 0, got -0.1"),
-    (lambda: nets.wrong_labels(nets.diabetes(), 0.1), "labels must be whole numbers.*float64"),
+    (lambda: nets.split(numbered(), (60, 60)), "at most the 100 examples, got 60 \\+ 60"),
+    (lambda: nets.split(numbered(), (60, 0)), "sizes must be .*>= 1, got 0"),
+    (lambda: nets.flip_labels(numbered(), 1.5), "fraction must be at most 1, got 1.5"),
+    (lambda: nets.flip_labels(numbered(), -0.1), "fraction must be .*>= 0, got -0.1"),
+    (lambda: nets.flip_labels(nets.diabetes(), 0.1), "labels must be whole numbers.*float64"),
     (lambda: nets.principal_components(nets.diabetes(), number=11), r"at most 10, for inputs \(442, 10\), got 11"),
     (lambda: nets.reuters_r8(words=0), "words must be .*>= 1, got 0"),
 ]

@@ -16,7 +16,7 @@ HENON = fd.Map(lambda t: jnp.array([1 - 1.4 * t[0] ** 2 + t[1], 0.3 * t[0]]), di
 def test_the_stable_manifold_bounds_sams_capture_set_to_first_order_in_the_step():
     errors = []
     for lr in (4e-3, 1e-3):
-        curve = fd.manifold(fd.Iteration(SADDLE, fd.SAM(lr, 0.5)), (0.0, 0.5), "stable")
+        curve = fd.invariant_manifold(fd.Iteration(SADDLE, fd.SAM(lr, 0.5)), (0.0, 0.5), "stable")
         assert list(curve.ends) == ["box", "box"]
         x, y = curve.theta.T
         errors.append(np.abs(y - fd.quadratic.capture_boundary(np.abs(x), 0.5)).max())
@@ -27,7 +27,7 @@ def test_the_stable_manifold_bounds_sams_capture_set_to_first_order_in_the_step(
 @pytest.mark.parametrize("curvatures", [(4.0, -1.0), (1.0, -2.0)])
 def test_unequal_curvatures_too(curvatures):
     process = fd.Iteration(fd.landscapes.saddle(curvatures), fd.SAM(1e-3, 0.5))
-    curve = fd.manifold(process, (0.0, 0.5), "stable")
+    curve = fd.invariant_manifold(process, (0.0, 0.5), "stable")
     x, y = curve.theta.T
     assert_allclose(y, fd.quadratic.capture_boundary(np.abs(x), 0.5, curvatures), atol=3e-4)  # 0.1 lr ρ λ²
 
@@ -35,7 +35,7 @@ def test_unequal_curvatures_too(curvatures):
 def test_the_unstable_manifold_of_gradient_descent_on_a_curved_landscape_is_invariant(monkeypatch):
     landscape = fd.Landscape.from_expression("x**2 - y**2 + x*y**2", symbols="x y", box=[(-1, 1)] * 2)
     process = fd.Iteration(landscape, fd.GD(0.05))
-    curve = fd.manifold(process, (0.0, 0.0), "unstable", spacing=0.005)
+    curve = fd.invariant_manifold(process, (0.0, 0.0), "unstable", spacing=0.005)
     assert_allclose(curve.multiplier, 1.1, rtol=1e-12)
     assert_allclose(curve.saddle, [0, 0], atol=1e-15)
     assert np.linalg.norm(np.diff(curve.theta, axis=0), axis=1).max() <= 0.005 * (1 + 1e-9)
@@ -50,12 +50,14 @@ def test_the_unstable_manifold_of_gradient_descent_on_a_curved_landscape_is_inva
     # another machine's linear algebra may give the eigenvectors with the other sign
     eig = np.linalg.eig
     monkeypatch.setattr(np.linalg, "eig", lambda a: (eig(a)[0], -eig(a)[1]))
-    assert_allclose(fd.manifold(process, (0.0, 0.0), "unstable", spacing=0.005).theta, curve.theta, atol=1e-12)
+    assert_allclose(
+        fd.invariant_manifold(process, (0.0, 0.0), "unstable", spacing=0.005).theta, curve.theta, atol=1e-12
+    )
 
 
 def test_henons_attractor_lies_on_its_unstable_manifold():
     point = fd.fixedpoints.find(HENON, [(-2, 2)] * 2, starts=32)[1]
-    curve = fd.manifold(HENON, point, "unstable", max_steps=11)
+    curve = fd.invariant_manifold(HENON, point, "unstable", max_steps=11)
     assert point.multipliers[0].real < -1  # sides alternate
     attractor = fd.simulate(HENON, np.array([0.1, 0.1]), 1000).theta[900:]
     line = curve.theta[np.isfinite(curve.theta).all(axis=1)]
@@ -66,10 +68,16 @@ def test_henons_attractor_lies_on_its_unstable_manifold():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: fd.manifold(HENON, (0.3, 0.3), "sideways"), "'stable' or 'unstable'"),
-        (lambda: fd.manifold(fd.Iteration(SADDLE, fd.GD(0.1, momentum=0.9)), (0.0, 0.0), "stable"), "two numbers"),
-        (lambda: fd.manifold(fd.Iteration(fd.landscapes.himmelblau(), fd.GD(1e-3)), (3.0, 2.0), "stable"), "no saddle"),
-        (lambda: fd.manifold(fd.Map(lambda t: t, dim=2), (0.0, 0.0), "stable"), "give box"),
+        (lambda: fd.invariant_manifold(HENON, (0.3, 0.3), "sideways"), "'stable' or 'unstable'"),
+        (
+            lambda: fd.invariant_manifold(fd.Iteration(SADDLE, fd.GD(0.1, momentum=0.9)), (0.0, 0.0), "stable"),
+            "two numbers",
+        ),
+        (
+            lambda: fd.invariant_manifold(fd.Iteration(fd.landscapes.himmelblau(), fd.GD(1e-3)), (3.0, 2.0), "stable"),
+            "no saddle",
+        ),
+        (lambda: fd.invariant_manifold(fd.Map(lambda t: t, dim=2), (0.0, 0.0), "stable"), "give box"),
         (lambda: fd.lyapunov_exponents(HENON, [0.1, 0.1], 5), "steps must be"),
         (lambda: fd.lyapunov_exponents(HENON, [[0.1, 0.1]], 100), "one point"),
         (lambda: fd.lyapunov_exponents(HENON, [0.1, 0.1], 100, number=3), "at most the size of the state, 2"),
@@ -157,7 +165,7 @@ def test_a_stable_manifold_that_comes_from_another_fixed_point_ends_there(number
     points = landscape.critical_points()
     (top,) = [point.theta for point in points if point.kind == "maximum"]
     saddle = [point for point in points if point.kind == "saddle"][number]
-    curve = fd.manifold(fd.Iteration(landscape, fd.GD(1e-3)), saddle, "stable")
+    curve = fd.invariant_manifold(fd.Iteration(landscape, fd.GD(1e-3)), saddle, "stable")
     assert sorted(curve.ends) == ["box", "point"]
     assert_allclose(curve.multiplier, 1 - 1e-3 * saddle.eigenvalues[-1], rtol=1e-9)
     finite = curve.theta[np.isfinite(curve.theta).all(axis=1)]

@@ -289,7 +289,7 @@ def exact_mean(name):
 @pytest.mark.parametrize("name", ["GD", pytest.param("SAM", marks=pytest.mark.slow), "heavy ball"])
 def test_splitting_finds_rare_escapes(name, key):
     exact = exact_mean(name)
-    found = fd.escape.split(RARE[name], np.array([-1.0]), OUT, jax.random.key(key), **WALKERS)
+    found = fd.escape.multilevel_splitting(RARE[name], np.array([-1.0]), OUT, jax.random.key(key), **WALKERS)
     # The error comes from 20 replicates: 4.6 of them are passed once in 10⁴ (Student's t, 19 degrees of freedom).
     assert abs(1 / found.mean - 1 / exact) < 4.6 * found.stderr / found.mean**2
     assert found.stderr < 0.25 * found.mean
@@ -302,7 +302,9 @@ def test_splitting_finds_rare_escapes(name, key):
     assert abs(found.chances.prod() / found.gap * found.mean - 1) < 4 * found.stderr / found.mean
     if name == "heavy ball" and key == 0:  # the same levels, given: other random numbers, the same rate
         told = list(found.levels[:-1])
-        again = fd.escape.split(RARE[name], np.array([-1.0]), OUT, jax.random.key(5), levels=told, **WALKERS)
+        again = fd.escape.multilevel_splitting(
+            RARE[name], np.array([-1.0]), OUT, jax.random.key(5), levels=told, **WALKERS
+        )
         assert_allclose(again.levels, found.levels, rtol=1e-12)
         assert abs(1 / again.mean - 1 / exact) < 4.6 * again.stderr / again.mean**2
     if name == "GD":
@@ -328,14 +330,16 @@ def time_between_departures(process, core, first, key):
 def test_splitting_refuses_what_it_cannot_do():
     process, at, key = noisy(fd.GD(0.05), 1.0, 1, landscape=WELL), np.array([-1.0]), jax.random.key(0)
     with pytest.raises(ValueError, match="not rare"):
-        fd.escape.split(noisy(fd.GD(0.05), 3.0, 1, landscape=WELL), at, OUT, key, **WALKERS)
+        fd.escape.multilevel_splitting(noisy(fd.GD(0.05), 3.0, 1, landscape=WELL), at, OUT, key, **WALKERS)
     with pytest.raises(TypeError, match="needs a score"):
-        fd.escape.split(process, at, lambda w: w[0] < 0, key)
+        fd.escape.multilevel_splitting(process, at, lambda w: w[0] < 0, key)
     with pytest.raises(ValueError, match=r"scores are 0.5 \(median\) and 0.5 \(90 %\): they must differ"):
-        fd.escape.split(process, at, OUT, key, score=lambda w: 0 * w[0] + 0.5, walkers=10, replicates=2, relax=1)
+        fd.escape.multilevel_splitting(
+            process, at, OUT, key, score=lambda w: 0 * w[0] + 0.5, walkers=10, replicates=2, relax=1
+        )
     with pytest.raises(ValueError, match="levels must increase"):
-        fd.escape.split(process, at, OUT, key, levels=[0.3, 0.2])
+        fd.escape.multilevel_splitting(process, at, OUT, key, levels=[0.3, 0.2])
     with pytest.raises(ValueError, match="within max_steps"):
-        fd.escape.split(process, at, OUT, key, max_steps=3, **WALKERS)
+        fd.escape.multilevel_splitting(process, at, OUT, key, max_steps=3, **WALKERS)
     with pytest.raises(TypeError, match="only a random process"):
-        fd.escape.split(fd.Iteration(WELL, fd.GD(0.05)), at, OUT, key)
+        fd.escape.multilevel_splitting(fd.Iteration(WELL, fd.GD(0.05)), at, OUT, key)

@@ -248,19 +248,19 @@ def test_kramers_needs_a_minimum_and_a_saddle(minimum, saddle, message):
 
 def test_levy_sandwich(rows):
     steps = [row["k"] for row in rows["levy_sandwich"]["rows"]]
-    found = escape.levy_sandwich(0.1, -1.0, 1.0, 1.0, steps, batch_size=16)
+    found = escape.levy_bounds(0.1, -1.0, 1.0, 1.0, steps, batch_size=16)
     for lower, upper, row in zip(*found, rows["levy_sandwich"]["rows"], strict=True):
         assert_allclose([lower, upper], [row["lower"], min(row["upper"], 1)], rtol=1e-11)
         assert lower <= row["exact"] <= upper
     with pytest.raises(ValueError, match="curvature must be <= 0"):
-        escape.levy_sandwich(0.1, 1.0, 1.0, 1.0, 10)
+        escape.levy_bounds(0.1, 1.0, 1.0, 1.0, 10)
 
 
 @pytest.mark.parametrize("curvature", [0.0, -0.2, -2.0])
 def test_simulated_walks_stay_inside_the_sandwich(curvature):
     """A plain NumPy walk; at λ = 0 it is the reflection principle."""
     runs, steps, lr, scale = 20_000, 60, 0.05, 1.5
-    lower, upper = escape.levy_sandwich(lr, curvature, scale, 0.6, np.arange(1, steps + 1))
+    lower, upper = escape.levy_bounds(lr, curvature, scale, 0.6, np.arange(1, steps + 1))
     for seed in range(3):
         generator = np.random.default_rng(seed)
         w, left = np.zeros(runs), np.zeros(runs, bool)
@@ -272,7 +272,7 @@ def test_simulated_walks_stay_inside_the_sandwich(curvature):
 
 
 def test_the_sandwich_at_the_start_and_far_out():
-    lower, upper = escape.levy_sandwich(0.1, -1.0, 1.0, 1.0, [0, 1, 10_000])
+    lower, upper = escape.levy_bounds(0.1, -1.0, 1.0, 1.0, [0, 1, 10_000])
     assert_allclose(lower, [0, 2 * scipy.stats.norm.sf(10), 1], rtol=1e-12)
     assert (upper <= 1).all()
 

@@ -337,3 +337,29 @@ def test_one_word_is_one_class():
                 homes.setdefault(node.name, []).append(path.name)
     twice = {name: where for name, where in homes.items() if len(where) > 1}
     assert not twice
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        (fd, {"manifold": "invariant_manifold"}),
+        (fd.escape, {"split": "multilevel_splitting", "levy_sandwich": "levy_bounds"}),
+        (
+            fd.networks,
+            {
+                "Comparison": "MethodComparison",
+                "decayed": "with_weight_decay",
+                "parts": "split",
+                "standardised": "standardize",
+                "tally": "count_wins",
+                "wrong_labels": "flip_labels",
+            },
+        ),
+    ],
+)
+def test_an_old_name_says_the_new_one(module, names):
+    for old, new in names.items():
+        with pytest.warns(DeprecationWarning, match=f"{module.__name__}.{old} is now {module.__name__}.{new}"):
+            assert getattr(module, old) is getattr(module, new)
+    with pytest.raises(AttributeError, match="no attribute 'manifolde'"):
+        _ = module.manifolde

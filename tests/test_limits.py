@@ -147,8 +147,8 @@ ABSURD = {  # what is asked, and of which function
         lambda f, n: f(GD, AT, min(n, 10**6), every=1, observe=lambda s: jnp.zeros(10**6)),
     ),
     "escape_times": (fd.escape_times, lambda f, n: f(NOISY, AT, BALL, n, 10, KEY)),
-    "split, walkers": (escape.split, lambda f, n: f(NOISY, AT, BALL, KEY, walkers=n)),
-    "split, replicates": (escape.split, lambda f, n: f(NOISY, AT, BALL, KEY, replicates=n)),
+    "split, walkers": (escape.multilevel_splitting, lambda f, n: f(NOISY, AT, BALL, KEY, walkers=n)),
+    "split, replicates": (escape.multilevel_splitting, lambda f, n: f(NOISY, AT, BALL, KEY, replicates=n)),
     "sweep": (fd.sweep, lambda f, n: f(lambda lr: GD, {"lr": [0.1]}, lambda p, k: 0.0, KEY, seeds=n)),
     "train": (networks.train, lambda f, n: trained(steps=2**31 - 1, every=1, watch={str(i): None for i in range(99)})),
     "slice1d": (curvature.slice1d, lambda f, n: f(L, AT, 0 * AT, n)),
@@ -179,7 +179,7 @@ ABSURD = {  # what is asked, and of which function
     ),
     "lyapunov_exponents": (fd.lyapunov_exponents, lambda f, n: f(GD, AT, 2**31 - 2000, number=2)),
     "fixedpoints.find": (fd.fixedpoints.find, lambda f, n: f(GD, BOX, 2, starts=n)),
-    "manifold": (fd.manifold, lambda f, n: f(GD, AT, "stable", max_steps=2**31 - 1)),
+    "manifold": (fd.invariant_manifold, lambda f, n: f(GD, AT, "stable", max_steps=2**31 - 1)),
     "msd_theory": (escape.displacement.msd_theory, lambda f, n: f(fd.GD(0.1), 1.0, n)),
     "heavy_ball_msd": (escape.displacement.heavy_ball_msd, lambda f, n: f(0.1, 1.0, n)),
     "langevin_msd": (escape.displacement.langevin_msd, lambda f, n: f(0.1, 1.0, n, 0.5)),
@@ -284,7 +284,7 @@ def test_splitting_does_not_depend_on_the_segments(monkeypatch):
     """States, scores and steps are carried from one to the next: the same to the last bit, whatever the clock says."""
 
     def ask():
-        return escape.split(
+        return escape.multilevel_splitting(
             LINE, np.ones(1), escape.Ball([1.0], 0.8), KEY, walkers=50, replicates=2, relax=20, progress=False
         )
 

@@ -314,7 +314,9 @@ def test_what_decides_works_in_64_bits_in_a_session_of_32(name):
 
 def test_a_manifold_is_followed_in_64_bits():
     with jax.enable_x64(False):
-        found = fd.manifold(fd.Iteration(BEALE, fd.GD(0.01)), (0.0, 1.0), "unstable", ((-1, 1), (0, 2)), spacing=0.1)
+        found = fd.invariant_manifold(
+            fd.Iteration(BEALE, fd.GD(0.01)), (0.0, 1.0), "unstable", ((-1, 1), (0, 2)), spacing=0.1
+        )
     assert found.theta.dtype == np.float64
     assert found.dtype == "float64"
     assert_allclose(found.multiplier, 1 + 0.01 * 27.75, rtol=1e-12)  # Beale's Hessian there is 27.75 (0 1; 1 0)

@@ -93,13 +93,6 @@ def test_one_region_serves_basins_and_escapes():
     )
 
 
-def test_an_old_name_says_the_new_one():
-    with pytest.warns(DeprecationWarning, match=r"networks\.Comparison is now flatdyn\.networks\.MethodComparison"):
-        assert fd.networks.Comparison is fd.networks.MethodComparison
-    with pytest.raises(AttributeError, match="no attribute 'Comparisons'"):
-        _ = fd.networks.Comparisons
-
-
 @pytest.mark.parametrize(
     ("region", "message"),
     [

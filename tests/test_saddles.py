@@ -22,8 +22,8 @@ FEW = fd.noise.FiniteSum(5)
 @pytest.fixture(scope="module")
 def digits():
     """500 digits, 12 principal components, a fifth of the labels wrong."""
-    data = nw.principal_components(nw.parts(nw.digits(), [500])[0], number=12)[0]
-    return nw.wrong_labels(nw.standardised(data)[0], 0.2)
+    data = nw.principal_components(nw.split(nw.digits(), [500])[0], number=12)[0]
+    return nw.flip_labels(nw.standardize(data)[0], 0.2)
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +35,8 @@ def saddle(digits):
 def data():
     """A small set for what takes many steps: 120 digits 0, 1, 2 in 4 principal components."""
     x, y = nw.digits()
-    some = nw.parts(nw.Split(x[y < 3], y[y < 3]), [120])[0]
-    return nw.wrong_labels(nw.standardised(nw.principal_components(some, number=4)[0])[0], 0.2)
+    some = nw.split(nw.Split(x[y < 3], y[y < 3]), [120])[0]
+    return nw.flip_labels(nw.standardize(nw.principal_components(some, number=4)[0])[0], 0.2)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_a_tied_pair_is_a_saddle_for_any_activation(pair):
 
 def test_a_split_unit_has_fukumizu_and_amaris_curvature():
     share = -0.5
-    (data,) = nw.standardised(nw.diabetes())
+    (data,) = nw.standardize(nw.diabetes())
     split = nw.split_unit(nw.MLP((10, 1, 1), jax.random.key(0), jnp.tanh), data, share)
     found = split.verify()
     assert found.gradient < 1e-12

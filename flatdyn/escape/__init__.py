@@ -3,10 +3,11 @@
 X = escape_times(process, theta0, Ball(center, radius), runs, max_steps, key)
 X.mean(), X.median(), X.survival()         with errors, censored runs accounted for
 exit_law(process, interval, start)         the same law on the line, exactly
-split(process, theta0, region, key)        escapes too rare to wait for
+multilevel_splitting(process, theta0, ...) escapes too rare to wait for
 mean_first_passage_1d, kramers, ...        closed forms and quadratures to compare with
 """
 
+from flatdyn.core.renaming import renamed
 from flatdyn.escape import survival as survival
 from flatdyn.escape.displacement import heavy_ball_msd as heavy_ball_msd
 from flatdyn.escape.displacement import langevin_msd as langevin_msd
@@ -24,9 +25,9 @@ from flatdyn.escape.published import published_momentum_msd as published_momentu
 from flatdyn.escape.published import short_time_series as short_time_series
 from flatdyn.escape.published import variant_msd as variant_msd
 from flatdyn.escape.splitting import Splitting as Splitting
-from flatdyn.escape.splitting import split as split
+from flatdyn.escape.splitting import multilevel_splitting as multilevel_splitting
 from flatdyn.escape.theory import kramers as kramers
-from flatdyn.escape.theory import levy_sandwich as levy_sandwich
+from flatdyn.escape.theory import levy_bounds as levy_bounds
 from flatdyn.escape.theory import ornstein_uhlenbeck as ornstein_uhlenbeck
 from flatdyn.escape.times import Escapes as Escapes
 from flatdyn.escape.times import escape_times as escape_times
@@ -36,3 +37,5 @@ from flatdyn.processes.regions import Ball as Ball
 from flatdyn.processes.regions import Box as Box
 from flatdyn.processes.regions import HalfSpace as HalfSpace
 from flatdyn.processes.regions import Sublevel as Sublevel
+
+__getattr__ = renamed(__name__, {"levy_sandwich": "levy_bounds", "split": "multilevel_splitting"})

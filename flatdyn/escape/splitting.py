@@ -72,7 +72,7 @@ class Splitting(Record):
         return f"Splitting({self.mean:.4g} +- {self.stderr:.2g} steps, {len(self.chances)} levels)"
 
 
-def split(
+def multilevel_splitting(
     process: Process,
     theta0: Any,
     inside: Callable,

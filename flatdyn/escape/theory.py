@@ -123,9 +123,7 @@ class Bounds(NamedTuple):
     upper: np.ndarray
 
 
-def levy_sandwich(
-    lr: float, curvature: float, scale: float, radius: float, steps: Any, batch_size: float = 1
-) -> Bounds:
+def levy_bounds(lr: float, curvature: float, scale: float, radius: float, steps: Any, batch_size: float = 1) -> Bounds:
     """Bounds of the probability that SGD has left |w| ≤ L after k steps, on a direction that does not attract.
 
         P(|w_k| > L) ≤ P(τ ≤ k) ≤ 2 P(|w_k| > L)

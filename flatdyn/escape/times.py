@@ -133,7 +133,9 @@ def escape_times(
     starts = _starts(process, theta0, runs)
     max_steps = checks.count("max_steps", max_steps, at_least=1)
     if max_steps >= 2**31:
-        raise ValueError(f"max_steps must be below 2**31, got {max_steps}: ask flatdyn.escape.split for rare escapes")
+        raise ValueError(
+            f"max_steps must be below 2**31, got {max_steps}: ask flatdyn.escape.multilevel_splitting for rare escapes"
+        )
     inside = check_inside(inside, starts)
     config = {"process": records.described(process), "inside": records.described(inside)}
     config |= {"max_steps": str(max_steps), "runs": str(len(starts))}

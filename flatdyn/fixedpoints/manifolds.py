@@ -52,7 +52,7 @@ class Manifold(Record):
     }
 
 
-def manifold(
+def invariant_manifold(
     process: Process,
     saddle: Any,
     kind: str,

@@ -13,19 +13,19 @@ from flatdyn.networks.data import cifar10 as cifar10
 from flatdyn.networks.data import diabetes as diabetes
 from flatdyn.networks.data import digits as digits
 from flatdyn.networks.data import fashion_mnist as fashion_mnist
+from flatdyn.networks.data import flip_labels as flip_labels
 from flatdyn.networks.data import karate as karate
 from flatdyn.networks.data import mnist1d as mnist1d
 from flatdyn.networks.data import mnist5k as mnist5k
 from flatdyn.networks.data import mutag as mutag
-from flatdyn.networks.data import parts as parts
 from flatdyn.networks.data import principal_components as principal_components
 from flatdyn.networks.data import pydoc_text as pydoc_text
 from flatdyn.networks.data import random_pixels as random_pixels
 from flatdyn.networks.data import reuters_r8 as reuters_r8
 from flatdyn.networks.data import shuffled as shuffled
 from flatdyn.networks.data import spirals as spirals
-from flatdyn.networks.data import standardised as standardised
-from flatdyn.networks.data import wrong_labels as wrong_labels
+from flatdyn.networks.data import split as split
+from flatdyn.networks.data import standardize as standardize
 from flatdyn.networks.models import MLP as MLP
 from flatdyn.networks.models import BatchNorm as BatchNorm
 from flatdyn.networks.models import CharTransformer as CharTransformer
@@ -57,10 +57,20 @@ from flatdyn.networks.training import Task as Task
 from flatdyn.networks.training import Training as Training
 from flatdyn.networks.training import classifier as classifier
 from flatdyn.networks.training import compare as compare
-from flatdyn.networks.training import decayed as decayed
+from flatdyn.networks.training import count_wins as count_wins
 from flatdyn.networks.training import paired as paired
 from flatdyn.networks.training import regressor as regressor
-from flatdyn.networks.training import tally as tally
 from flatdyn.networks.training import train as train
+from flatdyn.networks.training import with_weight_decay as with_weight_decay
 
-__getattr__ = renamed(__name__, {"Comparison": "MethodComparison"})
+__getattr__ = renamed(
+    __name__,
+    {
+        "Comparison": "MethodComparison",
+        "decayed": "with_weight_decay",
+        "parts": "split",
+        "standardised": "standardize",
+        "tally": "count_wins",
+        "wrong_labels": "flip_labels",
+    },
+)

@@ -135,7 +135,7 @@ def draw_critical_points(ax: Axes, points: Iterable[CriticalPoint], *, color: An
 def draw_manifold(ax: Axes, manifold: Manifold, *, color: Any = "black", **line: Any):
     """A stable or unstable manifold in the plane, and its saddle as a cross."""
     check_axes(ax)
-    checks.kind("manifold", manifold, Manifold, "fd.manifold(process, saddle, kind)")
+    checks.kind("manifold", manifold, Manifold, "fd.invariant_manifold(process, saddle, kind)")
     check_color("color", color)
     _check_plane(len(manifold.saddle))
     drawn = ax.plot(*manifold.theta.T, color=color, **({"lw": 0.9} | line))

@@ -137,7 +137,7 @@ def _ceilings(of: Size, ceilings: Ceilings, repeat: int) -> Iterator[dict]:
 
 def _ensembles(of: Size, ceilings: Ceilings, repeat: int) -> Iterator[dict]:
     digits = data.digits()
-    small = preprocessing.principal_components(preprocessing.parts(digits, [500])[0], number=12)[0]
+    small = preprocessing.principal_components(preprocessing.split(digits, [500])[0], number=12)[0]
     key = jax.random.key(0)
     cases = {
         "MLP on digits": (classifier(MLP((64, 32, 32, 10), key), digits), 50),
@@ -182,7 +182,7 @@ def _advance(
 
 def _spectra(of: Size, ceilings: Ceilings, repeat: int) -> Iterator[dict]:
     digits = data.digits()
-    some = preprocessing.parts(digits, [min(of.examples, len(digits.y))])[0]
+    some = preprocessing.split(digits, [min(of.examples, len(digits.y))])[0]
     for width in of.widths:
         network = MLP((64, width, width, 10), jax.random.key(0), jnp.tanh)
         task = classifier(network, some)
@@ -264,7 +264,7 @@ def _training(of: Size, ceilings: Ceilings, repeat: int) -> Iterator[dict]:
     if of.deep:
         name, (learnt, test) = "Fashion-MNIST", files.fashion_mnist("image")
     else:
-        name, (learnt, test) = "digits", preprocessing.parts(data.digits("image"), [1000, 797])
+        name, (learnt, test) = "digits", preprocessing.split(data.digits("image"), [1000, 797])
     shape = learnt.x.shape[1:]
     batch = min(128, of.batch)
     makers = {

@@ -19,8 +19,8 @@ from flatdyn.networks.data.files import fashion_mnist as fashion_mnist
 from flatdyn.networks.data.files import mnist1d as mnist1d
 from flatdyn.networks.data.files import mutag as mutag
 from flatdyn.networks.data.files import reuters_r8 as reuters_r8
-from flatdyn.networks.data.preprocessing import parts as parts
+from flatdyn.networks.data.preprocessing import flip_labels as flip_labels
 from flatdyn.networks.data.preprocessing import principal_components as principal_components
 from flatdyn.networks.data.preprocessing import shuffled as shuffled
-from flatdyn.networks.data.preprocessing import standardised as standardised
-from flatdyn.networks.data.preprocessing import wrong_labels as wrong_labels
+from flatdyn.networks.data.preprocessing import split as split
+from flatdyn.networks.data.preprocessing import standardize as standardize

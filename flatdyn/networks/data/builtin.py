@@ -114,7 +114,7 @@ def diabetes() -> Split:
     """Progress of diabetes in 442 patients from 10 measurements, a regression, from scikit-learn, in its own units.
 
     Returns:
-        x of shape (442, 10), y of shape (442, 1), from 25 to 346: see :func:`standardised`
+        x of shape (442, 10), y of shape (442, 1), from 25 to 346: see :func:`flatdyn.networks.standardize`
     Raises:
         DataMissing: if scikit-learn is not installed
     References:

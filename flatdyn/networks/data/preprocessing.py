@@ -1,4 +1,4 @@
-"""What is done to a set before it is learnt: parts, wrong labels, scaling fitted on the training part alone."""
+"""Preprocessing: train and test parts, label noise, scaling fitted on the training part alone."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from flatdyn.core import checks
 from flatdyn.networks.data.builtin import Split
 
 
-def shuffled(split: Split, seed: int = 0) -> Split:
+def shuffled(data: Split, seed: int = 0) -> Split:
     """All examples, in an order drawn from `seed`."""
-    checks.kind("split", split, Split, "flatdyn.networks.Split(x, y)")
+    checks.kind("data", data, Split, "flatdyn.networks.Split(x, y)")
     seed = checks.count("seed", seed)
-    return parts(split, [len(split.y)], seed)[0]
+    return split(data, [len(data.y)], seed)[0]
 
 
-def parts(split: Split, sizes: Sequence[int], seed: int = 0) -> tuple[Split, ...]:
+def split(data: Split, sizes: Sequence[int], seed: int = 0) -> tuple[Split, ...]:
     """Disjoint parts of these sizes, drawn without replacement: training, validation, test.
 
     Args:
-        split: where the examples come from; x may be a tree of arrays
+        data: where the examples come from; x may be a tree of arrays
         sizes: numbers of examples, in all at most as many as there are
         seed: of the generator
     Returns:
@@ -30,45 +30,45 @@ def parts(split: Split, sizes: Sequence[int], seed: int = 0) -> tuple[Split, ...
     Raises:
         ValueError: if a size is below 1, or there are fewer examples
     """
-    checks.kind("split", split, Split, "flatdyn.networks.Split(x, y)")
+    checks.kind("data", data, Split, "flatdyn.networks.Split(x, y)")
     seed = checks.count("seed", seed)
     sizes = checks.sequence("sizes", sizes, "whole numbers")
     sizes = [checks.count("sizes", size, at_least=1) for size in sizes]
-    total = len(split.y)
+    total = len(data.y)
     if sum(sizes) > total:
         raise ValueError(f"sizes must sum to at most the {total} examples, got {' + '.join(map(str, sizes))}")
     order = np.random.default_rng(seed).permutation(total)
     chosen = np.split(order, np.cumsum(sizes))[: len(sizes)]
-    return tuple(jax.tree.map(lambda leaf, rows=rows: np.asarray(leaf)[rows], split) for rows in chosen)
+    return tuple(jax.tree.map(lambda leaf, rows=rows: np.asarray(leaf)[rows], data) for rows in chosen)
 
 
-def wrong_labels(split: Split, share: float, seed: int = 0) -> Split:
-    """The same inputs, a share of the labels wrong: exactly round(share · n), each any other class, equally likely.
+def flip_labels(data: Split, fraction: float, seed: int = 0) -> Split:
+    """The same inputs with wrong labels: of exactly round(fraction · n), each any other class, equally likely.
 
     Args:
-        split: with labels y, whole numbers from 0, shape (n,); there are max y + 1 classes
-        share: between 0 and 1
+        data: with labels y, whole numbers from 0, shape (n,); there are max y + 1 classes
+        fraction: between 0 and 1
         seed: of the generator, both for whose label and for which
     Raises:
-        ValueError: if the labels are not classes, or `share` is out of range
+        ValueError: if the labels are not classes, or `fraction` is out of range
     """
-    checks.kind("split", split, Split, "flatdyn.networks.Split(x, y)")
+    checks.kind("data", data, Split, "flatdyn.networks.Split(x, y)")
     seed = checks.count("seed", seed)
-    y = np.asarray(split.y)
+    y = np.asarray(data.y)
     if not np.issubdtype(y.dtype, np.integer) or y.ndim != 1 or y.min() < 0 or y.max() < 1:
         raise ValueError(f"labels must be whole numbers from 0, at least two classes, got {y.dtype} of shape {y.shape}")
-    share = checks.number("share", share, at_least=0, one=True)
-    if share > 1:
-        raise ValueError(f"share must be at most 1, got {share}")
+    fraction = checks.number("fraction", fraction, at_least=0, one=True)
+    if fraction > 1:
+        raise ValueError(f"fraction must be at most 1, got {fraction}")
     rng = np.random.default_rng(seed)
-    rows = rng.permutation(len(y))[: round(share * len(y))]
+    rows = rng.permutation(len(y))[: round(fraction * len(y))]
     classes = y.max() + 1
     y = y.copy()
     y[rows] = (y[rows] + rng.integers(1, classes, size=len(rows))) % classes
-    return Split(split.x, y)
+    return Split(data.x, y)
 
 
-def standardised(train: Split, *others: Split) -> tuple[Split, ...]:
+def standardize(train: Split, *others: Split) -> tuple[Split, ...]:
     """Each feature with mean 0 and variance 1 on the training part, the other parts by the same rule.
 
         x ↦ (x − m)/s,   and y likewise where it is real; s = 1 where a feature is constant

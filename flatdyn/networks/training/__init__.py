@@ -3,9 +3,9 @@
 from flatdyn.networks.training.comparison import MethodComparison as MethodComparison
 from flatdyn.networks.training.comparison import Tally as Tally
 from flatdyn.networks.training.comparison import compare as compare
-from flatdyn.networks.training.comparison import decayed as decayed
+from flatdyn.networks.training.comparison import count_wins as count_wins
 from flatdyn.networks.training.comparison import paired as paired
-from flatdyn.networks.training.comparison import tally as tally
+from flatdyn.networks.training.comparison import with_weight_decay as with_weight_decay
 from flatdyn.networks.training.tasks import Classifier as Classifier
 from flatdyn.networks.training.tasks import Regressor as Regressor
 from flatdyn.networks.training.tasks import Task as Task

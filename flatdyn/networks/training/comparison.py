@@ -184,7 +184,7 @@ def compare(
     )
 
 
-def decayed(landscape: FunctionLandscape, weight_decay: float) -> FunctionLandscape:
+def with_weight_decay(landscape: FunctionLandscape, weight_decay: float) -> FunctionLandscape:
     """The same loss with weight decay, which is a number like a method's: another value needs no new program.
 
         L(θ) + ½ λ ‖θ‖²
@@ -216,7 +216,7 @@ def paired(differences: Any) -> tuple[float, float]:
     return float(mean), float(stderr)
 
 
-def tally(gains: Iterable[tuple[float, float]], errors: float = 2.0) -> Tally:
+def count_wins(gains: Iterable[tuple[float, float]], errors: float = 2.0) -> Tally:
     """Count gains by their standard errors: wins, ties and losses.
 
         win: d̄ > k s.e.,   loss: d̄ < −k s.e.,   tie: |d̄| ≤ k s.e.
