@@ -529,6 +529,13 @@ call(
 # --- ask --------------------------------------------------------------------------------------------------------
 
 call(
+    "basins.match_attractors",
+    fd.basins.match_attractors,
+    known=of(lambda f: f.basins.attractors),
+    present=of(lambda f: f.basins.attractors),
+    reach=0.5,
+)
+call(
     "map_basins",
     fd.map_basins,
     process=process,
@@ -1304,13 +1311,14 @@ _contract = """init step position check gap possible ascend gradient draw parts 
         vector array value score outputs forward mark total drift feasible lift lower nearest residual retract shake
         slack tangent thermal single blocks masked tangency of header misfit arrays Task.loss
         Method.project Alternating.project Around.project"""
-_bases = """Landscape Process Method FirstOrder Noise Normal Constraint Free Exact Network Task Classifier Regressor
-        Saddle"""
+_bases = """Landscape Process OnLandscape Method FirstOrder Noise Normal Constraint Free Exact Network Task Classifier
+        Regressor Saddle"""
 _inner = """masks.check masks.masked masks.match masks.pick masks.settled notebook.measured notebook.check_figures
         stability.orbit_jacobian records.damaged records.described records.digest records.misfit records.packed
         records.write_beside records.write_together records.write_whole statistics.mean_sem_of Record.from_arrays
         Process.beside OnLandscape.beside Scored.excess Box.excess HalfSpace.excess Sublevel.excess"""
-_empty = """ledger.claims ledger.entries ledger.folder plotting.use_style notebook.is_full notebook.figures_folder
+_empty = """Labels.counts Labels.errors Labels.fractions Basins.coordinates
+        ledger.claims ledger.entries ledger.folder plotting.use_style notebook.is_full notebook.figures_folder
         networks.mnist1d records.provenance landscapes.clear_programs"""
 
 WITHOUT = (

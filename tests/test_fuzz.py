@@ -24,16 +24,16 @@ CALLS = 400
 
 
 def public_modules():
-    """What `import flatdyn as fd` shows, and fd.curvature."""
-    found = [module for module in vars(flatdyn).values() if isinstance(module, types.ModuleType)]
-    chosen = {line.split()[-1] for line in Path(flatdyn.__file__).read_text().splitlines() if " as " in line}
-    return [flatdyn] + [m for m in found if m.__name__.split(".")[-1] in {*chosen, "curvature"}]
+    """What `import flatdyn as fd` shows."""
+    shown = [getattr(flatdyn, name) for name in flatdyn.__all__]
+    return [flatdyn, *(thing for thing in shown if isinstance(thing, types.ModuleType))]
 
 
 def public_names():
     """Callables that these modules define or hand on, by name."""
     for module in public_modules():
-        tree = ast.parse(Path(inspect.getsourcefile(module)).read_text())
+        source = Path(inspect.getsourcefile(module))
+        tree = ast.parse((source.with_suffix(".pyi") if module is flatdyn else source).read_text())
         names = {a.asname for node in tree.body if isinstance(node, ast.ImportFrom) for a in node.names if a.asname}
         names |= {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
         for name in sorted(names):

@@ -293,6 +293,8 @@ def test_the_overview_lists_every_notebook():
 
 AFRESH = """
 import sys, jax, flatdyn
+print([m for m in ('matplotlib', 'scipy.optimize', 'diffrax', 'xarray') if m in sys.modules])
+[getattr(flatdyn, name) for name in flatdyn.__all__]
 print([m for m in ('IPython', 'ipywidgets', 'nbformat', 'pytest', 'optax', 'torch') if m in sys.modules])
 for block in sys.argv[1:]:  # no name and no setting of one block helps the next; the imports are paid for once
     jax.config.update("jax_enable_x64", False)
@@ -309,7 +311,7 @@ def test_the_readmes_code_runs_and_prints_what_it_says_and_core_needs_neither_ju
     assert blocks
     done = subprocess.run([sys.executable, "-c", AFRESH, *blocks], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split("\f")[0].strip() == "[]", "what `import flatdyn` imports"
+    assert done.stdout.split("\f")[0].split() == ["[]", "[]"], "what is heavy is loaded when it is used, and some never"
     expected = [re.findall(r"print\(.*\)\s*# (.*)$", block, re.M) for block in blocks]
     assert [text.splitlines() for text in done.stdout.split("\f")[1:]] == expected
 
@@ -361,5 +363,5 @@ def test_an_old_name_says_the_new_one(module, names):
     for old, new in names.items():
         with pytest.warns(DeprecationWarning, match=f"{module.__name__}.{old} is now {module.__name__}.{new}"):
             assert getattr(module, old) is getattr(module, new)
-    with pytest.raises(AttributeError, match="no attribute 'manifolde'"):
+    with pytest.raises(AttributeError, match=r"attribute '?manifolde"):
         _ = module.manifolde

@@ -214,8 +214,15 @@ def match_attractors(known: Sequence[Attractor], present: Sequence[Attractor], r
         known, present: attractors
         reach: largest distance of a pair
     Returns:
-        for each present one the number of its known one; len(known), len(known) + 1, … for those that are new
+        for each present one the index of its known one; len(known), len(known) + 1, … for those that are new
+    Raises:
+        ValueError: if `reach` is negative
+        TypeError: if something is no attractor
     """
+    for what, attractors in (("known", known), ("present", present)):
+        for one in checks.sequence(what, attractors, "attractors"):
+            checks.kind(what, one, Attractor)
+    reach = checks.number("reach", reach, at_least=0, one=True)
     if not known or not present:
         return list(range(len(known), len(known) + len(present)))
     far = 1e3 * reach  # more than any set of admissible pairs can save
