@@ -23,7 +23,7 @@ from jax.experimental import io_callback
 
 import flatdyn as fd
 from flatdyn import records
-from flatdyn.basins import attractors, fractions
+from flatdyn.basins import Mapper, attractors, fractions
 from flatdyn.core.hashing import identity
 from flatdyn.runs import fingerprints
 
@@ -423,7 +423,7 @@ def spread_of_an_attractor(v):
 
 def sampled(sampler=((-1.0, 1.0),), rules=(), ends=None):
     gd = fd.Iteration(fd.Landscape.from_expression("x**2", "x"), fd.GD(0.1))
-    return fractions._Kept("unused", None)._word(gd, np.zeros((2, 1)), sampler, KEY, ends, dict(rules))
+    return fractions._Kept("unused", None)._word(Mapper(gd, ends, **dict(rules)), np.zeros((2, 1)), sampler, KEY)
 
 
 def box_of_a_sampler(v):

@@ -17,6 +17,7 @@ from flatdyn.basins.fractions import match_attractors as match_attractors
 from flatdyn.basins.labels import Basins as Basins
 from flatdyn.basins.labels import Labels as Labels
 from flatdyn.basins.labels import Sample as Sample
+from flatdyn.basins.mapper import Mapper as Mapper
 from flatdyn.basins.maps import basin_fractions as basin_fractions
 from flatdyn.basins.maps import basin_stability as basin_stability
 from flatdyn.basins.maps import draw_starts as draw_starts

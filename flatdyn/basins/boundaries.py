@@ -11,12 +11,14 @@ References:
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from flatdyn.basins.labels import UNDECIDED, Basins
+from flatdyn.basins.mapper import Mapper, as_mapper
 from flatdyn.basins.maps import basin_fractions
 from flatdyn.core import checks
 from flatdyn.core.statistics import mean_sem_of
@@ -156,7 +158,23 @@ def box_dimension(basins: Basins) -> Dimension:
 
 
 def uncertainty_exponent(
-    process: Process, box: Any, scales: Any, runs: int, key: jax.Array, attractors: Any = None, **rules: Any
+    process: Process | Mapper,
+    box: Any,
+    scales: Any,
+    runs: int,
+    key: jax.Array,
+    attractors: Any = None,
+    *,
+    max_steps: int = 20_000,
+    radius: float | None = None,
+    tol: float | None = None,
+    stay: int | None = None,
+    check_every: int = 10,
+    bound: float = 1e6,
+    chunk: int | None = None,
+    progress: bool | None = None,
+    store: str | Path | None = None,
+    version: str | None = None,
 ) -> Dimension:
     """Dimension of the boundary from the share of starts that an error ε in their position makes uncertain.
 
@@ -166,18 +184,28 @@ def uncertainty_exponent(
     them the error is enlarged by √(χ²/(n − 2)).
 
     Args:
-        process: what moves
+        process: what moves, or a :class:`flatdyn.basins.Mapper`
         box: of starts, ((lower, upper), ...)
         scales: values of ε, at least 3
         runs: starts for each
         key: a JAX key
-        attractors, rules: as for :func:`flatdyn.map_basins`
+        attractors, max_steps, …: as for :func:`flatdyn.map_basins`
     Returns:
         Dimension with the fractions f(ε) as counts/runs; pairs of starts with an undecided one are left out of the fit
     Raises:
         ValueError: if there are fewer than 3 scales, or one at which no start is uncertain, or every one
     """
-    checks.kind("process", process, Process)
+    mapper = as_mapper(
+        process,
+        attractors,
+        max_steps=max_steps,
+        radius=radius,
+        tol=tol,
+        stay=stay,
+        check_every=check_every,
+        bound=bound,
+    )
+    process = mapper.process
     checks.key(key)
     scales = np.asarray(checks.number("scales", scales, above=0), dtype=float)
     runs = checks.count("runs", runs, at_least=1)
@@ -192,7 +220,8 @@ def uncertainty_exponent(
         moved = theta + scales[:, None, None] * u / np.linalg.norm(u, axis=-1, keepdims=True)
         return np.stack([theta, moved]).reshape(number, process.dim)
 
-    sample = basin_fractions(process, pairs, 2 * len(scales) * runs, key, attractors, **rules)
+    number, options = 2 * len(scales) * runs, {"chunk": chunk, "progress": progress, "store": store}
+    sample = basin_fractions(mapper, pairs, number, key, version=version, **options)
     here, there = sample.labels.reshape(2, len(scales), runs)
     decided = (here != UNDECIDED) & (there != UNDECIDED)
     counts, pairs_seen = ((here != there) & decided).sum(axis=1), decided.sum(axis=1)

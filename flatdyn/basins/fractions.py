@@ -21,8 +21,9 @@ import jax
 import numpy as np
 import scipy
 
-from flatdyn.basins.attractors import Attractor, digests, given, unused
+from flatdyn.basins.attractors import Attractor, digests, unused
 from flatdyn.basins.labels import Labels, Sample
+from flatdyn.basins.mapper import Mapper, as_mapper
 from flatdyn.basins.maps import basin_fractions, draw_starts
 from flatdyn.basins.searches import extent
 from flatdyn.core import checks, records, stores
@@ -83,7 +84,7 @@ class FractionCurve(Record):
 
 
 def fractions_in(
-    make_process: Callable[[float], Process],
+    make_process: Callable[[float], Process | Mapper],
     parameter: str,
     values: Sequence[float],
     sampler: Any,
@@ -92,17 +93,24 @@ def fractions_in(
     attractors: Any = None,
     *,
     reach: float | None = None,
+    max_steps: int = 20_000,
+    radius: float | None = None,
+    tol: float | None = None,
+    stay: int | None = None,
+    check_every: int = 10,
+    bound: float = 1e6,
+    chunk: int | None = None,
     progress: bool | None = None,
     store: str | Path | None = None,
     version: str | None = None,
-    **rules: Any,
 ) -> FractionCurve:
     """Shares of random starts that reach each attractor, at each value of a parameter.
 
     The starts are the same at all values, so that differences along the curve have smaller errors than its points.
 
     Args:
-        make_process: the process at a value of the parameter: ρ, lr, momentum, a landscape parameter
+        make_process: the process at a value of the parameter (ρ, lr, momentum, a landscape parameter), or a
+            :class:`flatdyn.basins.Mapper` of it
         parameter: its name, for records and axes
         values: where to look, in the order in which attractors are matched
         sampler, runs, key: as for :func:`flatdyn.basin_fractions`
@@ -112,7 +120,7 @@ def fractions_in(
         progress: show a bar; if not given, after two seconds
         store: a folder that keeps every finished value; the same call goes on from there
         version: a text that stands for what `store` can't see of the process or of a region, such as a callback
-        rules: as for :func:`flatdyn.map_basins`: `max_steps`, `radius`, …
+        max_steps, …: as for :func:`flatdyn.map_basins`
     Returns:
         FractionCurve
     Raises:
@@ -134,8 +142,18 @@ def fractions_in(
             for value in values:
                 process = checks.called("make_process", make_process, float(value))
                 ends = checks.called("attractors", attractors, float(value)) if callable(attractors) else attractors
-                call = functools.partial(basin_fractions, process, sampler, runs, key, ends, progress=False, **rules)
-                samples.append(call() if kept is None else kept.get(process, sampler, runs, key, ends, rules, call))
+                mapper = as_mapper(
+                    process,
+                    ends,
+                    max_steps=max_steps,
+                    radius=radius,
+                    tol=tol,
+                    stay=stay,
+                    check_every=check_every,
+                    bound=bound,
+                )
+                call = functools.partial(basin_fractions, mapper, sampler, runs, key, chunk=chunk, progress=False)
+                samples.append(call() if kept is None else kept.get(mapper, sampler, runs, key, call))
                 bar.update()
     finally:
         if kept is not None:
@@ -151,9 +169,9 @@ class _Kept:
     def __init__(self, store: Any, version: str | None):
         self.folder, self.version = stores.Folder(store, "sample"), version
 
-    def get(self, process, sampler, runs, key, attractors, rules: dict, draw: Callable[[], Sample]) -> Sample:
+    def get(self, mapper: Mapper, sampler, runs, key, draw: Callable[[], Sample]) -> Sample:
         """One value's sample, from its file if it is there, else drawn and kept."""
-        word = self._word(process, draw_starts(process, sampler, runs, key), sampler, key, attractors, rules)
+        word = self._word(mapper, draw_starts(mapper.process, sampler, runs, key), sampler, key)
         told = {"record": Sample.__name__, "fingerprint": word}
         before = self.folder.read(word[:32], told)
         if before is not None:
@@ -166,12 +184,13 @@ class _Kept:
         self.folder.write(word[:32], sample.arrays(), sample.header() | told)
         return sample
 
-    def _word(self, process: Process, starts: np.ndarray, sampler, key, attractors: Any, rules: dict) -> str:
+    def _word(self, mapper: Mapper, starts: np.ndarray, sampler, key) -> str:
         """What the sample depends on."""
-        points, regions = ([], []) if attractors is None else given(attractors, process.dim)
+        process, (points, regions) = mapper.process, mapper.ends or ([], [])
         box = "drawn" if callable(sampler) else np.asarray(sampler, float)  # the box says what is near
         ends = digests(points, regions, process.dim, starts.dtype, self.version)
-        told = of_object((attractors is None, sorted(rules.items())), "the rules", self.version)
+        rules = (mapper.ends is None, *mapper.rules, mapper.radius)
+        told = of_object(rules, "the rules", self.version)
         moves = fingerprints.of_process(process, starts.dtype, self.version)
         return records.digest(moves, told, starts, box, fingerprints.of_key(key), *ends)
 

@@ -11,6 +11,7 @@ a parameter varies in :mod:`flatdyn.basins.fractions`.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,8 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.basins.arrivals import Rules
 from flatdyn.basins.labels import Basins, Sample
+from flatdyn.basins.mapper import Mapper, as_mapper
 from flatdyn.basins.searches import labelled
 from flatdyn.core import checks
 from flatdyn.core.memory import array_bytes
@@ -30,7 +31,7 @@ from flatdyn.runs import drivers
 
 
 def map_basins(
-    process: Process,
+    process: Process | Mapper,
     box: Any = None,
     resolution: int | Sequence[int] = 201,
     attractors: Any = None,
@@ -63,23 +64,15 @@ def map_basins(
     manifold, or with a small step, take more of them.
 
     Args:
-        process: what moves; if random, run number r draws with (key, r)
+        process: what moves, or a :class:`flatdyn.basins.Mapper`, which has its attractors and rules; if random, run
+            number r draws with (key, r)
         box: range of each axis, ((lower, upper), ...); the process's own if not given
         resolution: points on each axis, or one number for all; both ends are points
         attractors: positions, CriticalPoint, FixedPoint, Attractor or Region objects, or a dict name -> position or
             function θ -> bool; discovered from the runs if not given
         axes: which coordinates vary, for a slice through a space of more dimensions; all if not given
         at: values of the other coordinates, shape (dim,)
-        max_steps: after which a run stops; rounded up to a multiple of `check_every`
-        radius: what is near an attractor; if not given, a quarter of the smallest distance between two of them, and at
-            most 1/20 of the box's diagonal. Larger calls runs in transit arrived, smaller leaves oscillating ones
-            undecided. Discovered attractors are told apart if they are 1/200 of the diagonal from each other
-        tol: a run no longer moves if no number of its state changes by more than tol (1 + |it|) in a step, with the
-            box's diagonal for 1 if that is less; rounding unit if not given. Larger stops slow runs early, as undecided
-        stay: steps near an attractor before the trap counts; 0 if not given, 100 for a process with memory, whose
-            velocity can carry it through
-        check_every: steps between tests; `steps` are multiples of it
-        bound: largest |coordinate|
+        max_steps, radius, tol, stay, check_every, bound: the rules of the search, see :class:`flatdyn.basins.Mapper`
         key: a JAX key, if the process is random
         chunk: runs that advance together on a device; no result depends on it
         progress: show a bar; if not given, after two seconds
@@ -92,7 +85,17 @@ def map_basins(
             not fit into memory; if `store` holds another call
         OSError: if `store` can't be written, before the first step; later on that is a warning
     """
-    checks.kind("process", process, Process)
+    mapper = as_mapper(
+        process,
+        attractors,
+        max_steps=max_steps,
+        radius=radius,
+        tol=tol,
+        stay=stay,
+        check_every=check_every,
+        bound=bound,
+    )
+    process = mapper.process
     if axes is not None:
         axes = [checks.count("axes", axis) for axis in checks.sequence("axes", axes, "whole numbers")]
     axes, at = _slice(process, axes, at)
@@ -108,8 +111,7 @@ def map_basins(
     _check_memory(process, math.prod(counts), "the map", "map fewer points, with a smaller `resolution`")
     starts = _grid(box, counts, axes, at)
     shape = tuple(reversed(counts))
-    rules = _rules(process, max_steps, check_every, stay, bound, tol)
-    found = labelled(process, starts, box, attractors, rules, radius, key, chunk, progress, (store, version))
+    found = labelled(mapper, starts, box, key, chunk, progress, (store, version))
     found |= {
         name: found[name].reshape(*shape, *found[name].shape[1:]) for name in ("labels", "steps", "status", "final")
     }
@@ -117,7 +119,7 @@ def map_basins(
 
 
 def basin_fractions(
-    process: Process,
+    process: Process | Mapper,
     sampler: Any,
     runs: int,
     key: jax.Array,
@@ -137,7 +139,7 @@ def basin_fractions(
     """Which share of random starts reaches each attractor, with its standard error: basins in any dimension.
 
     Args:
-        process: what moves
+        process: what moves, or a :class:`flatdyn.basins.Mapper`
         sampler: a box, for uniform starts, or a function (key, runs) -> starts of shape (runs, dim)
         runs: number of starts
         key: a JAX key, for the starts and for a process that is random
@@ -148,13 +150,20 @@ def basin_fractions(
     Raises:
         ValueError: as for :func:`map_basins`, or if the sampler returns another shape
     """
-    checks.kind("process", process, Process)
+    mapper = as_mapper(
+        process,
+        attractors,
+        max_steps=max_steps,
+        radius=radius,
+        tol=tol,
+        stay=stay,
+        check_every=check_every,
+        bound=bound,
+    )
     checks.key(key)
-    starts = draw_starts(process, sampler, runs, key)
+    starts = draw_starts(mapper.process, sampler, runs, key)
     box = None if callable(sampler) else sampler
-    rules = _rules(process, max_steps, check_every, stay, bound, tol)
-    found = labelled(process, starts, box, attractors, rules, radius, _moving(key), chunk, progress, (store, version))
-    return Sample(starts=starts, **found)
+    return Sample(starts=starts, **labelled(mapper, starts, box, _moving(key), chunk, progress, (store, version)))
 
 
 def draw_starts(process: Process, sampler: Any, runs: int, key: jax.Array) -> np.ndarray:
@@ -180,7 +189,22 @@ def _moving(key: jax.Array) -> jax.Array:
 
 
 def basin_stability(
-    process: Process, attractor: Any, sampler: Any, runs: int, key: jax.Array, **rules: Any
+    process: Process | Mapper,
+    attractor: Any,
+    sampler: Any,
+    runs: int,
+    key: jax.Array,
+    *,
+    max_steps: int = 20_000,
+    radius: float | None = None,
+    tol: float | None = None,
+    stay: int | None = None,
+    check_every: int = 10,
+    bound: float = 1e6,
+    chunk: int | None = None,
+    progress: bool | None = None,
+    store: str | Path | None = None,
+    version: str | None = None,
 ) -> tuple[float, float]:
     """Probability that a run from a random start ends at one attractor (Menck et al., Nature Physics 9, 89 (2013)).
 
@@ -188,15 +212,30 @@ def basin_stability(
 
     Args:
         process, sampler, runs, key: as for :func:`basin_fractions`
-        attractor: a position, CriticalPoint, FixedPoint, Attractor or Region
-        rules: named rules of :func:`map_basins`: `max_steps`, `radius`, …
+        attractor: a position, CriticalPoint, FixedPoint, Attractor or Region; of a Mapper that has attractors of its
+            own, the name of one of them
+        max_steps, …: as for :func:`map_basins`
     Returns:
         S and its standard error (:func:`flatdyn.statistics.binomial_error`)
+    Raises:
+        ValueError: as for :func:`basin_fractions`, or if a Mapper has no attractor of that name
     """
-    checks.kind("process", process, Process)
-    checks.key(key)
-    sample = basin_fractions(process, sampler, runs, key, [attractor], **rules)
-    name = str(sample.names[0])
+    mapper = as_mapper(
+        process,
+        max_steps=max_steps,
+        radius=radius,
+        tol=tol,
+        stay=stay,
+        check_every=check_every,
+        bound=bound,
+    )
+    if mapper.ends is None:
+        mapper = dataclasses.replace(mapper, attractors=[attractor])
+        name = [*mapper.ends[0], *mapper.ends[1]][0].name
+    else:
+        names = [end.name for some in mapper.ends for end in some]
+        name = checks.choice("attractor", attractor, names)
+    sample = basin_fractions(mapper, sampler, runs, key, chunk=chunk, progress=progress, store=store, version=version)
     return sample.fractions()[name], sample.errors()[name]
 
 
@@ -236,20 +275,3 @@ def _check_memory(process: Process, runs: int, what: str, remedy: str) -> None:
     """Starts, ends, and copies of them on their way; labels, steps, status, and whether they are finished."""
     number = array_bytes(6, process.dim, itemsize=jnp.zeros(0).dtype.itemsize) + 64
     drivers.check_memory(runs * number, what, remedy)
-
-
-def _rules(process: Process, max_steps: int, check_every: int, stay: int | None, bound: float, tol: float | None):
-    check_every = drivers.check_steps("check_every", check_every, at_least=1)
-    max_steps = drivers.check_steps("max_steps", max_steps, at_least=1)
-    checks.bound("bound", bound)
-    if stay is None:
-        state = jax.eval_shape(process.init, jax.ShapeDtypeStruct((process.dim,), jnp.zeros(0).dtype))
-        numbers = sum(leaf.size for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.inexact))
-        stay = 100 if numbers > process.dim else 0
-    tol = (
-        float(jnp.finfo(jnp.zeros(0).dtype).eps)
-        if tol is None
-        else float(checks.number("tol", tol, at_least=0, one=True))
-    )
-    rounded = drivers.check_steps("max_steps, rounded up,", -(-max_steps // check_every) * check_every)
-    return Rules(rounded, check_every, checks.count("stay", stay), float(bound), tol)

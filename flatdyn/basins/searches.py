@@ -16,9 +16,10 @@ import numpy as np
 
 from flatdyn.basins import arrivals
 from flatdyn.basins.arrivals import Arrivals, Rules, Targets
-from flatdyn.basins.attractors import Attractor, Region, digests, gap, given, padded, targets, unused
+from flatdyn.basins.attractors import Attractor, Region, digests, gap, padded, targets, unused
 from flatdyn.basins.discovery import discover, scouts
 from flatdyn.basins.labels import DIVERGED
+from flatdyn.basins.mapper import Mapper
 from flatdyn.core import checks, records, stores
 from flatdyn.core.records import Status
 from flatdyn.processes import Process
@@ -47,10 +48,9 @@ def _diagonal(box: Any) -> float:
     return float(np.linalg.norm(np.diff(np.asarray(box, dtype=float), axis=1)))
 
 
-def labelled(process, starts, box, attractors, rules: Rules, radius, key, chunk, progress, kept) -> dict[str, Any]:
+def labelled(mapper: Mapper, starts, box, key, chunk, progress, kept) -> dict[str, Any]:
     """The fields that grids and samples share."""
-    if radius is not None:
-        radius = float(checks.number("radius", radius, above=0, one=True))
+    process, rules = mapper.process, mapper.rules
     if chunk is not None:
         chunk = checks.count("chunk", chunk, at_least=1)
 
@@ -60,10 +60,10 @@ def labelled(process, starts, box, attractors, rules: Rules, radius, key, chunk,
 
     diagonal = extent(process, starts, ends) if box is None else _diagonal(box)
     rules = rules._replace(unit=min(1.0, diagonal))
-    search = _Search(process, starts, rules, radius, diagonal, key, chunk, progress, *kept)
+    search = _Search(process, starts, rules, mapper.radius, diagonal, key, chunk, progress, *kept)
     search.prepare()
-    if attractors is not None:
-        points, regions = given(attractors, process.dim)
+    if mapper.ends is not None:
+        points, regions = mapper.ends
         result = search.run(points, regions)
     else:
         everyone = np.arange(len(starts))
