@@ -536,6 +536,26 @@ call(
     reach=0.5,
 )
 call(
+    "basins.match_by_overlap",
+    fd.basins.match_by_overlap,
+    before=of(lambda f: f.basins),
+    indices=[0, 1],
+    after=of(lambda f: f.basins),
+    known=2,
+)
+call(
+    "basins.Mapper",
+    fd.basins.Mapper,
+    process=process,
+    attractors={"left": (-1.0, 0.0)},
+    max_steps=200,
+    radius=0.1,
+    tol=1e-9,
+    stay=5,
+    check_every=5,
+    bound=1e3,
+)
+call(
     "map_basins",
     fd.map_basins,
     process=process,
@@ -602,6 +622,7 @@ call(
     make_process=of(lambda f: lambda lr: fd.Iteration(f.L, fd.GD(lr))),
     parameter="lr",
     values=[0.1, 0.2],
+    matching="distance",
     sampler=BOX,
     runs=16,
     key=key,

@@ -10,7 +10,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import flatdyn as fd
-from flatdyn.basins import fractions, match_attractors
+from flatdyn.basins import Mapper, fractions, match_attractors, match_by_overlap
 from flatdyn.basins.attractors import given
 from flatdyn.core.statistics import binomial_error
 
@@ -35,6 +35,9 @@ def two_wells(edge):
     return fd.Map(Halving(edge), 1)
 
 
+HALVES, ENDS = two_wells(0.0), {"left": (-1.0,), "right": (1.0,)}
+
+
 def test_fractions_follow_the_boundary_and_names_stay():
     edges = np.linspace(-0.6, 0.6, 4)
     curve = fd.fractions_in(two_wells, "edge", edges, [(-2.0, 2.0)], 2000, KEY, max_steps=200, reach=0.5)
@@ -51,6 +54,92 @@ def test_fractions_follow_the_boundary_and_names_stay():
     assert_array_equal(curve.of_kind("point", "cycle")[0], whole)
     assert (curve.of_kind("cycle")[0] == 0).all()
     assert_array_equal(curve.kinds, np.tile(["point", "point", "", ""], (4, 1)))
+
+
+def test_basins_tell_which_attractor_is_which_when_positions_cannot():
+    ends = {1.0: {"left": (-1.0,), "right": (1.0,)}, 2.0: {"a": (5.0,), "b": (-5.0,)}}
+
+    def jumping(depth):  # the left half ends at -1, then at 5; the right half at 1, then at -5
+        left, right = (-1.0, 1.0) if depth == 1 else (5.0, -5.0)
+        return fd.Map(lambda t: jnp.where((t == left) | ((t < 0) & (t != right)), left, right), 1)
+
+    call = jumping, "depth", [1.0, 2.0], [(-2.0, 2.0)], 400, KEY, ends.get
+    by_place = fd.fractions_in(*call, reach=1.0, max_steps=10, check_every=1)
+    assert list(by_place.names[:4]) == ["left", "right", "a", "b"]  # two have gone, two are new
+    curve = fd.fractions_in(*call, matching="overlap", max_steps=10, check_every=1)
+    assert list(curve.names) == ["left", "right", "diverged", "undecided"]
+    assert_array_equal(curve.theta[:, :2, 0], [[-1, 1], [5, -5]])
+    assert_array_equal(curve.fractions[0], curve.fractions[1])
+    with pytest.raises(ValueError, match="matching must be"):
+        fd.fractions_in(*call, matching="by eye")
+
+
+def test_overlaps_are_counted_in_the_smaller_basin():
+    whole = fd.basin_fractions(HALVES, [(-2.0, 2.0)], 8, KEY, ENDS, max_steps=20)
+
+    def labels(*numbers):
+        return dataclasses.replace(whole, labels=np.array(numbers, np.int16))
+
+    before = labels(0, 0, 0, 0, 1, 1, 1, 1)
+    assert match_by_overlap(before, [0, 1], labels(1, 1, 1, 0, 0, 0, 0, 0), 2) == [1, 0]
+    assert match_by_overlap(before, [2, 0], labels(0, 0, 0, 1, 1, 1, 1, 1), 3) == [2, 0]  # what is known has indices
+    assert match_by_overlap(before, [0, 1], labels(0, -1, -1, -1, -1, -1, -1, 1), 2) == [0, 1]  # both have shrunk
+    larger = labels(0, 0, 0, 0, 0, 1, 1, 1)
+    assert match_by_overlap(larger, [0, 1], labels(1, 1, 1, 1, 1, 1, 1, 1), 2) == [2, 0]  # an empty one is new
+    assert match_by_overlap(before, [], before, 0) == [0, 1]
+    with pytest.raises(ValueError, match="the same starts"):
+        match_by_overlap(before, [0, 1], labels(0, 1), 2)
+    with pytest.raises(ValueError, match="indices must be"):
+        match_by_overlap(before, [0, 2], before, 2)
+    with pytest.raises(ValueError, match="one for each attractor"):
+        match_by_overlap(before, [0], before, 2)
+
+
+def test_a_mapper_asks_what_its_process_and_rules_ask():
+    rules = {"max_steps": 40, "radius": 0.25, "check_every": 5}
+    mapper = Mapper(HALVES, ENDS, **rules)
+    box, runs = [(-2.0, 2.0)], 200
+    same = [
+        (fd.map_basins(mapper, box, 9), fd.map_basins(HALVES, box, 9, ENDS, **rules)),
+        (fd.basin_fractions(mapper, box, runs, KEY), fd.basin_fractions(HALVES, box, runs, KEY, ENDS, **rules)),
+    ]
+    for one, other in same:
+        assert one.config == other.config
+        for name in ("labels", "steps", "final"):
+            assert_array_equal(getattr(one, name), getattr(other, name))
+    share = fd.basin_stability(mapper, "right", box, runs, KEY)
+    assert share == (same[1][0].fractions()["right"], same[1][0].errors()["right"])
+    alone = fd.basin_stability(Mapper(HALVES, **rules), (1.0,), box, runs, KEY)
+    assert alone[0] == pytest.approx(share[0], abs=1e-12)
+    curve = fd.fractions_in(lambda edge: Mapper(two_wells(edge), ENDS, **rules), "edge", [0.0], box, runs, KEY)
+    assert curve["right"][0] == share[0]
+    assert repr(mapper).startswith("Mapper(Map(")
+    assert "2 attractors, max_steps=40, radius=0.25" in repr(mapper)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: Mapper(HALVES, [(1.0, 0.0)]), r"shape \(1,\)"),
+        (lambda: Mapper(HALVES, max_steps=0), "max_steps must be"),
+        (lambda: Mapper(HALVES, radius=-1.0), "radius must be"),
+        (lambda: fd.map_basins(Mapper(HALVES), [(-1, 1)], 3, ENDS), "the mapper has its own attractors"),
+        (lambda: fd.map_basins(Mapper(HALVES), [(-1, 1)], 3, max_steps=9, stay=2), "its own max_steps, stay"),
+        (lambda: fd.map_basins(Mapper(HALVES), [(-1, 1)] * 2, 3), "box must"),
+        (lambda: fd.basin_stability(Mapper(HALVES, ENDS), "middle", [(-1, 1)], 9, KEY), "attractor must be"),
+        (lambda: fd.fractions_in(lambda e: Mapper(HALVES), "e", [0.0], [(-1, 1)] * 2, 9, KEY), "box must"),
+    ],
+)
+def test_a_mapper_that_does_not_fit_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_what_is_no_process_makes_no_mapper():
+    with pytest.raises(TypeError, match="process must be a Process"):
+        Mapper(fd.GD(0.1))
+    with pytest.raises(TypeError, match="process must be a Process or a Mapper, got"):
+        fd.map_basins(fd.GD(0.1), [(-1, 1)], 3)
 
 
 def test_an_attractor_that_goes_keeps_its_name_and_a_new_one_gets_another():

@@ -13,7 +13,6 @@ from flatdyn.basins import boundaries as boundaries
 from flatdyn.basins.attractors import Attractor as Attractor
 from flatdyn.basins.fractions import FractionCurve as FractionCurve
 from flatdyn.basins.fractions import fractions_in as fractions_in
-from flatdyn.basins.fractions import match_attractors as match_attractors
 from flatdyn.basins.labels import Basins as Basins
 from flatdyn.basins.labels import Labels as Labels
 from flatdyn.basins.labels import Sample as Sample
@@ -22,4 +21,6 @@ from flatdyn.basins.maps import basin_fractions as basin_fractions
 from flatdyn.basins.maps import basin_stability as basin_stability
 from flatdyn.basins.maps import draw_starts as draw_starts
 from flatdyn.basins.maps import map_basins as map_basins
+from flatdyn.basins.matching import match_attractors as match_attractors
+from flatdyn.basins.matching import match_by_overlap as match_by_overlap
 from flatdyn.processes.regions import Region as Region

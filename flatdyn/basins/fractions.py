@@ -19,12 +19,12 @@ from typing import Any, ClassVar
 
 import jax
 import numpy as np
-import scipy
 
 from flatdyn.basins.attractors import Attractor, digests, unused
 from flatdyn.basins.labels import Labels, Sample
 from flatdyn.basins.mapper import Mapper, as_mapper
 from flatdyn.basins.maps import basin_fractions, draw_starts
+from flatdyn.basins.matching import match_attractors, match_by_overlap
 from flatdyn.basins.searches import extent
 from flatdyn.core import checks, records, stores
 from flatdyn.core.hashing import of_object
@@ -92,6 +92,7 @@ def fractions_in(
     key: jax.Array,
     attractors: Any = None,
     *,
+    matching: str = "distance",
     reach: float | None = None,
     max_steps: int = 20_000,
     radius: float | None = None,
@@ -115,8 +116,10 @@ def fractions_in(
         values: where to look, in the order in which attractors are matched
         sampler, runs, key: as for :func:`flatdyn.basin_fractions`
         attractors: as there; or a function of the value that returns them
-        reach: attractors at neighbouring values are the same if not further apart than this; a tenth of the diagonal of
-            the box that the starts fill if not given
+        matching: which attractor is which at the next value: "distance", by their positions, or "overlap", by the
+            starts that both drew in; see :mod:`flatdyn.basins.matching`
+        reach: by distance: attractors at neighbouring values are the same if not further apart than this; a tenth of
+            the diagonal of the box that the starts fill if not given
         progress: show a bar; if not given, after two seconds
         store: a folder that keeps every finished value; the same call goes on from there
         version: a text that stands for what `store` can't see of the process or of a region, such as a callback
@@ -134,6 +137,7 @@ def fractions_in(
     values = np.atleast_1d(np.asarray(checks.number("values", values), dtype=float))
     if len(values) == 0:
         raise ValueError(f"values of {parameter} must hold at least one number")
+    checks.choice("matching", matching, ("distance", "overlap"))
     if reach is not None:
         reach = checks.number("reach", reach, above=0, one=True)
     kept, samples = None if store is None else _Kept(store, version), []
@@ -159,8 +163,11 @@ def fractions_in(
         if kept is not None:
             kept.folder.finish()
     reach = extent(process, samples[0].starts, lambda: samples[0].final) / 10 if reach is None else reach
-    config = {"parameter": parameter, "runs": str(runs), "reach": f"{reach:g}"} | samples[0].config
-    return FractionCurve(config=config, provenance=records.provenance(), parameter=values, **_joined(samples, reach))
+    config = {"parameter": parameter, "runs": str(runs), "matching": matching, "reach": f"{reach:g}"}
+    config |= samples[0].config
+    return FractionCurve(
+        config=config, provenance=records.provenance(), parameter=values, **_joined(samples, matching, reach)
+    )
 
 
 class _Kept:
@@ -195,14 +202,17 @@ class _Kept:
         return records.digest(moves, told, starts, box, fingerprints.of_key(key), *ends)
 
 
-def _joined(samples: list[Labels], reach: float) -> dict[str, np.ndarray]:
+def _joined(samples: list[Labels], matching: str, reach: float) -> dict[str, np.ndarray]:
     """Arrays over values and names, with attractors matched from value to value."""
     known: list[Attractor] = []  # by column, where each was seen last
     regions: list[str] = []
     rows = []
     for sample in samples:
         present = sample.attractors
-        columns = match_attractors(known, present, reach)
+        if matching == "distance":
+            columns = match_attractors(known, present, reach)
+        else:
+            columns = match_by_overlap(*(rows[-1] if rows else (sample, [])), sample, len(known))
         for attractor, column in zip(present, columns, strict=True):
             if column == len(known):
                 known.append(dataclasses.replace(attractor, name=unused(attractor.name, known)))
@@ -222,36 +232,3 @@ def _joined(samples: list[Labels], reach: float) -> dict[str, np.ndarray]:
         for j, name in [*zip(columns, sample.names, strict=False), *((j, names[j]) for j in others)]:
             fractions[i, j], stderr[i, j] = shares.get(str(name), 0.0), errors.get(str(name), 0.0)
     return {"names": np.array(names), "fractions": fractions, "stderr": stderr, "theta": theta, "kinds": kinds}
-
-
-def match_attractors(known: Sequence[Attractor], present: Sequence[Attractor], reach: float) -> list[int]:
-    """Which known attractor each present one is: the assignment of least total distance, none beyond `reach`.
-
-    The distance of two attractors is the Hausdorff distance between their positions.
-
-    Args:
-        known, present: attractors
-        reach: largest distance of a pair
-    Returns:
-        for each present one the index of its known one; len(known), len(known) + 1, … for those that are new
-    Raises:
-        ValueError: if `reach` is negative
-        TypeError: if something is no attractor
-    """
-    for what, attractors in (("known", known), ("present", present)):
-        for one in checks.sequence(what, attractors, "attractors"):
-            checks.kind(what, one, Attractor)
-    reach = checks.number("reach", reach, at_least=0, one=True)
-    if not known or not present:
-        return list(range(len(known), len(known) + len(present)))
-    far = 1e3 * reach  # more than any set of admissible pairs can save
-    distance = np.array([[_hausdorff(a.points, b.points) for b in known] for a in present])
-    rows, columns = scipy.optimize.linear_sum_assignment(np.where(distance <= reach, distance, far))
-    matched = {i: j for i, j in zip(rows, columns, strict=True) if distance[i, j] <= reach}
-    new = iter(range(len(known), len(known) + len(present)))
-    return [int(matched[i]) if i in matched else next(new) for i in range(len(present))]
-
-
-def _hausdorff(a: np.ndarray, b: np.ndarray) -> float:
-    distance = scipy.spatial.distance.cdist(a, b)
-    return float(max(distance.min(axis=0).max(), distance.min(axis=1).max()))
