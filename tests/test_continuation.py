@@ -111,6 +111,8 @@ def test_branches_cross_in_one_coordinate_and_in_four():
         np.abs(branch.theta[:, 0]) > 1e-6
     ].all()
     (at,) = branch.at(1.3)
+    for far in (1e200, -1e200, 5e-324):  # squares of the distances overflow, and would vanish
+        assert branch.at(far) == []
     assert_allclose(at, 1 - 1 / 1.3, atol=1e-4)  # a chord of 0.02 is off by 0.02² x''/8
     ranges = ((0.5, 1.7), (-0.1, 0.1))
     with pytest.raises(ValueError, match="transcritical point moves with r and shift: it cannot be followed"):

@@ -195,6 +195,8 @@ def test_few_different_eigenvalues_give_exact_means_without_error():
         assert_allclose(found.mean(np.log), (np.log(4) / 4, 0), atol=1e-14)
     wide = curvature.density(Quadratic(np.diag(np.full(400, 3.0))), np.zeros(400), jax.random.key(0))
     assert_allclose(wide.moment(2), (3600, 0), rtol=1e-12, atol=1e-9)
+    with pytest.raises(ValueError, match="power must be"):
+        wide.moment(10**400)  # beyond what any float can be raised to
     outlier = curvature.density(Quadratic(np.diag([50.0] + 399 * [0.01])), np.zeros(400), jax.random.key(0))
     value, error = outlier.mean(lambda x: np.log(np.abs(x)))
     assert_allclose(value, (np.log(50) + 399 * np.log(0.01)) / 400, rtol=1e-12)  # −4.584

@@ -61,7 +61,7 @@ class Density(Record):
 
     def moment(self, power: int) -> tuple[float, float]:
         """tr Hᵖ with its standard error; that of the quadrature is 0 for p ≤ 2k − 1."""
-        power = checks.count("power", power)
+        power = checks.count("power", power, at_most=2**31 - 1)
         value, error = self._mean(lambda x: x**power, polynomial=power < 2 * self.nodes.shape[1])
         return float(self.dim * value), float(self.dim * error)
 

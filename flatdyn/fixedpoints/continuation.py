@@ -81,7 +81,7 @@ class Branch(Record):
         (parameter,) = checks.floats(parameter=parameter)
         gap = self.parameter - parameter
         found = [self.theta[i] for i in np.flatnonzero(gap == 0)]
-        for i in np.flatnonzero(gap[:-1] * gap[1:] < 0):
+        for i in np.flatnonzero(np.sign(gap[:-1]) * np.sign(gap[1:]) < 0):
             found.append(self.theta[i] + gap[i] / (gap[i] - gap[i + 1]) * (self.theta[i + 1] - self.theta[i]))
         return found
 
