@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import flatdyn as fd
 from flatdyn.basins import Mapper, fractions, match_attractors, match_by_overlap
 from flatdyn.basins.attractors import given
+from flatdyn.basins.searches import extent
 from flatdyn.core.statistics import binomial_error
 
 KEY = jax.random.key(0)
@@ -54,6 +55,18 @@ def test_fractions_follow_the_boundary_and_names_stay():
     assert_array_equal(curve.of_kind("point", "cycle")[0], whole)
     assert (curve.of_kind("cycle")[0] == 0).all()
     assert_array_equal(curve.kinds, np.tile(["point", "point", "", ""], (4, 1)))
+
+
+def test_the_extent_of_starts_is_the_diagonal_of_the_box_around_them():
+    nowhere = fd.Map(lambda t: t, 2)
+    fenced = fd.Iteration(fd.Landscape.from_expression("x**2 + y**2", "x y", box=[(-3, 3), (-4, 4)]), fd.GD(0.1))
+    starts, gone = np.array([[0.0, 0.0], [3.0, 1.0], [1.0, 4.0]]), np.array([[1.0, 1.0], [3.0, 2.0], [1.0, 16.0]])
+    assert extent(nowhere, starts, lambda: gone) == extent(fenced, starts, lambda: gone) == 5.0
+    together = np.ones((3, 2))
+    assert extent(fenced, together, lambda: gone) == 10.0
+    assert extent(nowhere, together, lambda: gone) == 15.0  # the run that goes farthest
+    assert extent(nowhere, together, lambda: together) == pytest.approx(2**0.5)
+    assert extent(nowhere, 0 * together, lambda: 0 * together) == 1.0
 
 
 def test_basins_tell_which_attractor_is_which_when_positions_cannot():

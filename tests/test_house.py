@@ -1,6 +1,8 @@
 """The house: layers, notebooks, set-up files, README. What no unit test sees."""
 
 import ast
+import doctest
+import importlib
 import json
 import os
 import re
@@ -17,6 +19,7 @@ from packaging.specifiers import SpecifierSet
 import flatdyn as fd
 
 ROOT = Path(__file__).parent.parent
+ROOMS = sorted(path.parent.name for path in ROOT.glob("flatdyn/*/__init__.py"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -365,3 +368,13 @@ def test_an_old_name_says_the_new_one(module, names):
             assert getattr(module, old) is getattr(module, new)
     with pytest.raises(AttributeError, match=r"attribute '?manifolde"):
         _ = module.manifolde
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_example_of_a_room_runs(room):
+    module = importlib.import_module(f"flatdyn.{room}")
+    parsed = doctest.DocTestParser().get_doctest(module.__doc__, {}, room, None, None)
+    assert parsed.examples
+    said = []
+    doctest.DocTestRunner().run(parsed, out=said.append)
+    assert not said, "".join(said)

@@ -3,10 +3,18 @@
     map_basins(process, box, resolution)        each point of a grid by the attractor that its run reaches
     basin_fractions(process, box, runs, key)    shares with errors, by random starts
     basin_stability(...)                        the share of one attractor
-    fractions_in(make, values, ...)             shares as a parameter varies
+    Mapper(process, attractors, ...)            the rules of the search, for all of these
+    fractions_in(make_process, ...)             shares as a parameter varies
     boundaries                                  how entangled the basins are
 
 The answers are records: named arrays with a status for each run.
+
+Example:
+    >>> import flatdyn as fd
+    >>> well = fd.Iteration(fd.landscapes.double_well(), fd.GD(0.1))
+    >>> mapper = fd.basins.Mapper(well, {"left": (-1.0,), "right": (1.0,)}, max_steps=500)
+    >>> print(f"{fd.map_basins(mapper, [(-2.0, 1.0)], 300).fractions()['right']:.3f}")
+    0.333
 """
 
 from flatdyn.basins import boundaries as boundaries

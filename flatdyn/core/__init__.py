@@ -15,6 +15,15 @@
     renaming        old public names, handed on with a warning
 
 Nothing here knows of landscapes, methods or processes.
+
+Example:
+    >>> from flatdyn.core import checks, statistics
+    >>> mean, stderr = statistics.mean_sem([1.0, 2.0, 6.0])
+    >>> print(f"{mean:.1f} +- {stderr:.2f}")
+    3.0 +- 1.53
+    >>> checks.count("runs", -1, at_least=1)
+    Traceback (most recent call last):
+    ValueError: runs must be a whole number >= 1, got -1
 """
 
 from flatdyn.core import records as records

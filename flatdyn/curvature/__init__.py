@@ -3,6 +3,12 @@
 Every question takes the loss as a landscape, or as a JAX function of an array or of a tree of parameters, and a
 point in the same form. Nothing here stores a matrix beyond a few hundred parameters: curvature is asked for by
 products of the Hessian with a vector.
+
+Example:
+    >>> import flatdyn as fd
+    >>> found = fd.curvature.extreme_eigenvalues(fd.landscapes.saddle((3.0, -1.0)), [0.0, 0.0])
+    >>> print(f"{found.largest:.6f} {found.smallest:.6f}")
+    3.000000 -1.000000
 """
 
 from flatdyn.curvature.ball import Sharpness as Sharpness

@@ -1,10 +1,16 @@
 """How long does it stay? Escape times, their laws without sampling, and what theory says they should be.
 
-X = escape_times(process, theta0, Ball(center, radius), runs, max_steps, key)
-X.mean(), X.median(), X.survival()         with errors, censored runs accounted for
-exit_law(process, interval, start)         the same law on the line, exactly
-multilevel_splitting(process, theta0, ...) escapes too rare to wait for
-mean_first_passage_1d, kramers, ...        closed forms and quadratures to compare with
+    X = escape_times(process, theta0, Ball(center, radius), runs, max_steps, key)
+    X.mean(), X.median(), X.survival()         with errors, censored runs accounted for
+    exit_law(process, interval, start)         the same law on the line, exactly
+    multilevel_splitting(process, theta0, ...) escapes too rare to wait for
+    mean_first_passage_1d, kramers, ...        closed forms and quadratures to compare with
+
+Example:
+    >>> import flatdyn as fd
+    >>> noisy = fd.Iteration(fd.landscapes.saddle((-1.0,)), fd.GD(0.1), fd.noise.Gaussian(1.0, batch_size=16))
+    >>> print(f"{fd.escape.exit_law(noisy, (-1, 1), start=0.0).mean:.2f}")
+    37.70
 """
 
 from flatdyn.core.renaming import renamed

@@ -6,6 +6,13 @@
     expectation(diffusion, functions, ...)  E u(θ_t) of a diffusion on the line, without sampling
 
 Time is steps × lr. Both are processes: simulate, map_basins, ... work on them as on an Iteration.
+
+Example:
+    >>> import flatdyn as fd
+    >>> flow = fd.flows.Flow(fd.landscapes.saddle((1.0,)), fd.GD(lr=0.1))
+    >>> found = fd.flows.solve(flow, [1.0], [0.0, 1.0])
+    >>> print(f"{found.theta[-1, 0]:.6f}")  # exp(-1)
+    0.367879
 """
 
 from flatdyn.flows.diffusions import Diffusion as Diffusion

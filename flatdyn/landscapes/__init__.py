@@ -9,6 +9,14 @@ Your own: `Landscape.from_expression("x**2 - y**2 + x*y**3", symbols="x y")`, or
 `Landscape.from_function(loss, dim)`.
 
 A long session that makes many landscapes gives the memory of compiled programs back by `landscapes.clear_programs()`.
+
+Example:
+    >>> import flatdyn as fd
+    >>> L = fd.landscapes.double_well()
+    >>> L.expression
+    (x**2 - 1)**2/4
+    >>> [(point.kind, float(point.theta[0])) for point in L.critical_points()]
+    [('minimum', -1.0), ('minimum', 1.0), ('maximum', 0.0)]
 """
 
 from flatdyn.landscapes.base import Landscape as Landscape

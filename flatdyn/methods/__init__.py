@@ -1,4 +1,15 @@
-"""How one step is taken."""
+"""How one step is taken: descent and sharpness-aware minimization, averages, blocks, Langevin methods, any of optax.
+
+A method is one `step(grad, state)` that may evaluate the gradient field wherever it likes; `masks` say which parameters
+it treats differently, `constraints` which equations they obey.
+
+Example:
+    >>> import sympy
+    >>> import flatdyn as fd
+    >>> h, rho, l = sympy.symbols("h rho lambda")
+    >>> fd.stability.jacobian(fd.USAM(h, rho), fd.landscapes.saddle((l,)), at=(0,))
+    Matrix([[-h*lambda*(lambda*rho + 1) + 1]])
+"""
 
 from flatdyn.methods.averaging import Averaged as Averaged
 from flatdyn.methods.base import FirstOrder as FirstOrder

@@ -1,4 +1,21 @@
-"""A network and its data as a landscape, so that every question can be asked of it."""
+"""A network and its data as a landscape, so that every question can be asked of it.
+
+    models          perceptrons, convolutions, attention, graphs
+    data            what comes with packages, what the user installs, preprocessing
+    training        tasks, training of many networks at once, methods side by side
+    saddles         saddles that are known exactly, and how noise pushes a network away
+    benchmark       how far it scales
+
+This is the wing that uses all the other rooms.
+
+Example:
+    >>> import jax
+    >>> from flatdyn import networks
+    >>> spirals = networks.spirals(40, 1.0)
+    >>> task = networks.classifier(networks.MLP((2, 3, 2), jax.random.key(0)), spirals)
+    >>> task.landscape.dim
+    17
+"""
 
 from flatdyn.core.renaming import renamed
 from flatdyn.networks.benchmark import scale as scale

@@ -6,6 +6,11 @@
     ledger                          each claim, what was measured, and the verdict
 
 The library itself needs none of it.
+
+Example:
+    >>> import flatdyn as fd
+    >>> fd.notebook.number(0.8941, 0.0023)
+    '0.894(2)'
 """
 
 from flatdyn.notebook import ledger as ledger

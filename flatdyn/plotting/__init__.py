@@ -1,6 +1,15 @@
 """One way to draw each kind of result: `draw_*(ax, record)` draws into an axis you give, and never simulates.
 
 `import flatdyn.plotting` leaves matplotlib's settings alone; `plotting.use_style()` switches the house style on.
+
+Example:
+    >>> from matplotlib.figure import Figure
+    >>> import flatdyn as fd
+    >>> ax = Figure().add_subplot()
+    >>> run = fd.simulate(fd.Iteration(fd.landscapes.saddle(), fd.GD(0.1)), [[1.0, 0.1], [1.0, -0.1]], steps=3)
+    >>> _ = fd.plotting.draw_paths(ax, run)
+    >>> len(ax.lines) >= 2
+    True
 """
 
 from flatdyn.plotting.basins import basin_colors as basin_colors

@@ -2,11 +2,19 @@
 
     Iteration(landscape, method, noise, ascent)     a method on a loss
     Map(step, dim)                                  any map of yours
-    Extended(make, names, dim)                      hyperparameters as coordinates that stay put
+    Extended(process, names)                        hyperparameters as coordinates that stay put
     probe(landscape, method, points)                what SAM sees from a point
 
 `processes.flat` gives the state of any process as one row of numbers, with its derivatives; `processes.regions` has
 the regions that runs leave or end in.
+
+Example:
+    >>> import jax.numpy as jnp
+    >>> import flatdyn as fd
+    >>> step = fd.Iteration(fd.landscapes.saddle((1.0,)), fd.GD(lr=0.5))
+    >>> state = step.init(jnp.array([8.0]))
+    >>> float(step.position(step.step(state))[0])
+    4.0
 """
 
 from flatdyn.processes.base import Iteration as Iteration

@@ -6,6 +6,15 @@
     quadratic                               normalised SAM on quadratics, exactly
 
 All of it is computed in 64 bits, whatever the precision of the session.
+
+Example:
+    >>> import sympy
+    >>> import flatdyn as fd
+    >>> h, l = sympy.symbols("h lambda")
+    >>> fd.stability.jacobian(fd.GD(h), fd.landscapes.saddle((l,)), at=(0,))
+    Matrix([[-h*lambda + 1]])
+    >>> fd.stability.multipliers(fd.GD(0.5), fd.landscapes.saddle((1.0, -1.0)), at=(0, 0)).real.tolist()
+    [1.5, 0.5]
 """
 
 from flatdyn.stability import quadratic as quadratic
