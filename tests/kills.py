@@ -110,11 +110,12 @@ def logged(log: Path, since: int = 0) -> list[str]:
 
 def kept(store: Path) -> set[str]:
     """The pieces in a store, named as in the log; raises if anything there can't be read."""
-    if store.is_dir():
-        return {repr(float(records.load_arrays(path)[1]["cell"]["rho"])) for path in store.glob("*.npz")}
-    if not store.exists():
+    files = [records.load_arrays(path) for path in store.glob("*.npz")]
+    if not files:
         return set()
-    arrays, _ = records.load_arrays(store)
+    arrays, header = files[0]
+    if "cell" in header:
+        return {repr(float(told["cell"]["rho"])) for _, told in files}
     if "parts" in arrays:
         return {f"{start}:{k}" for start, _, _, done in arrays["parts"].tolist() for k in range(done)}
     return set(map(str, np.flatnonzero(arrays["finished"]).tolist()))
@@ -162,8 +163,6 @@ def kills(name: str, times: int, folder: Path) -> str:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     must(ended(child(work, None, folder / "log0", folder / "whole.npy")) == 0, "undisturbed")
     whole, everything = np.load(folder / "whole.npy"), set(logged(folder / "log0"))
-    if name == "sweep":
-        store.mkdir()
     killed = again = 0
     while killed < times:
         before, size = kept(store), log.stat().st_size if log.exists() else 0
@@ -207,8 +206,6 @@ def full(name: str, times: int, folder: Path) -> str:
     whole, everything, taken = np.load(folder / "whole.npy"), set(logged(folder / "log0")), 0
     for i in range(times):
         store = folder / f"full{i}"
-        if name == "sweep":
-            store.mkdir()
         number = random.randint(2, 40 if name == "sweep" else 4)  # a map looks twice before it begins
         must(ended(child(work, store, log, result, lambda number=number: full_from(number))) == 0, f"{name}, disk full")
         must(np.load(result).tobytes() == whole.tobytes(), f"{name} ends differently on a full disk")

@@ -67,13 +67,14 @@ def plain():
 
 
 def place(call, folder):
-    return folder / ("kept.npz" if call in FILES else "kept")
+    return folder / "kept"
 
 
 def kept(call, folder):
     """The file that a finished call has left."""
-    (file,) = [place(call, folder)] if call in FILES else sorted(place(call, folder).glob("*.npz"))[:1]
-    return file
+    files = sorted(place(call, folder).glob("*.npz"))
+    assert len(files) == (2 if call is swept else 1)
+    return files[0]
 
 
 # --- places that can't be written -----------------------------------------------------------------------------
@@ -118,7 +119,7 @@ def test_a_sweep_asks_nothing_where_it_cannot_keep_it(tmp_path, monkeypatch):
 def test_a_map_finds_out_before_it_looks_for_attractors(tmp_path, monkeypatch, working):
     monkeypatch.setattr(os, "fsync", no_room)
     with pytest.raises(OSError, match="No space left"):
-        fd.map_basins(WELLS, ((-2, 2),), 9, store=tmp_path / "kept.npz")
+        fd.map_basins(WELLS, ((-2, 2),), 9, store=tmp_path / "kept")
     assert not working
 
 
@@ -126,19 +127,30 @@ def test_too_little_room_for_the_end_of_the_work_is_known_at_its_start(tmp_path,
     usage = stores.shutil.disk_usage
     monkeypatch.setattr(stores.shutil, "disk_usage", lambda path: usage(path)._replace(free=100))
     with pytest.raises(OSError, match=r"0\.2 KiB are needed; 0\.1 KiB are free"):  # 8 (1 + 8 + 1 + 1 + 2 * 8) bytes
-        escapes(tmp_path / "kept.npz")
+        escapes(tmp_path / "kept")
 
 
-def test_folders_for_files_and_files_for_folders_and_no_path_at_all(tmp_path):
-    (tmp_path / "file").write_text("mine")
+def test_files_as_earlier_versions_wrote_them_and_no_path_at_all(tmp_path, contents, working):
+    (tmp_path / "file").write_bytes(contents[escapes].read_bytes())
     for call in ALL:
-        wrong = tmp_path if call in FILES else tmp_path / "file"
-        with pytest.raises(ValueError, match=f"store must be a {'file' if call in FILES else 'folder'}"):
-            call(wrong)
+        with pytest.raises(ValueError, match=r"store must be a folder, .*file is a file, which is not read: delete it"):
+            call(tmp_path / "file")
         with pytest.raises(ValueError, match="store must be a path, got 3"):
             call(3)
         with pytest.raises(ValueError, match="can't be written"):
-            call(tmp_path / "file" / "kept.npz")  # below a file
+            call(tmp_path / "file" / "kept")  # below a file
+    assert not working
+
+
+def test_many_calls_share_a_folder(tmp_path, plain, monkeypatch):
+    for call in (escapes, mapped, trained, shares):
+        call(tmp_path)
+    more = escape.escape_times(NOISY, jnp.zeros(2), escape.Ball((0.0, 0.0), 0.5), 9, 50, KEY, store=tmp_path)
+    assert len(more.steps) == 9
+    monkeypatch.setattr(os, "open", read_only)  # all of it is read
+    for call in (escapes, mapped, trained, shares):
+        for name, values in numbers(call(tmp_path)).items():
+            assert_array_equal(values, plain[call][name])
 
 
 def test_a_file_that_its_owner_protects_is_not_replaced(tmp_path, monkeypatch):
@@ -220,13 +232,13 @@ print(int(found.steps.sum()), [str(warning.message).split(":")[0] for warning in
 
 
 def test_a_file_that_the_system_refuses_loses_no_run(tmp_path):
-    command = [sys.executable, "-c", LIMITED, str(tmp_path / "kept.npz")]
+    command = [sys.executable, "-c", LIMITED, str(tmp_path / "kept")]
     env = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}  # it writes, too
     told = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
     found = escape.escape_times(NOISY, jnp.zeros(2), escape.Ball((0.0, 0.0), 0.5), 2000, 50, KEY)
     assert told.startswith(f"{int(found.steps.sum())} ")
     assert "File too large" in told
-    assert list(tmp_path.iterdir()) == []
+    assert list((tmp_path / "kept").iterdir()) == []
 
 
 # --- modes and left-overs -------------------------------------------------------------------------------------
@@ -293,15 +305,16 @@ def spoilt(path):
 
 @pytest.mark.parametrize("call", FILES)
 def test_a_file_of_other_content_is_refused_and_nothing_else_happens(call, tmp_path, contents, working):
-    path, content = place(call, tmp_path), contents[call].read_bytes()
+    path, content = place(call, tmp_path) / contents[call].name, contents[call].read_bytes()
+    path.parent.mkdir()
     for arrays, header in spoilt(contents[call]):
         path.write_bytes(records.packed(arrays, header))
         with pytest.raises(ValueError, match=r"is not a complete record|holds another"):
-            call(path)
+            call(path.parent)
     for cut in (0, 1, 30, len(content) // 2, len(content) - 1):
         path.write_bytes(content[:cut])
         with pytest.raises(ValueError, match="is not a complete record"):
-            call(path)
+            call(path.parent)
 
 
 @pytest.mark.parametrize("call", FOLDERS)
@@ -399,11 +412,11 @@ def test_a_constant_inside_a_compiled_loss_is_another_question(tmp_path):
         target = jnp.array(target)
         loss = jax.jit(lambda theta: jnp.sum((theta - target) ** 2))
         process = fd.Iteration(fd.Landscape.from_function(loss, 2), fd.GD(0.1))
-        return escape.escape_times(process, jnp.zeros(2), escape.Ball((0.0, 0.0), 1.0), 1, 50, store=tmp_path / "x.npz")
+        return escape.escape_times(process, jnp.zeros(2), escape.Ball((0.0, 0.0), 1.0), 1, 50, store=tmp_path)
 
     assert left((1.0, 1.0)).steps == 6  # |theta| = sqrt(2) (1 - 0.8^k) > 1 from k = 5.5 on
-    with pytest.raises(ValueError, match=r"holds another call's runs \(different: fingerprint\)"):
-        left((-3.0, 5.0))
+    assert left((-3.0, 5.0)).steps == 1  # sqrt(34) (1 - 0.8^k) > 1 from the first step on
+    assert left((1.0, 1.0)).steps == 6
 
 
 def test_the_box_of_a_landscape_is_part_of_what_a_sweep_asks(tmp_path):
@@ -425,8 +438,8 @@ def test_the_name_of_a_sweeps_result_is_not_that_of_the_first_call(tmp_path):
 
 @pytest.mark.parametrize("call", FILES)
 def test_each_argument_of_a_call_is_part_of_its_question(call, tmp_path, contents, working):
-    """What is changed here is computed anew, and a file is refused; the same call reads it."""
-    path, key = contents[call], jax.random.key(1)
+    """What is changed here is computed anew; the same call reads what is there."""
+    path, key = contents[call].parent, jax.random.key(1)
     others = {
         escapes: [
             lambda r=r, a=a: escape.escape_times(NOISY, jnp.zeros(2), escape.Ball((0.0, 0.0), r), *a, store=path)
@@ -442,8 +455,11 @@ def test_each_argument_of_a_call_is_part_of_its_question(call, tmp_path, content
         ],
     }
     for other in others[call]:
-        with pytest.raises(ValueError, match=r"holds another|not a complete record"):
+        with pytest.raises(pytest.fail.Exception, match="it has begun to work"):
             other()
+    begun = len(working)
+    call(path)
+    assert len(working) == begun
 
 
 BASE = {"attractors": [(-1.0,), (1.0,)], "max_steps": 500}
@@ -455,13 +471,13 @@ def test_another_way_to_judge_networks_is_another_training(contents, working):
         fd.networks.classifier(fd.networks.MLP((2, 4, 2), KEY), DATA, weight_decay=0.1),
         fd.networks.classifier(fd.networks.MLP((2, 4, 2), KEY, activation=jnp.tanh), DATA),
     ):
-        with pytest.raises(ValueError, match="holds another training"):
-            fd.networks.train(task, TRAINED, TASK.start, store=contents[trained], **SHORT)
+        with pytest.raises(pytest.fail.Exception, match="it has begun to work"):
+            fd.networks.train(task, TRAINED, TASK.start, store=contents[trained].parent, **SHORT)
 
 
 def test_a_key_that_nothing_uses_has_a_word(tmp_path):
     """A process that draws nothing, with a key: the word of such a call held an address in memory."""
-    trained(tmp_path / "kept.npz", key=KEY)
+    trained(tmp_path / "kept", key=KEY)
     word = fd.runs.fingerprints.of_key
     assert word(KEY) == word(jax.random.key(0)) != word(None)
 

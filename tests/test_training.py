@@ -70,7 +70,7 @@ def test_chunks_do_not_change_the_networks(whole):
 
 
 def test_an_interrupted_training_goes_on_where_it_was(whole, tmp_path, monkeypatch):
-    store, calls = tmp_path / "training.npz", []
+    store, calls = tmp_path / "training", []
     advance = training._advance
 
     def impatient(*args):
@@ -84,7 +84,7 @@ def test_an_interrupted_training_goes_on_where_it_was(whole, tmp_path, monkeypat
         calls.clear()
         with pytest.raises(KeyboardInterrupt):
             train(store=store)
-    with np.load(store) as kept:
+    with np.load(next(store.glob("*.npz"))) as kept:
         assert 0 < kept["parts"][:, 3].sum() < 40 * 3
     monkeypatch.setattr(training, "_advance", lambda *args: calls.append(1) or advance(*args))
     after = train(store=store)
@@ -96,14 +96,14 @@ def test_an_interrupted_training_goes_on_where_it_was(whole, tmp_path, monkeypat
     assert len(calls) == done + 1  # but for one that compiles
 
 
-def test_a_file_of_another_training_is_refused(tmp_path):
-    store = tmp_path / "training.npz"
-    train(store=store)
-    with pytest.raises(ValueError, match=r"holds another training \(different: fingerprint"):
-        fd.networks.train(TASK, PROCESS, STARTS + 1e-3, 40, KEY, 10, watch={"train": DATA, "other": OTHER}, store=store)
-    store.write_bytes(store.read_bytes()[:200])
+def test_another_training_has_a_file_of_its_own_and_a_damaged_one_is_refused(tmp_path):
+    train(store=tmp_path)
+    (file,) = tmp_path.glob("*.npz")
+    fd.networks.train(TASK, PROCESS, STARTS + 1e-3, 40, KEY, 10, watch={"train": DATA, "other": OTHER}, store=tmp_path)
+    assert len(list(tmp_path.glob("*.npz"))) == 2
+    file.write_bytes(file.read_bytes()[:200])
     with pytest.raises(ValueError, match="not a complete record"):
-        train(store=store)
+        train(store=tmp_path)
 
 
 def test_an_ensemble_that_does_not_fit_is_cut(whole, monkeypatch):

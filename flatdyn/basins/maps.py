@@ -76,13 +76,13 @@ def map_basins(
         key: a JAX key, if the process is random
         chunk: runs that advance together on a device; no result depends on it
         progress: show a bar; if not given, after two seconds
-        store: a file that keeps finished points; the same call goes on from there after an interruption
+        store: a folder that keeps finished points; the same call goes on from there after an interruption
         version: a text that stands for what `store` can't see of the process or of a region, such as a callback
     Returns:
         Basins
     Raises:
         ValueError: if box, resolution, axes, at, an attractor or a rule does not fit, or the map does
-            not fit into memory; if `store` holds another call
+            not fit into memory; if `store` is a file, or what it holds is damaged
         OSError: if `store` can't be written, before the first step; later on that is a warning
     """
     mapper = as_mapper(

@@ -69,13 +69,13 @@ def labelled(mapper: Mapper, starts, box, key, chunk, progress, kept) -> dict[st
         everyone = np.arange(len(starts))
         points, regions = search.discover(everyone, []), []
         result = search.run(points, regions)
-        for stage in range(2, 2 + _SEARCHES):  # what no scout has reached, undecided runs may have
+        for _ in range(_SEARCHES):  # what no scout has reached, undecided runs may have
             left = everyone[result.status == Status.UNDECIDED]
             more = search.discover(left, points) if len(left) else []
             if not more:
                 break
             points = points + more
-            for old, new in zip(result, search.run(points, regions, left, stage), strict=True):
+            for old, new in zip(result, search.run(points, regions, left), strict=True):
                 old[left] = new
     label = _region_labels(result, regions, len(points))
     status = np.where((label >= 0) & (result.status == Status.UNDECIDED), Status.CONVERGED, result.status)
@@ -113,8 +113,8 @@ class _Search:
 
     def prepare(self) -> None:
         """Raise OSError if the store can't be written: attractors are looked for before the first file is."""
-        if self.store is not None and not stores.path_of(self.store).exists():
-            stores.check_writable(stores.path_of(self.store))
+        if self.store is not None and not any(stores.folder_of(self.store).glob("*.npz")):
+            stores.check_writable(stores.path_of(self.store) / "part.npz")
 
     @property
     def grain(self) -> float:
@@ -150,23 +150,17 @@ class _Search:
             kept.append(dataclasses.replace(attractor, name=unused(attractor.name, [*known, *kept])))
         return kept
 
-    def run(
-        self, points: list[Attractor], regions: list[Region], runs: np.ndarray | None = None, stage: int = 1
-    ) -> Arrivals:
+    def run(self, points: list[Attractor], regions: list[Region], runs: np.ndarray | None = None) -> Arrivals:
         """What becomes of the starts, or of some of them in a later pass."""
         rules, radius = self.rules, self.near(points)
         limits = {"max_steps": rules.max_steps, "bound": rules.bound, "dtype": self.starts.dtype}
         aims = targets(self.process, points, regions, radius, key=self.key, progress=self.progress, **limits)
         runs = np.arange(len(self.starts)) if runs is None else runs
-        config, path = self.config(points, regions), self.store
-        if path is not None:
+        config = self.config(points, regions)
+        if self.store is not None:
             config |= {"contents": self._identity(aims, regions, runs)}
-            path = stores.path_of(path)
-            path = path if stage == 1 else path.with_name(f"{path.stem}.{stage}{path.suffix or '.npz'}")
-        options = {"key": self.key, "chunk": self.chunk, "progress": self.progress}
-        return arrivals.decide(
-            self.process, self.starts[runs], aims, rules, numbers=runs, store=path, config=config, **options
-        )
+        options = {"key": self.key, "chunk": self.chunk, "progress": self.progress, "store": self.store}
+        return arrivals.decide(self.process, self.starts[runs], aims, rules, numbers=runs, config=config, **options)
 
     def _identity(self, aims: Targets, regions: list[Region], runs: np.ndarray) -> str:
         """What tells this call's unfinished work from another's."""

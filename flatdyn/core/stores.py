@@ -1,4 +1,4 @@
-"""Where finished parts of long work are kept: a file that one call renews, or a folder with a file for each part.
+"""Where finished parts of long work are kept: a folder, with a file that one call renews or a file for each part.
 
 What is kept is written whole, under a name that its reader knows, with all that it depends on in its header. A place
 that can't be written is found before the work begins. If it can't be written later on, the work goes on in memory.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import logging
 import os
 import shutil
@@ -42,6 +43,21 @@ def path_of(store: Any) -> Path:
     if not isinstance(store, (str, os.PathLike)) or not os.fspath(store):
         raise ValueError(f"store must be a path, got {store!r}")
     return Path(store).expanduser()
+
+
+def folder_of(store: Any) -> Path:
+    """The folder that a user gives; it need not exist.
+
+    Raises:
+        ValueError: if it is no path, or a file: earlier versions kept a call's work in one
+    """
+    path = path_of(store)
+    if path.exists() and not path.is_dir():
+        raise ValueError(
+            f"store must be a folder, {store} is a file, which is not read: delete it if an earlier version of flatdyn "
+            "wrote it, or give a folder"
+        )
+    return path
 
 
 def check_writable(path: Path, size: int = 0, what: str = "store") -> None:
@@ -103,16 +119,18 @@ class _Keeper:
 class File(_Keeper):
     """A file that one call renews as its work goes on, and from which the same call goes on after an interruption.
 
+    It is named by what identifies the call, so many calls can share a folder.
+
     Args:
-        store: where
+        store: the folder; made when there is something to keep
         config: what identifies the call; with an entry `fingerprint` of all that it depends on
         what: what the file holds if it is another call's
     """
 
     def __init__(self, store: Any, config: dict[str, str], what: str):
-        self.path, self.config, self.what, self._behind = path_of(store), config, what, False
-        if self.path.is_dir():
-            raise ValueError(f"store must be a file, {store} is a folder")
+        told = {name: value for name, value in config.items() if name not in _TOLD_ONLY}
+        name = records.digest(json.dumps(told, sort_keys=True))[:32]
+        self.path, self.config, self.what, self._behind = folder_of(store) / f"{name}.npz", config, what, False
 
     def read(self, misfit: Callable[[Arrays], str | None]) -> Arrays | None:
         """What the file holds; None if there is none.
@@ -128,10 +146,7 @@ class File(_Keeper):
         names = [name for name in {**self.config, **header} if name not in _TOLD_ONLY]
         different = [name for name in names if header.get(name) != self.config.get(name)]
         if different:
-            raise ValueError(
-                f"{self.path} holds {self.what} (different: {', '.join(different)}): "
-                "give another file, or delete this one"
-            )
+            raise ValueError(f"{self.path} holds {self.what} (different: {', '.join(different)}): delete this file")
         try:
             problem = misfit(arrays)
         except Exception as error:  # arrays of any names, types and shapes
@@ -170,10 +185,8 @@ class Folder(_Keeper):
     """
 
     def __init__(self, store: Any, what: str):
-        self.path, self.what, self._ready = path_of(store), what, False
+        self.path, self.what, self._ready = folder_of(store), what, False
         self._waiting: dict[Path, bytes] = {}  # finished parts that could not be written
-        if self.path.exists() and not self.path.is_dir():
-            raise ValueError(f"store must be a folder, {store} is a file")
 
     def read(self, name: str, told: dict[str, Any]) -> tuple[Arrays, dict[str, Any]] | None:
         """Arrays of a part and what its header says besides `told`; None if it is not there, or not whole."""

@@ -119,7 +119,7 @@ def escape_times(
         key: a JAX key, if the process is random
         chunk: runs that advance together on a device
         progress: show a bar; if not given, after two seconds
-        store: a file that keeps finished runs; the same call goes on from there after an interruption
+        store: a folder that keeps finished runs; the same call goes on from there after an interruption
         version: a text that stands for what `store` can't see of the process or the region, such as a callback
     Returns:
         Escapes

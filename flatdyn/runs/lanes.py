@@ -91,12 +91,12 @@ def run(
         chunk: lanes on each device
         progress: as for :func:`flatdyn.simulate`
         unit: what the progress bar counts
-        store: a file in which finished runs are kept every few seconds, and from which the same call goes on
+        store: a folder in which finished runs are kept every few seconds, and from which the same call goes on
         config: what identifies the call in that file
     Returns:
         what `task.blank` begins and `task.results` fills
     Raises:
-        ValueError: if `store` holds another call's runs, or is damaged; if the process cannot start from `starts`
+        ValueError: if `store` is a file, or what it holds is damaged; if the process cannot start from `starts`
         OSError: if `store` can't be written, before the first step; later on that is a warning
     """
     if len(starts) > 2**32:

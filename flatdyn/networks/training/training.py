@@ -111,8 +111,8 @@ def train(
         key: a JAX key, if the process is random
         every: steps between judgements; a twentieth of all if not given
         watch: data to judge on, by name
-        store: a file that keeps weights, velocities and marks every 20 seconds and when interrupted; the same call goes
-            on from there, and its result is that of an uninterrupted one
+        store: a folder that keeps weights, velocities and marks every 20 seconds and when interrupted; the same call
+            goes on from there, and its result is that of an uninterrupted one
         version: a text that stands for what `store` can't see of the process or the task, such as a callback
         chunk: networks that advance together; chosen by the memory of the device if not given
         progress: show a bar; if not given, after two seconds
