@@ -334,6 +334,28 @@ def test_the_readmes_links_lead_somewhere():
         assert (ROOT / target).exists(), target
 
 
+def test_no_private_name_of_another_package_is_used():
+    """But for the key-value store of a distributed run, which has no public name."""
+    found = set()
+    for path in [*(ROOT / "flatdyn").rglob("*.py"), *(ROOT / "figures").glob("*.py")]:
+        tree, foreign = ast.parse(path.read_text()), set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+                foreign |= {alias.asname or alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not (node.module or "").startswith("flatdyn"):
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+                foreign |= {alias.asname or alias.name for alias in node.names}
+            elif isinstance(node, ast.Attribute):
+                root = node.value
+                names = [node.attr] if isinstance(root, ast.Name) and root.id in foreign else []
+            else:
+                continue
+            private = [n for n in names if re.search(r"(^|\.)_(?!_)", n)]
+            found |= {(path.name, name) for name in private}
+    assert found <= {("runner.py", "jax._src.distributed")}
+
+
 def test_one_word_is_one_class():
     homes = {}
     for path in (ROOT / "flatdyn").rglob("*.py"):
