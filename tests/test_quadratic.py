@@ -10,6 +10,19 @@ import flatdyn as fd
 from flatdyn import quadratic
 
 
+def test_the_capture_curve_bounds_what_is_captured():
+    tau, rho = np.geomspace(1e-4, 1e4, 41), 0.7
+    curve = quadratic.capture_curve(tau, rho)
+    assert_allclose(curve[1] / curve[0], tau, rtol=1e-14)
+    assert quadratic.captured(0.999 * curve.T, rho).all()
+    assert not quadratic.captured(1.001 * curve.T * [-1, 1], rho).any()
+    some = (tau > 1e-3) & (tau < 1e3)
+    assert_allclose(quadratic.capture_boundary(curve[0, some], rho), curve[1, some], rtol=1e-9)
+    for bad in (0.0, -1.0, np.inf):
+        with pytest.raises(ValueError, match="tau must be"):
+            quadratic.capture_curve([1.0, bad], rho)
+
+
 def test_kappa_against_its_integral():
     for tau in (0.0, 1e-3, 0.5, 1.0, 3.0, 200.0):
         upper = np.inf if tau == 0 else tau**-0.5

@@ -42,6 +42,22 @@ def kappa(tau: Any) -> np.ndarray:
     return np.where(upper <= 1, integral(np.minimum(upper, 1.0)), beyond)
 
 
+def capture_curve(tau: Any, rho: float) -> np.ndarray:
+    """Boundary of the capture set of the symmetric saddle (a = b) in one quadrant, as a curve in τ = w₂/w₁.
+
+        (w₁, w₂) = ρ κ(τ) (τ^(−1/2), τ^(1/2))
+
+    Args:
+        tau: above 0 and finite, shape (points,)
+        rho: ascent radius ρ > 0, in units of θ
+    Returns:
+        w₁ and w₂ in units of θ, shape (2, points); with other signs they bound the other quadrants
+    """
+    tau = checks.number("tau", checks.numbers("tau", tau, ndim=1), above=0)
+    rho = checks.number("rho", rho, above=0, one=True)
+    return rho * kappa(tau) * np.stack([tau**-0.5, tau**0.5])
+
+
 def captured(theta: Any, rho: float) -> np.ndarray:
     """Whether SAM's flow on the symmetric saddle L = (a/2)(w₁² − w₂²) ends at the saddle, exactly.
 
