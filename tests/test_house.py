@@ -334,6 +334,20 @@ def test_the_readmes_links_lead_somewhere():
         assert (ROOT / target).exists(), target
 
 
+def test_a_wheel_holds_every_package_and_the_files_beside_the_code():
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = [path.parent.relative_to(ROOT) for path in ROOT.glob("flatdyn/**/__init__.py")]
+    assert sorted(told["packages"]) == sorted(".".join(folder.parts) for folder in folders)
+    kept = {
+        path
+        for package, names in told["package-data"].items()
+        for n in names
+        for path in ROOT.glob(f"{package.replace('.', '/')}/{n}")
+    }
+    others = {path for path in ROOT.glob("flatdyn/**/*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert kept == others
+
+
 def test_no_private_name_of_another_package_is_used():
     """But for the key-value store of a distributed run, which has no public name."""
     found = set()
