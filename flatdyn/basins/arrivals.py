@@ -1,5 +1,6 @@
-"""Run until decided: each run stops at the check at which its fate is known: near an attractor to stay, in a region,
-diverged, or at rest where nothing is known to be.
+"""Each run is checked every `check_every` steps and stops when its label is certain.
+
+It is near an attractor to stay, in a region, diverged, or at rest where nothing is known to be.
 """
 
 from __future__ import annotations

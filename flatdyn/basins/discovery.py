@@ -6,8 +6,8 @@ or chaotic, such as the one in which SAM is held at a saddle. It is found as fol
 1. Runs from many starts are sampled over the third and the last quarter of `max_steps`, in 64 bits.
 2. A run has *settled* if every position of its last quarter lies near one of its third quarter: within `grain`, or a
    few times the distance between neighbours there. So a run that still drifts down a valley has not, a band has.
-   Nor has one that creeps along: a point or cycle that moves on as steadily as before, or that would move by more than
-   `grain` if its pace went on falling as it has fallen.
+   A run also counts as unsettled if it moves on as steadily as before, or if extrapolating its slowing drift moves it
+   further than `grain`.
 3. Positions of settled runs that lie within `grain` of each other, or that one run visits, belong together.
 4. A plateau looks settled too: how far a run that slows down still has to go cannot be told from its own past. So each
    set is asked by other means (:mod:`flatdyn.basins.settling`) whether it holds what is there; where it does not, or

@@ -60,8 +60,8 @@ def map_basins(
     * it no longer moves, or has taken `max_steps`: then CONVERGED if within `radius` of an attractor or in a region,
       else UNDECIDED.
 
-    So a saddle holds what is captured by it and what has not left it after `max_steps`: on a grid through its stable
-    manifold, or with a small step, take more of them.
+    A saddle's basin therefore includes runs that merely have not left it by `max_steps`. Increase `max_steps` for small
+    steps, and for grids that contain the stable manifold.
 
     Args:
         process: what moves, or a :class:`flatdyn.basins.Mapper`, which has its attractors and rules; if random, run

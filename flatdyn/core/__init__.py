@@ -7,7 +7,7 @@
     statistics      numbers with honest errors
     algebra         one source, two algebras: an update rule in numbers and in symbols
     cubature        expectations of functions that jump
-    hashing         what tells one function or object of yours from another
+    hashing         a hash of functions and objects of yours, of their code and the values it reaches
     programs        what a compiled computation is, in one word
     stores          where finished parts of long work are kept
     segments        long work in pieces, which hear Ctrl-C

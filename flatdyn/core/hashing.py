@@ -1,8 +1,7 @@
-"""What tells one function or object of yours from another: its code, and the values that its code reaches.
+"""A hash of functions and objects of yours: of their code, and of the values that the code reaches.
 
-Files of unfinished work must not be read after the question has changed, and in a notebook a question changes with a
-line of a function, a constant inside it, or a variable elsewhere that it uses. All of these enter the word that
-:func:`identity` gives. What it cannot see into, it refuses.
+Cached work must be invalidated when the user's function changes: its code, its constants, or the variables elsewhere
+that it uses. All of these enter the word that :func:`identity` gives. What it cannot see into, it refuses.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from flatdyn.methods.base import FirstOrder, GradientField, Method, State
 
 
 class Process(eqx.Module):
-    """A state and a rule to step it.
+    """A discrete-time dynamical system: a state and a step.
 
     Attributes:
         dim: number of coordinates of a position
@@ -134,7 +134,7 @@ class Iteration(OnLandscape):
         return self.method.init(self.landscape.vector(theta))
 
     def step(self, state, key=None):
-        """One step; without a key of a method that is random itself, with all its normal numbers zero."""
+        """One step. Without a key, a method's own noise is set to zero."""
         both = self.noise.random and self.method.draws > 0
         of_noise, of_method = split(key) if both else (key, key)
         own = (state.theta,) * self.method.draws

@@ -1,4 +1,4 @@
-"""Hyperparameters as coordinates that stay put: many settings of a process in one compiled program."""
+"""Treat hyperparameters as constant state variables, so that one compiled program runs many settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run until finished: a fixed number of lanes advances in rounds, and the next start replaces a run that ends.
+"""A work queue: a fixed batch of lanes advances in rounds, and waiting runs replace finished ones.
 
 Most runs end early and a few never do, so a batch that advances together would wait for its slowest run. Between
 rounds finished runs leave and new ones enter, on every device at once (on one CPU device: one set of lanes per core).

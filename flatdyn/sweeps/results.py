@@ -1,4 +1,4 @@
-"""What an ask may return, and how the answers from all cells of a sweep become one Dataset."""
+"""What the `ask` callback may return, and how the results of all cells of a sweep become one Dataset."""
 
 from __future__ import annotations
 

@@ -96,8 +96,8 @@ def sweep(
 
         * x: the result; for several seeds their mean
         * x_stderr: standard error of x. One seed: as the ask gave it. Several: from the spread of the seeds,
-          √(Σ (xₛ − x)² / (n (n − 1))), to be used with Student's t of n − 1 degrees of freedom. It holds all chance
-          there is, that within a run too
+          √(Σ (xₛ − x)² / (n (n − 1))), to be used with Student's t of n − 1 degrees of freedom. It includes the
+          randomness within runs as well
         * x_within: several seeds: the error that the ask's own errors let expect, √(Σ sₛ²) / n. Where x_stderr is
           larger by more than chance, the ask's error misses something
         * x_censored: as the ask gave it, or the mean over seeds

@@ -1,4 +1,4 @@
-"""Normalization layers: BatchNorm without running state, how a pass goes through them, and the mask of SAM-ON."""
+"""Normalization layers: BatchNorm without running state, how a forward pass applies them, and the mask of SAM-ON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From which ρ on does SAM or USAM stay at the saddle of a network? As minibatches of a given size decide it."""
+"""From which ρ on does SAM or USAM stay at the saddle of a network, for a given minibatch size?"""
 
 from __future__ import annotations
 
