@@ -319,6 +319,23 @@ def test_the_readmes_code_runs_and_prints_what_it_says_and_core_needs_neither_ju
     assert [text.splitlines() for text in done.stdout.split("\f")[1:]] == expected
 
 
+def test_a_type_checker_sees_the_public_names_and_signatures(tmp_path):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    wrong = (
+        "import flatdyn as fd\nfd.SAM(lr=0.1, radius=0.5)\nfd.simulat\nfd.map_basins(fd.GD(0.1), resolution='fine')\n"
+    )
+    for i, block in enumerate([*blocks, wrong]):
+        (tmp_path / f"example_{i}.py").write_text(block)
+    command = [sys.executable, "-m", "mypy", "--follow-imports=silent", "--ignore-missing-imports", "--no-pretty"]
+    command += ["--no-error-summary", "--cache-dir", str(tmp_path / "cache"), "."]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | {"MYPYPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    told = done.stdout.splitlines()
+    assert not [line for line in told if not line.startswith(f"example_{len(blocks)}.py")], done.stdout
+    assert {int(line.split(":")[1]) for line in told} == {2, 3, 4}, done.stdout + done.stderr
+
+
 def test_the_ledgers_tables_are_made_from_the_entries():
     readme = (ROOT / "README.md").read_text()
     table = re.search(r"<!-- ledger -->\n(.*?)\n<!-- /ledger -->", readme, re.S)[1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -43,7 +43,7 @@ class Extended(Process):
     """
 
     process: Process
-    names: tuple[str, ...] = eqx.field(
+    names: Sequence[str] = eqx.field(
         converter=lambda names: tuple(checks.sequence("names", names, "texts")), static=True
     )
 
