@@ -146,6 +146,12 @@ def test_starts_are_networks_of_their_own_and_more_leave_the_first_alone():
     assert_allclose(few[1], task.coordinates(make(jax.random.fold_in(jax.random.key(0), 1))), rtol=1e-15)
 
 
+def test_a_layer_starts_with_the_weights_of_equinox():
+    layers, keys = fd.networks.MLP((3, 5, 2), jax.random.key(4)).layers, jax.random.split(jax.random.key(4))
+    for layer, key in zip(layers, keys, strict=True):
+        assert eqx.tree_equal(layer, eqx.nn.Linear(layer.in_features, layer.out_features, key=key))
+
+
 def test_tokens_stay_whole_numbers_and_labels_may_stand_at_every_place():
     tokens = np.arange(24).reshape(4, 6) % 3
     network = eqx.nn.Embedding(3, 3, key=jax.random.key(0))

@@ -8,7 +8,7 @@ import scipy.stats
 from numpy.testing import assert_array_equal
 
 from flatdyn.core.algebra import Vector
-from flatdyn.core.randomness import normals, run_key, seed_words, split, threefry2x32
+from flatdyn.core.randomness import drawn, normals, room, run_key, seed_words, split, threefry2x32
 
 # Random123's known-answer file (kat_vectors), threefry2x32: rounds, key, counter, result.
 ALL = 0xFFFFFFFF
@@ -114,3 +114,11 @@ def test_what_is_not_a_key_is_refused(key):
 
 def test_old_style_keys_are_keys():
     assert_array_equal(seed_words(jax.random.PRNGKey(3)), seed_words(jax.random.key(3)))
+
+
+def test_cut_from_a_larger_draw_the_numbers_are_jaxs_own():
+    assert [room(number) for number in (0, 1, 257, 4096, 4097)] == [256, 256, 1024, 4096, 4097]
+    bounds = {"minval": -0.3, "maxval": 0.2}
+    for sample, shape, told in [(jax.random.normal, (33, 12), {}), (jax.random.uniform, (7,), bounds)]:
+        for key in (jax.random.key(1), jax.random.PRNGKey(2)):
+            assert_array_equal(drawn(sample, key, shape, **told), sample(key, shape, **told))

@@ -20,7 +20,7 @@ import numpy as np
 from flatdyn.basins.labels import UNDECIDED, Basins
 from flatdyn.basins.mapper import Mapper, as_mapper
 from flatdyn.basins.maps import basin_fractions
-from flatdyn.core import checks
+from flatdyn.core import checks, randomness
 from flatdyn.core.statistics import mean_sem_of
 from flatdyn.processes import Process
 
@@ -216,7 +216,7 @@ def uncertainty_exponent(
     def pairs(key, number):
         place, turn = jax.random.split(key)
         theta = np.asarray(jax.random.uniform(place, (len(scales), runs, process.dim), minval=low, maxval=high))
-        u = np.asarray(jax.random.normal(turn, theta.shape))
+        u = np.asarray(randomness.drawn(jax.random.normal, turn, theta.shape))
         moved = theta + scales[:, None, None] * u / np.linalg.norm(u, axis=-1, keepdims=True)
         return np.stack([theta, moved]).reshape(number, process.dim)
 

@@ -14,6 +14,11 @@ References:
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -91,6 +96,26 @@ def normals(key: jax.Array, like: Vector) -> Vector:
         taken, used = words[used : used + width * leaf.size], used + width * leaf.size
         drawn.append(transform(*taken.reshape(leaf.size, width).T).reshape(leaf.shape).astype(kind))
     return jax.tree.unflatten(tree, drawn)
+
+
+def drawn(sample: Callable[..., jax.Array], key: jax.Array, shape: tuple[int, ...], **told: Any) -> jax.Array:
+    """`sample(key, shape, **told)`, of `jax.random.uniform` or `normal`, with one compiled program for many shapes.
+
+    JAX compiles its generator anew for each shape, which takes longer than to draw. But number i depends on the key
+    and i alone. So :func:`room` for the array is drawn and cut.
+    """
+    number = math.prod(shape)
+    return _cut(sample(key, (room(number),), **told), shape) if room(number) > number else sample(key, shape, **told)
+
+
+def room(number: int) -> int:
+    """How many numbers :func:`drawn` draws for so many: 256, 1024 or 4096; and no more than asked for beyond."""
+    return next((size for size in (256, 1024, 4096) if size >= number), number)
+
+
+@partial(jax.jit, static_argnums=1)
+def _cut(numbers: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    return numbers[: math.prod(shape)].reshape(shape)
 
 
 _SEED, _SPLIT, _BLOCK = 0x73656564, 0x73706C74, 0x626C6F63  # second counter words that keep the uses of a key apart

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks, records
+from flatdyn.core import checks, randomness, records
 from flatdyn.core.algebra import norm
 from flatdyn.core.records import Record
 from flatdyn.curvature.points import Loss, placed
@@ -95,7 +95,7 @@ def sharpness(
     needed = drivers.array_bytes(2, starts, landscape.dim, itemsize=theta.dtype.itemsize)
     drivers.check_memory(needed, "the starts of the ascent", "take fewer `starts`")
     key = jax.random.key(0) if key is None else key
-    begin = jax.random.normal(key, (starts, landscape.dim), theta.dtype)
+    begin = randomness.drawn(jax.random.normal, key, (starts, landscape.dim), dtype=theta.dtype)
     rho = jnp.asarray(rho, theta.dtype)
     here, begun, found, displacements = _ascents(landscape, theta, rho, begin, steps, progress)
     if not np.isfinite(here):

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks, records
+from flatdyn.core import checks, randomness, records
 from flatdyn.core.algebra import norm
 from flatdyn.core.records import Record
 from flatdyn.curvature.points import Loss, coordinates, placed
@@ -208,7 +208,7 @@ def slice2d(
     elif key is None:
         raise ValueError("random directions need key=jax.random.key(0), or another seed; or give directions or through")
     else:
-        pair = jax.random.normal(key, (2, landscape.dim), centre.dtype)
+        pair = randomness.drawn(jax.random.normal, key, (2, landscape.dim), dtype=centre.dtype)
         pair = jax.vmap(lambda d: d / norm(d))(pair)
     if pair.shape[0] != 2:
         raise ValueError(f"a plane needs two directions, got {pair.shape[0]}")

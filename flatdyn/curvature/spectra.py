@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks, records
+from flatdyn.core import checks, randomness, records
 from flatdyn.core.records import Record, Status
 from flatdyn.curvature.krylov import basis_bytes, hessian_product, lanczos, not_finite, ritz
 from flatdyn.curvature.points import Loss, placed
@@ -118,7 +118,7 @@ def extreme_eigenvalues(
         key = jax.random.key(0) if key is None else key
         needed = drivers.array_bytes(5, starts, landscape.dim, itemsize=theta.dtype.itemsize)
         drivers.check_memory(needed, "the starts and directions", "take fewer `starts`")
-        begins = jax.random.normal(key, (starts, landscape.dim), theta.dtype)
+        begins = randomness.drawn(jax.random.normal, key, (starts, landscape.dim), dtype=theta.dtype)
         k = min(k, landscape.dim)
         with drivers.progress_bar(0, "products", progress) as bar:
             while True:

@@ -10,8 +10,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from flatdyn.core import checks
-from flatdyn.networks.models.base import Network, affine, check_size, inputs_of, shape_of
+from flatdyn.core import checks, randomness
+from flatdyn.networks.models.base import Network, affine, check_size, inputs_of, linear, shape_of
 
 SPREAD = 0.02  # standard deviation of embeddings at the start, as is usual for transformers
 
@@ -31,8 +31,8 @@ class Layer(eqx.Module):
         one, two, three = jax.random.split(key, 3)
         self.norms = eqx.nn.LayerNorm(width), eqx.nn.LayerNorm(width)
         self.attention = eqx.nn.MultiheadAttention(heads, width, key=one)
-        self.wide = eqx.nn.Linear(width, 2 * width, key=two)
-        self.narrow = eqx.nn.Linear(2 * width, width, key=three)
+        self.wide = linear(width, 2 * width, two)
+        self.narrow = linear(2 * width, width, three)
 
     def outputs(self, x: jax.Array, batch: Any, mask: jax.Array | None) -> jax.Array:
         """(n, tokens, width) for x of that shape; where mask (tokens, tokens) is False, row does not see column."""
@@ -111,10 +111,10 @@ class ViT(_Transformer):
         self.layers = _layers(width, depth, heads, one)
         sides = patch ** len(extents) * channels + tokens + classes
         check_size(sides * width, "take a smaller `shape`, a smaller `width`, or fewer `classes`")
-        self.embedding = eqx.nn.Linear(patch ** len(extents) * channels, width, key=two)
-        self.positions = SPREAD * jax.random.normal(three, (tokens, width))
+        self.embedding = linear(patch ** len(extents) * channels, width, two)
+        self.positions = SPREAD * randomness.drawn(jax.random.normal, three, (tokens, width))
         self.norm = eqx.nn.LayerNorm(width)
-        self.head = eqx.nn.Linear(width, classes, key=four)
+        self.head = linear(width, classes, four)
 
     def outputs(self, x, batch):
         x = self._transformed(affine(self.embedding, self._patches(x)), batch)
@@ -158,10 +158,10 @@ class CharTransformer(_Transformer):
         one, two, three, four = jax.random.split(key, 4)
         self.layers = _layers(width, depth, heads, one)
         check_size((2 * vocabulary + context) * width, "take a smaller `vocabulary`, `context` or `width`")
-        self.embedding = SPREAD * jax.random.normal(two, (vocabulary, width))
-        self.positions = SPREAD * jax.random.normal(three, (context, width))
+        self.embedding = SPREAD * randomness.drawn(jax.random.normal, two, (vocabulary, width))
+        self.positions = SPREAD * randomness.drawn(jax.random.normal, three, (context, width))
         self.norm = eqx.nn.LayerNorm(width)
-        self.head = eqx.nn.Linear(width, vocabulary, key=four)
+        self.head = linear(width, vocabulary, four)
 
     def outputs(self, x, batch):
         """Scores (n, length, vocabulary) for whole numbers (n, length), length ≤ context."""

@@ -10,8 +10,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from flatdyn.core import checks
-from flatdyn.networks.models.base import Network, affine, check_size, inputs_of, shape_of
+from flatdyn.core import checks, randomness
+from flatdyn.networks.models.base import Network, affine, check_size, inputs_of, linear, shape_of
 from flatdyn.networks.models.normalization import normalization
 
 ENGINES = ("product", "lax")
@@ -71,7 +71,7 @@ class Conv(eqx.Module):
             raise ValueError(f"dimensions must be at most 32, got {dimensions}")
         check_size(side**dimensions * inputs * outputs, "take fewer `inputs` or `outputs`")
         shape = (side,) * dimensions + (inputs, outputs)
-        self.weight = jax.random.normal(key, shape) * (2 / (side**dimensions * inputs)) ** 0.5
+        self.weight = randomness.drawn(jax.random.normal, key, shape) * (2 / (side**dimensions * inputs)) ** 0.5
         self.bias = jnp.zeros(outputs) if bias else None
         self.stride, self.engine = stride, engine
 
@@ -141,7 +141,7 @@ class _Stack(Network):
             for i, (a, b, one) in enumerate(zip(widths[:-1], widths[1:], keys, strict=True))
         ]
         self.norms = [normalization(norm, width, NORMS) for width in widths[1:]]
-        self.head = eqx.nn.Linear(widths[-1], checks.count("classes", classes, at_least=1), key=last)
+        self.head = linear(widths[-1], checks.count("classes", classes, at_least=1), last)
         self.activation = activation
 
     def outputs(self, x, batch):
@@ -269,7 +269,7 @@ class ResNet(Network):
             pairs = normalized(before, after, stride=stride), normalized(after, after)
             self.blocks.append(Block(*zip(*pairs, strict=True), projection=around))
             before = after
-        self.head = eqx.nn.Linear(before, checks.count("classes", classes, at_least=1), key=next(keys))
+        self.head = linear(before, checks.count("classes", classes, at_least=1), next(keys))
 
     def outputs(self, x, batch):
         x = self.activation(batch.through(self.norm, self.stem(inputs_of(x, self.shape))))

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks
+from flatdyn.core import checks, randomness
 from flatdyn.core.records import digest
 from flatdyn.networks.data import Graph
 from flatdyn.networks.models.base import Network, check_size
@@ -174,7 +174,7 @@ def _layers(widths: tuple[int, ...], key: jax.Array) -> tuple[list[jax.Array], l
     pairs = list(zip(widths[:-1], widths[1:], keys, strict=True))
     bounds = [(6 / (a + b)) ** 0.5 for a, b, _ in pairs]
     weights = [
-        jax.random.uniform(one, (a, b), minval=-bound, maxval=bound)
+        randomness.drawn(jax.random.uniform, one, (a, b), minval=-bound, maxval=bound)
         for (a, b, one), bound in zip(pairs, bounds, strict=True)
     ]
     return weights, [jnp.zeros(width) for width in widths[1:]]

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy
 
-from flatdyn.core import checks
+from flatdyn.core import checks, randomness
 from flatdyn.core.algebra import scaled
 from flatdyn.curvature import extreme_eigenvalues, hessian_product
 from flatdyn.networks.data import Split
@@ -128,7 +128,7 @@ class Saddle:
         distance = checks.number("distance", distance, above=0, one=True)
         runs = checks.count("runs", runs, at_least=1)
         drivers.check_memory(0, "the starts", "make fewer `runs`", device=drivers.array_bytes(3, runs, len(self.theta)))
-        normal = jax.random.normal(key, (runs, len(self.basis)))
+        normal = randomness.drawn(jax.random.normal, key, (runs, len(self.basis)))
         return self.theta + distance * normal / jnp.linalg.norm(normal, axis=1, keepdims=True) @ self.basis
 
     def verify(self) -> Verified:

@@ -205,7 +205,7 @@ def transverse_exponent(
     seed = randomness.seed_words(jax.random.key(0) if key is None else key)
     needed = chains * max(map(len, values), default=1) * drivers.state_bytes(process, jnp.zeros(0).dtype) * 3
     drivers.check_memory(needed, "the chains", "take fewer `chains`", device=needed)
-    begin = jax.random.normal(jax.random.wrap_key_data(seed), (chains, process.dim))
+    begin = randomness.drawn(jax.random.normal, jax.random.wrap_key_data(seed), (chains, process.dim))
     process = drivers.prepared(process, begin.dtype)
     carry = _begun(process, names, values, begin)
     with drivers.progress_bar(total, "steps", progress) as bar:

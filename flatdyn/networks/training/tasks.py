@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks
+from flatdyn.core import checks, randomness
 from flatdyn.landscapes import Landscape
 from flatdyn.networks.data import Split
 from flatdyn.networks.models import Network
@@ -51,7 +51,7 @@ class Task(eqx.Module):
         checks.function("make", make, "a function from a key to a network", 1)
         checks.key(key)
         runs = checks.count("runs", runs, at_least=1)
-        needed = drivers.array_bytes(2, runs, self.dim, itemsize=self.start.dtype.itemsize)
+        needed = drivers.array_bytes(2, runs, randomness.room(self.dim), itemsize=self.start.dtype.itemsize)
         drivers.check_memory(0, "the networks", "make fewer `runs`", device=needed)
         return jax.vmap(lambda number: self._made(make, jax.random.fold_in(key, number)))(jnp.arange(runs))
 
