@@ -232,6 +232,13 @@ class Folder(_Keeper):
             records.write_whole(path, self._waiting[path])
             del self._waiting[path]
 
+    def check_complete(self) -> None:
+        """Try again what could not be written, and raise CannotWrite if it still can't."""
+        try:
+            self._flush()
+        except OSError as error:
+            raise CannotWrite(f"{len(self._waiting)} finished parts can't be written to {self.path}: {error}") from None
+
     def finish(self) -> None:
         """Try again what could not be written, and say so if it still can't."""
         with contextlib.suppress(OSError):

@@ -194,6 +194,14 @@ class Store:
         arrays = {f"{part}.{name}": array for (name, part), array in results.items()}
         self.folder.write(_name(told), arrays, told | {"provenance": provenance})
 
+    def there(self, told: dict[str, Any]) -> bool:
+        """Whether the cell has a file."""
+        return self.folder.file(_name(told)).exists()
+
+    def check_complete(self) -> None:
+        """Raise OSError if a finished cell could not be written: nobody else can read it."""
+        self.folder.check_complete()
+
     def finish(self) -> None:
         """Say so if not all is in the folder."""
         self.folder.finish()

@@ -10,8 +10,6 @@ can grow and a sweep can be cut, stopped, continued and spread over machines wit
 from __future__ import annotations
 
 import contextlib
-import io
-import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +26,7 @@ from flatdyn.processes import Process
 from flatdyn.runs import drivers
 from flatdyn.sweeps.grid import Found, Store, cell_key, check_signature, describe, plan
 from flatdyn.sweeps.results import Layout, found
+from flatdyn.sweeps.together import Meeting
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -67,8 +66,9 @@ def sweep(
     the state does, once: momentum 0 has no velocity. Make the landscape outside of `make_process`, or each cell
     compiles anew.
 
-    After `jax.distributed.initialize()` every process of the run makes the same call, computes every n-th cell on its
-    own devices, and returns the whole. Its numbers are those of one process, bit for bit.
+    After `jax.distributed.initialize()` every process of the run makes the same call, with a `store` that all of them
+    see, computes every n-th cell on its own devices, and returns the whole. Its numbers are those of one process, bit
+    for bit.
 
     Args:
         make_process: the process at the hyperparameters of a cell, which it takes by name. It is called for all cells
@@ -199,20 +199,30 @@ class _Run:
         rank, count = jax.process_index(), jax.process_count()
         if count == 1:
             return list(self.share(range(len(self.work)), layout, progress).values())
-        try:
-            mine, problem = self.share(range(rank, len(self.work), count), layout, progress), None
-        except Exception as error:  # the others wait: they are told before it is raised
-            mine, problem = {}, error
-        gathered: dict[int, tuple[Found, dict]] = {}
+        if self.kept is None:
+            raise ValueError(f"{count} processes share a sweep through a folder that all of them see: give store=")
         told = records.digest(*(describe(*item) for item in self.work), str(self.key))
-        for other, content in enumerate(exchange(_packed(mine, {"problem": problem and str(problem), "call": told}))):
-            results, header = _unpacked(content)
-            if header["call"] != told:
-                raise ValueError(f"process {other} made another sweep: all processes must make the same calls")
-            if header["problem"] is not None:
-                raise RuntimeError(f"process {other}: {header['problem']}") from problem
-            gathered |= results
-        return [gathered[i] for i in range(len(self.work))]
+        meeting = Meeting(self.kept.folder.path, told)
+        try:
+            results = self.share(range(rank, len(self.work), count), layout, progress)
+            self.kept.check_complete()
+        except Exception as error:  # the others wait: they are told before it is raised
+            meeting.tell(str(error))
+            raise RuntimeError(f"process {rank}: {error}") from error
+        except BaseException:
+            meeting.tell("interrupted")
+            raise
+        places = {i: self.kept.told(*self._asked(*self.work[i]), *self.work[i]) for i in range(len(self.work))}
+
+        def missing() -> bool:
+            for i in places.keys() - results.keys():
+                if self.kept.there(places[i]) and (kept := self.kept.read(places[i])) is not None:
+                    results[i] = kept
+            return len(results) < len(places)
+
+        meeting.wait(missing)
+        meeting.leave()
+        return [results[i] for i in range(len(self.work))]
 
     def share(self, numbers: range, layout: Layout, progress: bool | None) -> dict[int, tuple[Found, dict]]:
         """Answers and provenance of some of the work, by number."""
@@ -225,10 +235,13 @@ class _Run:
                 bar.update()
         return results
 
+    def _asked(self, cell: dict, seed: int) -> tuple[Process, jax.Array | None]:
+        """The process and the key of a cell."""
+        return _built(self.make_process, cell, self.key), cell_key(self.key, cell, seed, self.common)
+
     def one(self, cell: dict, seed: int) -> tuple[Found, dict]:
         """From its file if it is there, else asked and kept at once."""
-        process = _built(self.make_process, cell, self.key)
-        key = cell_key(self.key, cell, seed, self.common)
+        process, key = self._asked(cell, seed)
         told = self.kept.told(process, key, cell, seed) if self.kept else None
         before = self.kept.read(told) if self.kept else None
         if before is not None:
@@ -241,43 +254,3 @@ class _Run:
         if self.kept:
             self.kept.write(told, result, provenance)
         return result, provenance
-
-
-_exchanges = itertools.count()
-_PATIENCE = 10**9  # milliseconds that a process waits for the slowest one; a dead one ends the wait
-
-
-def exchange(mine: bytes) -> list[bytes]:
-    """What each process of a distributed run has to say, in order; waits for all.
-
-    Through the key-value store of jax.distributed and not by a collective: a collective gives up if processes come to
-    it half a minute apart, and shares of a sweep end hours apart.
-    """
-    from jax._src import distributed  # its key-value store has no public name; only a distributed run needs it
-
-    client, call = distributed.global_state.client, f"flatdyn/{next(_exchanges)}"
-    own = f"{call}/{jax.process_index()}"
-    client.key_value_set_bytes(own, mine)
-    everyone = [client.blocking_key_value_get_bytes(f"{call}/{i}", _PATIENCE) for i in range(jax.process_count())]
-    client.wait_at_barrier(call, _PATIENCE)
-    client.key_value_delete(own)
-    return everyone
-
-
-def _packed(results: dict[int, tuple[Found, dict]], header: dict) -> bytes:
-    arrays = {f"{i}.{part}.{name}": a for i, (answer, _) in results.items() for (name, part), a in answer.items()}
-    header = header | {"provenance": {i: told for i, (_, told) in results.items()}}
-    buffer = io.BytesIO()
-    np.savez(buffer, header=np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays)
-    return buffer.getvalue()
-
-
-def _unpacked(content: bytes) -> tuple[dict[int, tuple[Found, dict]], dict]:
-    with np.load(io.BytesIO(content), allow_pickle=False) as data:
-        arrays = {entry: data[entry] for entry in data.files}
-    header = json.loads(arrays.pop("header").tobytes())
-    results: dict[int, tuple[Found, dict]] = {int(i): ({}, told) for i, told in header["provenance"].items()}
-    for entry, array in arrays.items():
-        number, part, name = entry.split(".", 2)
-        results[int(number)][0][name, part] = array
-    return results, header
