@@ -173,7 +173,7 @@ def adaptive_moments(row, runs, steps, seed, noise=None):
     bowl = fd.Landscape.from_function(lambda theta: row["lam"] / 2 * theta @ theta, dim=row["N"])
     process = fd.Iteration(bowl, method, noise or fd.noise.Exact())
     start = jnp.zeros((runs, row["N"]), jnp.float32)
-    found = fd.simulate(process, start, steps, key=jax.random.key(seed), every=10, observe=lambda state: state.xi[0])
+    found = fd.simulate(process, start, steps, key=jax.random.key(seed), every=10, observe=lambda state: state.zeta[0])
     assert found.counts()["DIVERGED"] == 0
     late = len(found.times) // 3
     per_run = [(found.theta[:, late:] ** 2).mean(axis=(1, 2)), found.observed[:, late:].mean(axis=1)]
@@ -206,7 +206,7 @@ def test_the_two_scalings_of_adaptive_langevin_are_the_same_runs():
     bowl = fd.Landscape.from_function(lambda theta: theta @ theta + theta[0] * theta[1], dim=2)
     runs = [
         fd.simulate(
-            fd.Iteration(bowl, method), jnp.ones(2), 300, key=jax.random.key(0), observe=lambda state: state.xi[0]
+            fd.Iteration(bowl, method), jnp.ones(2), 300, key=jax.random.key(0), observe=lambda state: state.zeta[0]
         )
         for method in (text, code)
     ]
@@ -313,8 +313,8 @@ def test_a_xi_for_each_block():
     method = fd.AdLaLa(0.1, [(1, 0, 0), (0, 1, 0)], (1, 1))
     process = fd.Iteration(fd.landscapes.saddle((1.0, 2.0, 3.0)), method)
     state = process.init(jnp.ones(3))
-    assert len(state.xi) == 3
-    assert state.xi[2] is None  # the last block has ordinary friction
+    assert len(state.zeta) == 3
+    assert state.zeta[2] is None  # the last block has ordinary friction
 
 
 # --- special cases that are known ---------------------------------------------------------------------------------
@@ -411,3 +411,9 @@ BAD = [
 def test_bad_numbers_words_and_blocks_are_named(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_the_thermostats_variable_has_a_letter_of_its_own():
+    state = fd.AdaptiveLangevin(0.1, 1.0).init(jnp.ones(2))
+    with pytest.warns(DeprecationWarning, match="LangevinState.xi is now LangevinState.zeta"):
+        assert state.xi is state.zeta

@@ -14,6 +14,7 @@ References:
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import equinox as eqx
@@ -97,11 +98,17 @@ class LeimkuhlerMatthews(SGLD):
 
 
 class LangevinState(eqx.Module):
-    """State of :class:`SplittingMethod`: parameters, momenta, and one ξ for each thermostat that has one."""
+    """State of :class:`SplittingMethod`: parameters, momenta, and one ζ for each thermostat that has one."""
 
     theta: Any
     momentum: Any
-    xi: Any = None
+    zeta: Any = None
+
+    @property
+    def xi(self) -> Any:
+        """The old name of ζ: ξ is the sample."""
+        warnings.warn("LangevinState.xi is now LangevinState.zeta", DeprecationWarning, stacklevel=2)
+        return self.zeta
 
 
 class SplittingMethod(Method):
@@ -140,7 +147,7 @@ class SplittingMethod(Method):
         return LangevinState(theta, 0 * theta, tuple(own))
 
     def step(self, grad, state, *noise):
-        theta, momentum, xi = state.theta, state.momentum, state.xi
+        theta, momentum, zeta = state.theta, state.momentum, state.zeta
         each = self.draws // self.splitting.count("O")
         for letter in self.splitting:
             time = self.lr / self.splitting.count(letter)
@@ -149,13 +156,13 @@ class SplittingMethod(Method):
             elif letter == "B":
                 momentum = momentum - time * grad(theta)
             else:
-                momentum, xi = self._thermostats(momentum, time, xi, noise[:each])
+                momentum, zeta = self._thermostats(momentum, time, zeta, noise[:each])
                 noise = noise[each:]
-        return LangevinState(theta, momentum, xi)
+        return LangevinState(theta, momentum, zeta)
 
-    def _thermostats(self, momentum, time, xi, noise):
+    def _thermostats(self, momentum, time, zeta, noise):
         after, own = momentum, []
-        for thermostat, block, before in zip(self.thermostats, self.blocks, xi, strict=True):
+        for thermostat, block, before in zip(self.thermostats, self.blocks, zeta, strict=True):
             moved, new = thermostat.act(momentum, time, before, block, *noise[: thermostat.draws])
             after = masks.pick(block, moved, after)
             own.append(new)
@@ -197,9 +204,9 @@ class Langevin(SplittingMethod):
 class AdaptiveLangevin(SplittingMethod):
     """Langevin dynamics whose friction adapts itself, so that gradient noise of unknown strength is absorbed.
 
-        dθ = p dt,   dp = −∇L dt − ε ξ p dt + σ dW,   dξ = ε (p·p − N τ) dt
+        dθ = p dt,   dp = −∇L dt − ε ζ p dt + σ dW,   dζ = ε (p·p − N τ) dt
 
-    With noise of variance s² per step in the gradient σ² is σ² + η s² in the mean of ξ, and θ and p keep their law.
+    With noise of variance s² per step in the gradient σ² is σ² + η s² in the mean of ζ, and θ and p keep their law.
     The authors' program starts with half a kick, so that its momenta are half a step ahead; here they are not.
 
     Args:
@@ -207,8 +214,8 @@ class AdaptiveLangevin(SplittingMethod):
         temperature: τ ≥ 0, a number
         sigma: σ ≥ 0
         coupling: ε > 0
-        blocks: masks of blocks that have a ξ each, such as `masks.each(params)`; one ξ for all if not given
-        start: ξ at the start
+        blocks: masks of blocks that have a ζ each, such as `masks.each(params)`; one ζ for all if not given
+        start: ζ at the start
         scaling: "text" as above, or "code" as in the authors' program; :class:`NoseHoover` has the map between them
         splitting: a word of A, B, O; the authors' is A C D E D C A, then a full B
     Raises:
@@ -272,7 +279,7 @@ class AdLaLa(SplittingMethod):
 
     Args:
         lr: η > 0
-        first: mask of the first block, or a list of masks that have a ξ each (weights and biases of a layer, say)
+        first: mask of the first block, or a list of masks that have a ζ each (weights and biases of a layer, say)
         temperature: (τ₁, τ₂) ≥ 0
         sigma, coupling: σ ≥ 0, ε > 0 of the first block
         friction: γ ≥ 0 of the second

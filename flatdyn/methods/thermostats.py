@@ -1,8 +1,8 @@
 """Thermostats: what the letter O of a Langevin splitting does to the momenta of one block of parameters.
 
 Friction      p ← c p + √((1 − c²) τ) R,  c = e^{−γ t}:  friction and noise, exactly
-NoseHoover    C(t/2) D(t/2) E(t) D(t/2) C(t/2):          a friction ξ that adapts itself, where
-              C(t) p *= e^{−t ξ},  D(t) p += σ √t R,  E(t) ξ += t ε (p·p − N τ)
+NoseHoover    C(t/2) D(t/2) E(t) D(t/2) C(t/2):          a friction ζ that adapts itself, where
+              C(t) p *= e^{−t ζ},  D(t) p += σ √t R,  E(t) ζ += t ε (p·p − N τ)
 """
 
 from __future__ import annotations
@@ -43,23 +43,23 @@ class Friction(eqx.Module):
     def init(self, theta, mask):
         return None
 
-    def act(self, momentum, time, xi, mask, noise):
+    def act(self, momentum, time, zeta, mask, noise):
         """The momentum after O(time), and the thermostat's own state."""
         decay = exp(-time * spread_over(self.friction, momentum))
-        return decay * momentum + sqrt((1 - decay * decay) * spread_over(self.temperature, momentum)) * noise, xi
+        return decay * momentum + sqrt((1 - decay * decay) * spread_over(self.temperature, momentum)) * noise, zeta
 
 
 class NoseHoover(eqx.Module):
-    """C D E D C: a friction ξ that grows while the kinetic energy is too high, and so absorbs unknown gradient noise.
+    """C D E D C: a friction ζ that grows while the kinetic energy is too high, and so absorbs unknown gradient noise.
 
-    Scaling of the text: C(t) p *= e^{−t ε ξ}, so that ξ ~ N(σ²/(2 ε τ), τ). Scaling of the released code: C(t)
-    p *= e^{−t ξ}, so that ξ ~ N(σ²/(2τ), ε τ). The one is the other with ξ_code = ε ξ_text and ε_code = ε_text².
+    Scaling of the text: C(t) p *= e^{−t ε ζ}, so that ζ ~ N(σ²/(2 ε τ), τ). Scaling of the released code: C(t)
+    p *= e^{−t ζ}, so that ζ ~ N(σ²/(2τ), ε τ). The one is the other with ζ_code = ε ζ_text and ε_code = ε_text².
 
     Args:
         temperature: τ ≥ 0
         sigma: σ ≥ 0, strength of the noise that is added
-        coupling: ε > 0, how fast ξ answers
-        start: ξ at the start
+        coupling: ε > 0, how fast ζ answers
+        start: ζ at the start
         scaling: "text" or "code"
     """
 
@@ -87,17 +87,17 @@ class NoseHoover(eqx.Module):
     def init(self, theta, mask):
         return self.start + 0 * (theta @ theta)
 
-    def act(self, momentum, time, xi, mask, *noise):
-        """The momentum after C D E D C, and ξ."""
+    def act(self, momentum, time, zeta, mask, *noise):
+        """The momentum after C D E D C, and ζ."""
         kick = self.sigma * sqrt(time / 2)
-        momentum = self._damping(xi, time / 2) * momentum + kick * noise[0]
+        momentum = self._damping(zeta, time / 2) * momentum + kick * noise[0]
         own, number = masks.masked(mask, momentum), masks.count(momentum, mask)
-        xi = xi + time * self.coupling * (own @ own - number * self.temperature)
-        return self._damping(xi, time / 2) * (momentum + kick * noise[1]), xi
+        zeta = zeta + time * self.coupling * (own @ own - number * self.temperature)
+        return self._damping(zeta, time / 2) * (momentum + kick * noise[1]), zeta
 
-    def _damping(self, xi, time):
+    def _damping(self, zeta, time):
         """The factor of C(time)."""
-        return exp(-time * (self.coupling * xi if self.scaling == "text" else xi))
+        return exp(-time * (self.coupling * zeta if self.scaling == "text" else zeta))
 
 
 # --- numbers that may differ between blocks ---------------------------------------------------------------------
