@@ -19,6 +19,7 @@ from flatdyn.runs import lanes
 
 SETS = json.loads((Path(__file__).parent / "data" / "reference.json").read_text())["5_escape"]["discrete_exit"]["sets"]
 LINE = fd.landscapes.saddle((-1.0,))
+KEYS = [0, pytest.param(1, marks=pytest.mark.slow)]  # of expensive tests, whose bounds are passed once in 10⁴ by chance
 ORIGIN = np.zeros(1)
 
 
@@ -68,7 +69,7 @@ def test_sharing_the_minibatch_frees_sam_thirtyfold():
     assert apart.mean_interval[0] < 2664.2279 / 83.18974 < apart.mean_interval[1]
 
 
-@pytest.mark.parametrize("key", [0, 1])
+@pytest.mark.parametrize("key", KEYS)
 def test_sam_leaves_a_minimum_sooner_than_gradient_descent(key):
     # Independent Monte Carlo and exact laws: 8110 for SGD, 6812 for USAM and 3017 for SAM with noiseless ascent.
     well = fd.Landscape.from_expression("w**4/4 - w**2/2", "w")
@@ -286,7 +287,7 @@ def exact_mean(name):
     return fd.escape.exit_law(RARE[name], (-3.5, 0.0), -1.0, panels=10 if name == "heavy ball" else None).mean
 
 
-@pytest.mark.parametrize("key", [0, 1])
+@pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize("name", ["GD", pytest.param("SAM", marks=pytest.mark.slow), "heavy ball"])
 def test_splitting_finds_rare_escapes(name, key):
     exact = exact_mean(name)

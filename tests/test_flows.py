@@ -115,7 +115,8 @@ def test_basins_of_a_flow(reference):
     himmelblau = fd.landscapes.himmelblau()
     minima = [point for point in himmelblau.critical_points() if point.kind == "minimum"]
     flow = Flow(himmelblau, fd.GD(5e-3))  # explicit steps: stable up to dt of about 3/300
-    found = fd.map_basins(flow, himmelblau.box, 201, minima)
+    # one size of chunks, the one that the last runs would shrink to: a single program
+    found = fd.map_basins(flow, himmelblau.box, 201, minima, chunk=4096)
     counts = reference["7_basins"]["himmelblau"]["rows"][0]["counts"].values()  # Runge–Kutta of order 4, in NumPy
     order = [(3, 2), (3.5844, -1.8481), (-2.8051, 3.1313), (-3.7793, -3.2832)]
     for where, count in zip(order, list(counts)[:4], strict=True):

@@ -209,7 +209,7 @@ def slice2d(
         raise ValueError("random directions need key=jax.random.key(0), or another seed; or give directions or through")
     else:
         pair = randomness.drawn(jax.random.normal, key, (2, landscape.dim), dtype=centre.dtype)
-        pair = jax.vmap(lambda d: d / norm(d))(pair)
+        pair = _units(pair)
     if pair.shape[0] != 2:
         raise ValueError(f"a plane needs two directions, got {pair.shape[0]}")
     if filterwise:
@@ -258,6 +258,11 @@ def filter_normalised(landscape: Landscape, theta: Any, direction: Any) -> jax.A
 
 
 # --- the parts ------------------------------------------------------------------------------------------------
+
+
+@jax.jit
+def _units(pair: jax.Array) -> jax.Array:
+    return jax.vmap(lambda d: d / norm(d))(pair)
 
 
 def _along(landscape: Landscape, starts: list, b: jax.Array, alpha: np.ndarray, progress: bool | None) -> list:

@@ -345,7 +345,8 @@ def _special_equations(orbit: _Orbit, start: Bifurcation, low, span, scale: floa
         return jnp.linalg.det(matrix - target * jnp.eye(len(matrix)))
 
     state = jnp.asarray(start.state)
-    unit = float(jnp.abs(jax.jacfwd(lambda q: determinant(state, low + q * span))(jnp.full(2, 0.5))).max()) or 1.0
+    slope = jax.jit(jax.jacfwd(lambda q: determinant(state, low + q * span)))(np.full(2, 0.5))
+    unit = float(np.abs(slope).max()) or 1.0
 
     def function(z):
         p = low + z[-2:] * span

@@ -215,7 +215,7 @@ def place(array: jax.Array) -> jax.Array:
     """Spread the leading axis over all devices of this process."""
     devices = jax.local_devices()
     if len(devices) == 1:
-        return jnp.asarray(array)
+        return jax.device_put(array)
     mesh = Mesh(np.array(devices), ("runs",))
     return jax.device_put(array, NamedSharding(mesh, PartitionSpec("runs")))
 

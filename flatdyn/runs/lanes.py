@@ -103,7 +103,7 @@ def run(
         raise ValueError(f"runs are numbered in 32 bits: start at most 2**32 at once, got {len(starts)}")
     if chunk is not None:
         chunk = checks.count("chunk", chunk, at_least=1)
-    process.check(jnp.asarray(starts))
+    process.check(jax.device_put(starts))
     numbers = np.arange(len(starts)) if numbers is None else numbers
     work = _Work(starts, numbers, task, store, config or {})
     if len(work.todo) == 0:
