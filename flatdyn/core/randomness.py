@@ -99,7 +99,7 @@ def normals(key: jax.Array, like: Vector) -> Vector:
 
 
 def drawn(sample: Callable[..., jax.Array], key: jax.Array, shape: tuple[int, ...], **told: Any) -> jax.Array:
-    """`sample(key, shape, **told)`, of `jax.random.uniform` or `normal`, with one compiled program for many shapes.
+    """`sample(key, shape, **told)`, of `jax.random.uniform` or another, with one compiled program for many shapes.
 
     JAX compiles its generator anew for each shape, which takes longer than to draw. But number i depends on the key
     and i alone. So :func:`room` for the array is drawn and cut.

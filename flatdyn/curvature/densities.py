@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from flatdyn.core import checks, records
+from flatdyn.core import checks, randomness, records
 from flatdyn.core.records import Record
 from flatdyn.core.statistics import mean_sem_of
 from flatdyn.curvature.krylov import basis_bytes, lanczos, not_finite, ritz
@@ -130,7 +130,8 @@ def density(
     drivers.check_memory(0, "the basis of a probe", "ask for fewer products, with a smaller `k`", device=basis)
     signs = _signs(key, probes, landscape.dim, theta.dtype)
     with drivers.progress_bar(probes * k, "products", progress) as bar:
-        each = [tuple(map(np.asarray, lanczos(landscape, theta, start, k, bar)[1:])) for start in signs]
+        starts = map(jax.device_put, signs)
+        each = [tuple(map(np.asarray, lanczos(landscape, theta, start, k, bar)[1:])) for start in starts]
     forms = [np.stack(part) for part in zip(*each, strict=True)]
     if not np.isfinite(forms[0]).all():
         raise not_finite(landscape)
@@ -150,15 +151,14 @@ def density(
     )
 
 
-def _signs(key: jax.Array, probes: int, dim: int, dtype: Any) -> jax.Array:
+def _signs(key: jax.Array, probes: int, dim: int, dtype: Any) -> np.ndarray:
     """Random signs (probes, dim), not all the same up to the sign of a row: those would agree, and be in error by 0.
 
     What is left out is the same after any change of signs of a coordinate, so that each row alone stays random signs.
     """
     while True:
-        signs = jax.random.rademacher(key, (probes, dim), dtype)
-        rows = np.asarray(signs)
-        if dim == 1 or (rows * rows[:, :1] != rows[0] * rows[0, 0]).any():
+        signs = np.asarray(randomness.drawn(jax.random.rademacher, key, (probes, dim), dtype=dtype))
+        if dim == 1 or (signs * signs[:, :1] != signs[0] * signs[0, 0]).any():
             return signs
         key = jax.random.fold_in(key, 0)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -248,6 +249,14 @@ def filter_normalised(landscape: Landscape, theta: Any, direction: Any) -> jax.A
     _layers(landscape, "filter normalisation needs a")
     theta, direction = coordinates(landscape, theta), coordinates(landscape, direction, "direction")
 
+    return _filterwise(landscape, theta, direction)
+
+
+# --- the parts ------------------------------------------------------------------------------------------------
+
+
+@eqx.filter_jit
+def _filterwise(landscape: Landscape, theta: jax.Array, direction: jax.Array) -> jax.Array:
     def scaled(weights, way):
         rows = (weights.shape[0], -1) if weights.ndim > 1 else (1, -1)
         w, d = weights.reshape(rows), way.reshape(rows)
@@ -255,9 +264,6 @@ def filter_normalised(landscape: Landscape, theta: Any, direction: Any) -> jax.A
         return (d * jnp.linalg.norm(w, axis=1, keepdims=True) / jnp.where(length > 0, length, 1)).reshape(way.shape)
 
     return landscape.array(landscape.vector(theta).map(scaled, landscape.vector(direction)))
-
-
-# --- the parts ------------------------------------------------------------------------------------------------
 
 
 @jax.jit
@@ -285,15 +291,15 @@ def _largest_rise(loss: np.ndarray) -> np.ndarray:
     return (loss - np.minimum.accumulate(loss, axis=-1)).max(axis=-1, initial=0)
 
 
-def _layers(landscape: Landscape, what: str) -> tuple[list[str], list[jax.Array]]:
+def _layers(landscape: Landscape, what: str) -> tuple[list[str], list[np.ndarray]]:
     """Names of the leaves, and for each which coordinates (dim,) are its own."""
     form = getattr(landscape, "form", None)
     if form is None or len(form.shapes) == 1:
         raise ValueError(f"{what} landscape with layers, {landscape.name} has one array of parameters, not a tree")
     tree = landscape.vector(jnp.arange(landscape.dim)).tree
     paths, leaves = zip(*jax.tree_util.tree_leaves_with_path(tree), strict=True)
-    everywhere = jnp.arange(landscape.dim)
-    return [jax.tree_util.keystr(path) for path in paths], [jnp.isin(everywhere, leaf.reshape(-1)) for leaf in leaves]
+    everywhere = np.arange(landscape.dim)
+    return [jax.tree_util.keystr(path) for path in paths], [np.isin(everywhere, np.asarray(leaf)) for leaf in leaves]
 
 
 def _through(centre: jax.Array, others: list[jax.Array]) -> tuple[jax.Array, np.ndarray]:
