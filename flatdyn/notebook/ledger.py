@@ -107,7 +107,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def markdown(*, missing: bool = False) -> str:
     """The ledger as a Markdown table; with `missing`, claims that no notebook has settled yet are listed too."""
-    checks.flag("missing", missing)
+    missing = checks.flag("missing", missing)
     settled = entries()
     lines = ["| | claim | verdict | condition | measured | notebook |", "|---|---|---|---|---|---|"]
     for name, claim in claims().items():
