@@ -100,6 +100,13 @@ def test_a_machine_that_tells_nothing_refuses_only_the_impossible(tmp_path, monk
         memory.check_memory(2**48, "this", "less")
 
 
+def test_a_little_is_taken_without_a_look(monkeypatch):
+    monkeypatch.setattr(memory, "free_bytes", lambda: 0)
+    memory.check_memory(2**23, "this", "less", device=2**23)
+    with pytest.raises(ValueError, match="this would take 16 MiB, but 0 KiB of memory are free"):
+        memory.check_memory(2**24, "this", "less", device=1)
+
+
 def test_a_device_has_memory_of_its_own(machine, monkeypatch):
     class Device:
         def memory_stats(self):
