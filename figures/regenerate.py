@@ -1,6 +1,6 @@
 """Run the notebooks: `python figures/regenerate.py` writes every figure, the numbers behind it, and the ledger.
 
-The ledger's table in the README and in the stored output of notebook 00 is renewed too.
+The ledger's table in ledger.md and in the stored output of notebook 00 is renewed too.
 
     --list           name the notebooks and the files each one owns
     --only NAME      only notebooks whose name starts with NAME; may be given several times
@@ -22,7 +22,6 @@ import hashlib
 import io
 import json
 import os
-import re
 import sys
 from pathlib import Path
 
@@ -184,17 +183,17 @@ async def run_all(paths: list[Path], jobs: int, store: bool, finished: Finished 
     return failures
 
 
+LEDGER = """# What holds
+
+Made from the entries that the notebooks write. Notebook 00 lists the open claims too, and the papers of the letters."""
+
+
 def renew_ledger() -> list[str]:
-    """Put the ledger's table between the marks in the README and into the stored output of notebook 00."""
+    """Write the ledger's table into ledger.md beside the figures, and into the stored output of notebook 00."""
     os.environ["FLATDYN_FIGURES"] = str(FIGURES)
     from flatdyn import ledger, records
 
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    table = f"<!-- ledger -->\n{ledger.markdown()}\n<!-- /ledger -->"
-    renewed = re.sub("<!-- ledger -->.*?<!-- /ledger -->", lambda _: table, text, flags=re.DOTALL)
-    if renewed != text:
-        records.write_whole(readme, renewed.encode())
+    records.write_whole(FIGURES / "ledger.md", f"{LEDGER}\n\n{ledger.markdown()}\n".encode())
     stale = [path for path in NOTEBOOKS.glob("00*.ipynb") if ledger.markdown(missing=True) not in shown(path)]
     return asyncio.run(run_all(stale, 1, store=True))
 

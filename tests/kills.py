@@ -241,7 +241,6 @@ def house(folder: Path, number: int = 4) -> Path:
     (folder / "notebooks").mkdir()
     script = folder / "figures" / "regenerate.py"
     script.write_text((ROOT / "figures" / "regenerate.py").read_text())
-    (folder / "README.md").write_text("<!-- ledger -->\n\n<!-- /ledger -->\n")
     for i in range(1, number + 1):
         source = CELL.format(log=str(folder / "log"), name=f"{i:02}_x", number=i + 2)
         cell = {

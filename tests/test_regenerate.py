@@ -47,7 +47,6 @@ def house(tmp_path):
     (tmp_path / "notebooks").mkdir()
     script = tmp_path / "figures" / "regenerate.py"
     script.write_text((ROOT / "figures" / "regenerate.py").read_text())
-    (tmp_path / "README.md").write_text("<!-- ledger -->\n\n<!-- /ledger -->\n")
     (tmp_path / "notebooks" / "01_good.ipynb").write_text(notebook(SAVE.format(name="01_good"), "print('done')"))
     return tmp_path
 
@@ -172,7 +171,7 @@ def test_a_full_run_renews_the_ledgers_tables(house, run):
     (house / "notebooks" / "02_new.ipynb").write_text(notebook(settle))
     assert run("--only", "02").returncode == 0
     assert "in the end" in overview.read_text()
-    assert "in the end" in (house / "README.md").read_text()
+    assert "in the end" in (house / "figures" / "ledger.md").read_text()
 
 
 def test_list_only_unknown_names_and_what_a_killed_run_left(house, run):
