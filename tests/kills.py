@@ -28,8 +28,9 @@ import numpy as np
 
 import flatdyn as fd
 from flatdyn import records
+from flatdyn.core import stores
 from flatdyn.networks.training import training
-from flatdyn.runs import drivers, lanes
+from flatdyn.runs import queues
 
 jax.config.update("jax_enable_x64", True)
 os.environ.setdefault("FLATDYN_PROGRESS", "0")
@@ -87,8 +88,8 @@ WORK = {"sweep": sweep, "train": train, "escapes": escapes, "maps": maps}
 
 def watched() -> None:
     """In a child: log what is finished, and keep it ever so often."""
-    drivers.CHECKPOINT_SECONDS = 0.05
-    put, advanced = lanes._Work.put, training._Work._advanced
+    stores.CHECKPOINT_SECONDS = 0.05
+    put, advanced = queues._Work.put, training._Work._advanced
 
     def logged_put(self, runs, results):
         put(self, runs, results)
@@ -101,7 +102,7 @@ def watched() -> None:
             tell(*(f"{int(numbers[0])}:{k}" for k in range(int(before.taken[0]), int(carry.taken[0]))))
         return carry
 
-    lanes._Work.put, training._Work._advanced = logged_put, logged_advance
+    queues._Work.put, training._Work._advanced = logged_put, logged_advance
 
 
 def logged(log: Path, since: int = 0) -> list[str]:

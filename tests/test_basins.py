@@ -14,7 +14,8 @@ import flatdyn as fd
 from flatdyn.basins import Basins, Sample
 from flatdyn.basins.attractors import given
 from flatdyn.basins.labels import DIVERGED, UNDECIDED
-from flatdyn.runs import drivers, lanes
+from flatdyn.core import segments
+from flatdyn.runs import queues
 
 H, BEALE = fd.landscapes.himmelblau(), fd.landscapes.beale()
 BOX = [(-5, 5), (-5, 5)]
@@ -392,21 +393,21 @@ def test_an_interrupted_map_goes_on_and_ends_as_if_nothing_had_happened(tmp_path
                 raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(drivers, "progress_bar", Impatient)
+        patch.setattr(segments, "progress_bar", Impatient)
         with pytest.raises(KeyboardInterrupt):
             fd.map_basins(**call, store=folder)
     (file,) = folder.glob("*.npz")
     kept = np.load(file)["finished"].sum()
     assert 300 < kept < SIDE**2
     taken = []
-    put = lanes._Work.put
-    monkeypatch.setattr(lanes._Work, "put", lambda self, runs, new: (taken.extend(runs), put(self, runs, new)))
+    put = queues._Work.put
+    monkeypatch.setattr(queues._Work, "put", lambda self, runs, new: (taken.extend(runs), put(self, runs, new)))
     resumed = fd.map_basins(**call, store=folder)
     assert len(taken) == SIDE**2 - kept  # nothing finished is repeated
     for name in ("labels", "steps", "status", "final"):
         assert_array_equal(getattr(resumed, name), getattr(whole, name))
     with monkeypatch.context() as patch:
-        patch.setattr(lanes, "_worker", lambda *args: pytest.fail("another call's runs are begun"))
+        patch.setattr(queues, "_worker", lambda *args: pytest.fail("another call's runs are begun"))
         with pytest.raises(pytest.fail.Exception, match="another call's runs are begun"):
             fd.map_basins(**(call | {"key": jax.random.key(3)}), store=folder)
     file.write_bytes(file.read_bytes()[:-100])

@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import flatdyn as fd
 from flatdyn.methods import State
-from flatdyn.runs import drivers, ensembles, lanes
+from flatdyn.runs import devices, ensembles, queues
 from flatdyn.runs.ensembles import _cut
 
 L = fd.landscapes.himmelblau()
@@ -255,7 +255,7 @@ def test_a_new_value_needs_no_new_program():
 
 
 def test_filter_jit_sees_a_process_as_arrays():
-    from flatdyn.runs.drivers import prepared
+    from flatdyn.runs.stepping import prepared
 
     process = prepared(fd.Iteration(L, fd.SAM(1, 0.5)), jnp.float32)
     numbers = jax.tree.leaves(eqx.filter(process, eqx.is_array))
@@ -287,22 +287,22 @@ def test_runs_that_do_not_fit_are_cut(monkeypatch):
 def test_lanes_that_do_not_fit_are_cut(monkeypatch):
     process, ball = fd.Iteration(L, fd.GD(0.01)), fd.escape.Ball([1.0, 1.0], 0.1)
     ask = lambda: fd.escape_times(process, [1.0, 1.0], ball, runs=1000, max_steps=100)  # noqa: E731
-    whole, advance = ask(), lanes._advance
+    whole, advance = ask(), queues._advance
 
     def small(process, found, *args):
         if len(found.ended) > 256:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 80000000000 bytes.")
         return advance(process, found, *args)
 
-    monkeypatch.setattr(lanes, "_advance", small)
+    monkeypatch.setattr(queues, "_advance", small)
     with pytest.warns(UserWarning, match="going on with chunk=256"):
         assert_array_equal(ask().steps, whole.steps)
 
 
 def test_only_what_does_not_fit_is_cut_and_only_while_fewer_could_do():
     full, other = "RESOURCE_EXHAUSTED: Out of memory", "INTERNAL: something else"
-    for size, text, kind in ((64, full, drivers.TooMany), (64, other, None), (1, full, None), (1, other, None)):
-        with pytest.raises(RuntimeError) as told, drivers.memory_guard(size):
+    for size, text, kind in ((64, full, devices.TooMany), (64, other, None), (1, full, None), (1, other, None)):
+        with pytest.raises(RuntimeError) as told, devices.memory_guard(size):
             raise jax.errors.JaxRuntimeError(text)
         assert type(told.value) is (kind or jax.errors.JaxRuntimeError)
 

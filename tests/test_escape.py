@@ -15,7 +15,7 @@ import flatdyn as fd
 from flatdyn import survival
 from flatdyn.core import segments
 from flatdyn.escape import Ball, Box, HalfSpace, Sublevel
-from flatdyn.runs import lanes
+from flatdyn.runs import queues
 
 SETS = json.loads((Path(__file__).parent / "data" / "reference.json").read_text())["5_escape"]["discrete_exit"]["sets"]
 LINE = fd.landscapes.saddle((-1.0,))
@@ -119,7 +119,7 @@ def test_finished_runs_are_kept_and_another_call_has_its_own(tmp_path, monkeypat
         raise Interrupted
 
     with monkeypatch.context() as patch:
-        patch.setattr(lanes, "_oversee", stop)
+        patch.setattr(queues, "_oversee", stop)
         with pytest.raises(Interrupted):
             escapes(process, 1_500, 3, store=store, chunk=64)
     (file,) = store.glob("*.npz")

@@ -10,7 +10,7 @@ import scipy.stats
 from numpy.testing import assert_allclose, assert_array_equal
 
 import flatdyn as fd
-from flatdyn.core import cubature
+from flatdyn.core import quadrature
 from flatdyn.flows import Diffusion, Flow, solve
 
 SADDLE = fd.landscapes.saddle((2, -2))  # x² − y²
@@ -154,7 +154,7 @@ def test_a_method_stays_close_to_its_flow_to_the_order_said(name, inertia, order
         state = process.init(start)
         if method.inertial and not inertia:  # the velocity that belongs to the start
             state = fd.methods.State(state.theta, -method.lr / (1 - method.momentum) * flow.gradient(state.theta))
-        process, flow = (fd.runs.drivers.prepared(p, start.dtype) for p in (process, flow))
+        process, flow = (fd.runs.stepping.prepared(p, start.dtype) for p in (process, flow))
         steps = jnp.array(steps)
         errors.append(np.abs(advanced(process, state, steps) - advanced(flow, flow.init(start), steps)).max())
     slope = np.log2(errors[-2] / errors[-1])
@@ -178,7 +178,7 @@ def test_the_correction_with_momentum_follows_from_the_recursion():
 
 @pytest.mark.parametrize("centre", [0.0, 0.7, -3.0, 8.5, 12.0, np.nan])
 def test_a_jump_on_the_line_is_integrated_exactly(centre):
-    rule = cubature.jumping(jnp.array([centre]))
+    rule = quadrature.jumping(jnp.array([centre]))
     at = 20.0 if np.isnan(centre) else centre
     x = rule.nodes[:, 0]
     # E sign(ξ − c) = 1 − 2Φ(c) = −erf(c/√2);  E |ξ − c| = 2φ(c) + c(2Φ(c) − 1)
@@ -190,7 +190,7 @@ def test_a_jump_on_the_line_is_integrated_exactly(centre):
 
 @pytest.mark.parametrize("centre", [(0.0, 0.0), (0.3, -1.2), (4.0, 3.0), (0.0, 8.9), (10.0, 0.0)])
 def test_a_direction_in_the_plane_is_integrated_exactly(centre):
-    rule, c = cubature.jumping(jnp.array(centre)), np.hypot(*centre)
+    rule, c = quadrature.jumping(jnp.array(centre)), np.hypot(*centre)
     away = rule.nodes - jnp.array(centre)
     length = jnp.linalg.norm(away, axis=1, keepdims=True)
     # the length of ξ − c has the Rice law, E |ξ − c| = √(π/2) ₁F₁(−½; 1; −c²/2); its gradient is E direction
@@ -202,10 +202,10 @@ def test_a_direction_in_the_plane_is_integrated_exactly(centre):
 
 
 def test_gauss_hermite_is_exact_for_polynomials():
-    rule = cubature.smooth(2, 5)
+    rule = quadrature.smooth(2, 5)
     assert_allclose(rule.mean(rule.nodes[:, 0] ** 8 * rule.nodes[:, 1] ** 2), 105, rtol=1e-12)
     with pytest.raises(TypeError, match="1 and 2 dimensions, got 3"):
-        cubature.jumping(jnp.zeros(3))
+        quadrature.jumping(jnp.zeros(3))
 
 
 # --- moments: derived, published, of the simulated step ---------------------------------------------------------

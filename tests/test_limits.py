@@ -16,7 +16,7 @@ from numpy.testing import assert_array_equal
 
 import flatdyn as fd
 from flatdyn import curvature, escape, networks
-from flatdyn.core import cubature, memory, segments
+from flatdyn.core import memory, quadrature, segments
 
 # --- what is free, and allowed --------------------------------------------------------------------------------
 
@@ -190,8 +190,8 @@ ABSURD = {  # what is asked, and of which function
     "msd_theory": (escape.displacement.msd_theory, lambda f, n: f(fd.GD(0.1), 1.0, n)),
     "heavy_ball_msd": (escape.displacement.heavy_ball_msd, lambda f, n: f(0.1, 1.0, n)),
     "langevin_msd": (escape.displacement.langevin_msd, lambda f, n: f(0.1, 1.0, n, 0.5)),
-    "cubature, nodes": (cubature.smooth, lambda f, n: f(1, n)),
-    "cubature, dim": (cubature.smooth, lambda f, n: f(n)),
+    "cubature, nodes": (quadrature.smooth, lambda f, n: f(1, n)),
+    "cubature, dim": (quadrature.smooth, lambda f, n: f(n)),
     "random_pixels": (networks.random_pixels, lambda f, n: f((32, 32, 3), n)),
     "spirals": (networks.spirals, lambda f, n: f(2 * n)),
     "MLP": (networks.MLP, lambda f, n: f((2, n, 2), KEY)),

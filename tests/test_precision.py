@@ -14,7 +14,7 @@ import flatdyn as fd
 from flatdyn import flows, noise
 from flatdyn.core.algebra import Vector, norm, scaled
 from flatdyn.escape import Ball, HalfSpace
-from flatdyn.runs import drivers
+from flatdyn.runs import stepping
 
 x, y = sympy.symbols("x y", real=True)
 KINDS = (np.float32, np.float64)
@@ -197,11 +197,11 @@ NOISES = {
 
 def keeps(process, kind=np.float32):
     """That the loop over steps takes the state as it gives it; traced, not compiled."""
-    process = drivers.prepared(process, kind)
-    carry = drivers.at_rest(process, jnp.ones((3, process.dim), kind))
-    seed = drivers.seed_of(process, jax.random.key(0))
+    process = stepping.prepared(process, kind)
+    carry = stepping.at_rest(process, jnp.ones((3, process.dim), kind))
+    seed = stepping.seed_of(process, jax.random.key(0))
     after = jax.eval_shape(
-        lambda c: drivers.advanced(process, c, seed, jnp.arange(3, dtype=jnp.uint32), 2, np.inf), carry
+        lambda c: stepping.advanced(process, c, seed, jnp.arange(3, dtype=jnp.uint32), 2, np.inf), carry
     )
     for old, new in zip(jax.tree.leaves(carry), jax.tree.leaves(after), strict=True):
         assert (old.shape, old.dtype) == (new.shape, new.dtype)

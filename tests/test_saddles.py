@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 
 import flatdyn as fd
 from flatdyn import networks as nw
-from flatdyn.networks.saddles.critical import _crossing as crossing
+from flatdyn.networks.saddles.critical_radius import _crossing as crossing
 from flatdyn.networks.saddles.minima import minimum
 from flatdyn.networks.saddles.transverse import displacement
 

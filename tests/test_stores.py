@@ -17,7 +17,6 @@ import flatdyn as fd
 from flatdyn import escape, notebook, records
 from flatdyn.basins import labels
 from flatdyn.core import stores
-from flatdyn.runs import drivers
 from flatdyn.sweeps import grid
 
 KEY = jax.random.key(0)
@@ -84,7 +83,7 @@ def kept(call, folder):
 def working(monkeypatch):
     """Whether anything was computed."""
     calls = []
-    work = (fd.runs.lanes, "_worker"), (fd.networks.training.training, "_advance"), (fd.basins.searches, "discover")
+    work = (fd.runs.queues, "_worker"), (fd.networks.training.training, "_advance"), (fd.basins.searches, "discover")
     for module, name in work:
         monkeypatch.setattr(
             module, name, lambda *args, **kwargs: calls.append(1) or pytest.fail("it has begun to work")
@@ -188,7 +187,7 @@ def full_after(number, monkeypatch, until=10**9):
 
 @pytest.mark.parametrize("call", ALL)
 def test_a_disk_that_fills_up_ends_nothing(call, tmp_path, monkeypatch, plain):
-    monkeypatch.setattr(drivers, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(stores, "CHECKPOINT_SECONDS", 0.0)
     full_after(2 if call is mapped else 1, monkeypatch)  # a map looks before its search for attractors, too
     with pytest.warns(UserWarning, match="could not be written|keep the result") as told:
         found = call(place(call, tmp_path))
@@ -204,7 +203,7 @@ def test_a_disk_that_fills_up_ends_nothing(call, tmp_path, monkeypatch, plain):
 
 @pytest.mark.parametrize("call", [trained, swept])
 def test_what_did_not_fit_is_kept_when_there_is_room_again(call, tmp_path, monkeypatch, plain):
-    monkeypatch.setattr(drivers, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(stores, "CHECKPOINT_SECONDS", 0.0)
     full_after(1, monkeypatch, until=2)
     with pytest.warns(UserWarning, match="the next checkpoint tries again") as told:
         call(place(call, tmp_path))

@@ -17,8 +17,8 @@ import numpy as np
 
 from flatdyn.core.records import Status
 from flatdyn.processes import Process
-from flatdyn.runs import drivers, lanes
-from flatdyn.runs.drivers import Carry
+from flatdyn.runs import queues, stepping
+from flatdyn.runs.stepping import Carry
 
 
 class Targets(eqx.Module):
@@ -81,14 +81,14 @@ def decide(process: Process, starts: np.ndarray, targets: Targets, rules: Rules,
     Args:
         process, starts: what moves, from where, shape (runs, dim)
         targets, rules: what decides
-        options: numbers, key, chunk, progress, store, config: as for :func:`flatdyn.runs.lanes.run`
+        options: numbers, key, chunk, progress, store, config: as for :func:`flatdyn.runs.queues.run`
     Raises:
         ValueError: if `store` holds another call's runs, or is damaged
     """
     # As arrays they are traced: other numbers need no new program.
     exact = {name: jnp.asarray(getattr(rules, name), starts.dtype) for name in ("bound", "tol", "unit")}
     rules = jax.tree.map(jnp.asarray, rules._replace(**exact))
-    return lanes.run(process, starts, _Decision(targets, rules), unit="points", **options)
+    return queues.run(process, starts, _Decision(targets, rules), unit="points", **options)
 
 
 class _Lane(NamedTuple):
@@ -100,7 +100,7 @@ class _Lane(NamedTuple):
     ended: jax.Array
 
 
-class _Decision(lanes.Job):
+class _Decision(queues.Job):
     """One turn is a check, after `check_every` steps."""
 
     targets: Targets
@@ -109,12 +109,12 @@ class _Decision(lanes.Job):
 
     def begin(self, process, starts):
         nowhere = jnp.full(len(starts), -1, jnp.int32)
-        return _Lane(drivers.at_rest(process, starts), nowhere, jnp.zeros_like(nowhere), nowhere)
+        return _Lane(stepping.at_rest(process, starts), nowhere, jnp.zeros_like(nowhere), nowhere)
 
     def turn(self, process, lanes, seed, numbers):
         rules = self.rules
-        before = drivers.advanced(process, lanes.carry, seed, numbers, rules.check_every - 1, rules.bound)
-        after = drivers.advanced(process, before, seed, numbers, 1, rules.bound)
+        before = stepping.advanced(process, lanes.carry, seed, numbers, rules.check_every - 1, rules.bound)
+        after = stepping.advanced(process, before, seed, numbers, 1, rules.bound)
         return jax.vmap(_judged, (None, 0, 0, 0, None, None))(process, lanes, before, after, self.targets, rules)
 
     def finished(self, lanes):

@@ -29,10 +29,10 @@ from flatdyn.basins.searches import extent
 from flatdyn.core import checks, records, stores
 from flatdyn.core.hashing import of_object
 from flatdyn.core.records import Record
+from flatdyn.core.segments import progress_bar
 from flatdyn.core.statistics import binomial_error
 from flatdyn.processes import Process
 from flatdyn.runs import fingerprints
-from flatdyn.runs.drivers import progress_bar
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -22,7 +22,7 @@ from flatdyn.core import checks
 from flatdyn.core.records import described
 from flatdyn.processes import Process
 from flatdyn.processes.regions import Region
-from flatdyn.runs import drivers
+from flatdyn.runs import stepping
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -68,14 +68,14 @@ class Mapper:
     @property
     def rules(self) -> Rules:
         """The rules as numbers, with what was not given filled in for the precision of the session."""
-        check_every = drivers.check_steps("check_every", self.check_every, at_least=1)
-        max_steps, stay, tol = drivers.check_steps("max_steps", self.max_steps, at_least=1), self.stay, self.tol
+        check_every = stepping.check_steps("check_every", self.check_every, at_least=1)
+        max_steps, stay, tol = stepping.check_steps("max_steps", self.max_steps, at_least=1), self.stay, self.tol
         checks.bound("bound", self.bound)
         if stay is None:
             stay = 100 if _with_memory(self.process) else 0
         unit = float(jnp.finfo(jnp.zeros(0).dtype).eps)
         tol = unit if tol is None else float(checks.number("tol", tol, at_least=0, one=True))
-        rounded = drivers.check_steps("max_steps, rounded up,", -(-max_steps // check_every) * check_every)
+        rounded = stepping.check_steps("max_steps, rounded up,", -(-max_steps // check_every) * check_every)
         return Rules(rounded, check_every, checks.count("stay", stay), float(self.bound), tol)
 
     @property

@@ -24,10 +24,9 @@ import numpy as np
 from flatdyn.basins.labels import Basins, Sample
 from flatdyn.basins.mapper import Mapper, as_mapper
 from flatdyn.basins.searches import labelled
-from flatdyn.core import checks
+from flatdyn.core import checks, memory
 from flatdyn.core.memory import array_bytes
 from flatdyn.processes import Process
-from flatdyn.runs import drivers
 
 
 def map_basins(
@@ -274,4 +273,4 @@ def _grid(box: Any, counts: list[int], axes: tuple[int, ...], at: np.ndarray) ->
 def _check_memory(process: Process, runs: int, what: str, remedy: str) -> None:
     """Starts, ends, and copies of them on their way; labels, steps, status, and whether they are finished."""
     number = array_bytes(6, process.dim, itemsize=jnp.zeros(0).dtype.itemsize) + 64
-    drivers.check_memory(runs * number, what, remedy)
+    memory.check_memory(runs * number, what, remedy)

@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flatdyn.core import segments
 from flatdyn.processes import Process
-from flatdyn.runs import drivers
+from flatdyn.runs import devices, stepping
 
 SAMPLES = 128  # of each quarter of a run
 CONSECUTIVE = 64  # positions at the end of a run
@@ -55,8 +56,8 @@ class Walkers:
     """
 
     def __init__(self, process: Process, max_steps: int, bound: float, key: jax.Array | None, progress: bool | None):
-        self.process = drivers.prepared(process, np.dtype(float))
-        self.seed = drivers.seed_of(process, key)
+        self.process = stepping.prepared(process, np.dtype(float))
+        self.seed = stepping.seed_of(process, key)
         self.bound, self.progress = jnp.asarray(float(bound)), progress
         quarter = max(max_steps // 4, SAMPLES)
         stride = quarter // SAMPLES
@@ -66,8 +67,8 @@ class Walkers:
 
     def walk(self, starts: np.ndarray) -> Walks:
         """Runs from `starts`, shape (runs, dim), in segments that hear Ctrl-C."""
-        runs, whole = len(starts), 64 * len(jax.local_devices())  # whole vectors, as drivers.chunks explains
-        numbers, carry = drivers.start(self.process, starts, drivers.Chunk(0, runs, -(-runs // whole) * whole))
+        runs, whole = len(starts), 64 * len(jax.local_devices())  # whole vectors, as devices.chunks explains
+        numbers, carry = stepping.start(self.process, starts, devices.Chunk(0, runs, -(-runs // whole) * whole))
         kept = []
 
         def advance(carry, times: int, steps: int, bar: Any):
@@ -76,12 +77,12 @@ class Walkers:
             bar.update(times * steps)
             return carry, np.asarray(seen)[:times, :runs]
 
-        with drivers.progress_bar(self.steps, "steps in search of attractors", self.progress) as bar:
-            for _, steps in drivers.segments(self.skipped):
+        with segments.progress_bar(self.steps, "steps in search of attractors", self.progress) as bar:
+            for _, steps in segments.cut(self.skipped):
                 carry, _ = advance(carry, 1, steps, bar)
-            for _, times in drivers.segments(2 * SAMPLES, most=SAMPLES):
+            for _, times in segments.cut(2 * SAMPLES, most=SAMPLES):
                 if times == 1:  # from one sample to the next it may be far
-                    for _, steps in drivers.segments(self.stride):
+                    for _, steps in segments.cut(self.stride):
                         carry, seen = advance(carry, 1, steps, bar)
                 else:
                     carry, seen = advance(carry, times, self.stride, bar)
@@ -93,13 +94,13 @@ class Walkers:
 
 
 @eqx.filter_jit
-def _advanced(process: Process, carry: drivers.Carry, seed, numbers, bound, plan):
+def _advanced(process: Process, carry: stepping.Carry, seed, numbers, bound, plan):
     """Advance so many times so many steps; positions after each, (SAMPLES, runs, dim)."""
     times, steps = plan
 
     def one(i, carry_and_seen):
         carry, seen = carry_and_seen
-        carry = drivers.advanced(process, carry, seed, numbers, steps, bound)
+        carry = stepping.advanced(process, carry, seed, numbers, steps, bound)
         return carry, seen.at[i].set(jax.vmap(process.position)(carry.state))
 
     seen = jnp.zeros((SAMPLES, len(numbers), process.dim))

@@ -29,7 +29,7 @@ def next_length(steps: int, seconds: float) -> int:
     return max(1, int(steps * min(64.0, max(0.25, _SEGMENT_SECONDS / max(seconds, 1e-6)))))
 
 
-def segments(
+def cut(
     total: int, *, bar: tqdm | None = None, stopped: threading.Event | None = None, most: int | None = None
 ) -> Iterator[tuple[int, int]]:
     """Cut `total` steps into segments (done before, steps now), each as long as the one before lets expect.
@@ -74,13 +74,13 @@ def mapped(
             call finds the compiled program
         rows: a tree of arrays with the rows in front, at least one
         arguments: the same for all rows
-        bar, stopped: as for :func:`segments`
+        bar, stopped: as for :func:`cut`
     Returns:
         a tree of NumPy arrays with the rows in front; those done so far, if it was stopped
     """
     number, found = len(jax.tree.leaves(rows)[0]), []
     capacity = min(_ROWS, number)
-    for done, now in segments(number, bar=bar, stopped=stopped, most=capacity):
+    for done, now in cut(number, bar=bar, stopped=stopped, most=capacity):
         piece = _some(function, rows, arguments, jnp.int32(done), jnp.int32(now), capacity)
         found.append(jax.tree.map(lambda leaf, now=now: np.asarray(leaf)[:now], piece))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)

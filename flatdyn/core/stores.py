@@ -23,6 +23,7 @@ import numpy as np
 from flatdyn.core import records
 
 _LOG = logging.getLogger(__name__)
+CHECKPOINT_SECONDS = 20.0  # between two writes of unfinished work
 _PROBE = 1 << 12  # bytes: one block of most disks
 _LEFT_OVER = 3600.0  # seconds after which the file of a write that was killed is nobody's
 _TOLD_ONLY = ("process", "inside")  # entries of a header that describe; what they describe is in the fingerprint

@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks, randomness, records
+from flatdyn.core import checks, memory, randomness, records, segments
 from flatdyn.core.algebra import norm
 from flatdyn.core.records import Record
 from flatdyn.curvature.points import Loss, placed
 from flatdyn.landscapes import Landscape
-from flatdyn.runs import drivers
+from flatdyn.runs import stepping
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -91,9 +91,9 @@ def sharpness(
         checks.key(key)
     landscape, theta = placed(loss, theta)
     rho = checks.number("rho", rho, at_least=0, one=True)
-    steps, starts = drivers.check_steps("steps", steps), checks.count("starts", starts, at_least=1)
-    needed = drivers.array_bytes(2, starts, landscape.dim, itemsize=theta.dtype.itemsize)
-    drivers.check_memory(needed, "the starts of the ascent", "take fewer `starts`")
+    steps, starts = stepping.check_steps("steps", steps), checks.count("starts", starts, at_least=1)
+    needed = memory.array_bytes(2, starts, landscape.dim, itemsize=theta.dtype.itemsize)
+    memory.check_memory(needed, "the starts of the ascent", "take fewer `starts`")
     key = jax.random.key(0) if key is None else key
     begin = randomness.drawn(jax.random.normal, key, (starts, landscape.dim), dtype=theta.dtype)
     rho = jnp.asarray(rho, theta.dtype)
@@ -117,10 +117,10 @@ def _ascents(landscape: Landscape, theta: jax.Array, rho: jax.Array, begin: jax.
     """L(θ), and from SAM's point and the others in `begin`: the rise there, that of the ascent, its displacement."""
     here, climbs = _begun(landscape, theta, rho, begin)
     ends = []
-    with drivers.progress_bar(len(begin) * steps, "steps", progress) as bar:
+    with segments.progress_bar(len(begin) * steps, "steps", progress) as bar:
         for i in range(len(begin)):
             climb = jax.tree.map(lambda leaf, i=i: leaf[i], climbs), rho
-            for _, now in drivers.segments(steps, bar=bar):
+            for _, now in segments.cut(steps, bar=bar):
                 climb = jax.block_until_ready(_ascended(landscape, theta, rho, climb, jnp.int32(now)))
             ends.append(climb[0][:2])
     displacements, values = (np.stack(part) for part in zip(*ends, strict=True))

@@ -9,12 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from flatdyn.core import checks, randomness, records
+from flatdyn.core import checks, memory, randomness, records, segments
 from flatdyn.core.records import Record
 from flatdyn.core.statistics import mean_sem_of
 from flatdyn.curvature.krylov import basis_bytes, lanczos, not_finite, ritz
 from flatdyn.curvature.points import Loss, placed
-from flatdyn.runs import drivers
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -123,13 +122,13 @@ def density(
     probes = checks.count("probes", probes, at_least=2)
     landscape, theta = placed(loss, theta)
     k = min(checks.count("k", k, at_least=1), landscape.dim)
-    needed = drivers.array_bytes(2, probes, landscape.dim, itemsize=theta.dtype.itemsize)
-    nodes = drivers.array_bytes(10, probes, k)
-    drivers.check_memory(nodes, "the probes and their nodes", "take fewer `probes`", device=needed)
+    needed = memory.array_bytes(2, probes, landscape.dim, itemsize=theta.dtype.itemsize)
+    nodes = memory.array_bytes(10, probes, k)
+    memory.check_memory(nodes, "the probes and their nodes", "take fewer `probes`", device=needed)
     basis = basis_bytes(landscape.dim, k, theta.dtype)
-    drivers.check_memory(0, "the basis of a probe", "ask for fewer products, with a smaller `k`", device=basis)
+    memory.check_memory(0, "the basis of a probe", "ask for fewer products, with a smaller `k`", device=basis)
     signs = _signs(key, probes, landscape.dim, theta.dtype)
-    with drivers.progress_bar(probes * k, "products", progress) as bar:
+    with segments.progress_bar(probes * k, "products", progress) as bar:
         starts = map(jax.device_put, signs)
         each = [tuple(map(np.asarray, lanczos(landscape, theta, start, k, bar)[1:])) for start in starts]
     forms = [np.stack(part) for part in zip(*each, strict=True)]

@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import scipy
 
-from flatdyn.core import checks
+from flatdyn.core import checks, memory, segments
 from flatdyn.landscapes import Landscape
-from flatdyn.runs import drivers
 
 
 def hessian_product(landscape: Landscape, theta: jax.Array, vector: jax.Array) -> jax.Array:
@@ -54,7 +53,7 @@ def lanczos(landscape: Landscape, theta: jax.Array, start: jax.Array, k: int, ba
         number of steps that there are, (); zeros after these
     """
     carry = _begun(start, k)
-    for done, now in drivers.segments(k, bar=bar):
+    for done, now in segments.cut(k, bar=bar):
         where = jnp.array([done, done + now], jnp.int32)
         carry = jax.block_until_ready(_decomposed(landscape, theta, carry, where))
     return *carry[:3], carry[5]
@@ -94,7 +93,7 @@ def _decomposed(landscape: Landscape, theta: jax.Array, carry: tuple, where: jax
 
 def basis_bytes(dim: int, k: int, dtype: Any) -> int:
     """Bytes that :func:`lanczos` takes on the device: the basis before a segment and after it."""
-    return drivers.array_bytes(2, k + 4, dim, itemsize=np.dtype(dtype).itemsize)
+    return memory.array_bytes(2, k + 4, dim, itemsize=np.dtype(dtype).itemsize)
 
 
 def ritz(diagonal: Any, beside: Any, steps: int) -> tuple[np.ndarray, np.ndarray]:

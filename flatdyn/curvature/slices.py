@@ -11,12 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks, randomness, records
+from flatdyn.core import checks, memory, randomness, records, segments
 from flatdyn.core.algebra import norm
 from flatdyn.core.records import Record
 from flatdyn.curvature.points import Loss, coordinates, placed
 from flatdyn.landscapes import Landscape
-from flatdyn.runs import drivers
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -82,7 +81,7 @@ def slice1d(loss: Loss, a: Any, b: Any, points: int = 51, beyond: float = 0.0, *
     landscape, a = placed(loss, a, "a")
     b = coordinates(landscape, b, "b")
     points = checks.count("points", points, at_least=2)
-    drivers.check_memory(points * 64, "the line", "ask for fewer `points`")
+    memory.check_memory(points * 64, "the line", "ask for fewer `points`")
     beyond = checks.number("beyond", beyond, at_least=0, one=True)
     alpha = np.linspace(-beyond, 1 + beyond, points)
     return Line(
@@ -196,7 +195,7 @@ def slice2d(
         checks.key(key)
     landscape, centre = placed(loss, centre, "centre")
     points = checks.count("points", points, at_least=2)
-    drivers.check_memory(points**2 * 64, "the plane", "ask for fewer `points`")
+    memory.check_memory(points**2 * 64, "the plane", "ask for fewer `points`")
     reach = checks.number("reach", reach, at_least=0, one=True)
     if through is not None and (directions is not None or filterwise):
         raise ValueError("through lays the plane through three points: give neither directions nor filterwise")
@@ -220,8 +219,8 @@ def slice2d(
         ends = [(low - reach * (high - low), high + reach * (high - low)) for low, high in _extents(marks)]
     x, y = (np.linspace(low, high, points) for low, high in ends)
     grid = jnp.asarray(np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2), centre.dtype)
-    with drivers.progress_bar(points**2, "points", progress) as bar:
-        values = drivers.mapped(_on_plane, grid, landscape, centre, pair, bar=bar).reshape(points, points)
+    with segments.progress_bar(points**2, "points", progress) as bar:
+        values = segments.mapped(_on_plane, grid, landscape, centre, pair, bar=bar).reshape(points, points)
     config = {"loss": records.described(landscape), "filterwise": str(filterwise)}
     return Plane(config, records.provenance(), x, y, values, np.asarray(pair), marks)
 
@@ -274,8 +273,8 @@ def _units(pair: jax.Array) -> jax.Array:
 def _along(landscape: Landscape, starts: list, b: jax.Array, alpha: np.ndarray, progress: bool | None) -> list:
     """The loss on the way from each start to b, one array (points,) for each."""
     alpha = jnp.asarray(alpha, b.dtype)
-    with drivers.progress_bar(len(starts) * len(alpha), "points", progress) as bar:
-        return [drivers.mapped(_on_line, alpha, landscape, a, b, bar=bar) for a in starts]
+    with segments.progress_bar(len(starts) * len(alpha), "points", progress) as bar:
+        return [segments.mapped(_on_line, alpha, landscape, a, b, bar=bar) for a in starts]
 
 
 def _on_line(s: jax.Array, landscape: Landscape, a: jax.Array, b: jax.Array) -> jax.Array:

@@ -10,12 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks, randomness, records
+from flatdyn.core import checks, memory, randomness, records, segments
 from flatdyn.core.records import Record, Status
 from flatdyn.curvature.krylov import basis_bytes, hessian_product, lanczos, not_finite, ritz
 from flatdyn.curvature.points import Loss, placed
 from flatdyn.landscapes import Landscape
-from flatdyn.runs import drivers
 
 DENSE = 300  # parameters up to which the whole Hessian is decomposed unless told otherwise
 
@@ -108,23 +107,23 @@ def extreme_eigenvalues(
     tol = _tolerance(theta.dtype) if tol is None else checks.number("tol", tol, above=0, one=True)
     config = {"loss": records.described(landscape), "method": method, "tol": f"{tol:g}"}
     if method == "dense":
-        needed = drivers.array_bytes(4, landscape.dim, landscape.dim)
-        drivers.check_memory(
+        needed = memory.array_bytes(4, landscape.dim, landscape.dim)
+        memory.check_memory(
             needed, "the whole Hessian", 'take another `method`, "lanczos", which needs its products alone'
         )
         vectors, values, residuals = (part[None] for part in _dense_ends(landscape, theta))
         k = landscape.dim
     else:
         key = jax.random.key(0) if key is None else key
-        needed = drivers.array_bytes(5, starts, landscape.dim, itemsize=theta.dtype.itemsize)
-        drivers.check_memory(needed, "the starts and directions", "take fewer `starts`")
+        needed = memory.array_bytes(5, starts, landscape.dim, itemsize=theta.dtype.itemsize)
+        memory.check_memory(needed, "the starts and directions", "take fewer `starts`")
         begins = randomness.drawn(jax.random.normal, key, (starts, landscape.dim), dtype=theta.dtype)
         k = min(k, landscape.dim)
-        with drivers.progress_bar(0, "products", progress) as bar:
+        with segments.progress_bar(0, "products", progress) as bar:
             while True:
                 basis = basis_bytes(landscape.dim, k, theta.dtype)
                 remedy = "ask for fewer products, with a smaller `k` and `most`"
-                drivers.check_memory(0, f"the basis of {k} vectors", remedy, device=basis)
+                memory.check_memory(0, f"the basis of {k} vectors", remedy, device=basis)
                 found = [_lanczos_ends(landscape, theta, begin, k, bar) for begin in begins]
                 vectors, values, residuals = (np.stack(part) for part in zip(*found, strict=True))
                 larger = min(2 * k, landscape.dim)

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from numpy.polynomial import legendre
 
-from flatdyn.core import checks
+from flatdyn.core import checks, memory
 from flatdyn.landscapes import saddle
 from flatdyn.laws.stationary import derivatives
 from flatdyn.methods import Method
@@ -25,7 +25,6 @@ from flatdyn.noise import Gaussian, Noise
 from flatdyn.processes import Iteration
 from flatdyn.processes.base import ASCENTS
 from flatdyn.processes.flat import flat_state
-from flatdyn.runs import drivers
 
 
 def msd_theory(
@@ -238,7 +237,7 @@ def langevin_msd(
 
 def step_count(steps: int) -> int:
     steps = checks.count("steps", steps)
-    drivers.check_memory(steps * 512, "one number for each step", "ask for fewer `steps`")
+    memory.check_memory(steps * 512, "one number for each step", "ask for fewer `steps`")
     return steps
 
 

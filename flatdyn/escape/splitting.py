@@ -24,12 +24,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks, randomness, records
+from flatdyn.core import checks, memory, randomness, records, segments
 from flatdyn.core.records import Record
 from flatdyn.core.statistics import mean_sem_of
 from flatdyn.processes import Process
 from flatdyn.processes.regions import ExactScore, Region, Scored, check_inside
-from flatdyn.runs import drivers
+from flatdyn.runs import devices, stepping
 
 _SHARE = 0.25  # of the runs that should reach the next level
 _CORE, _FIRST = 0.5, 0.9  # quantiles of the score: the core, and the first level
@@ -123,17 +123,17 @@ def multilevel_splitting(
     checks.key(key)
     walkers = checks.count("walkers", walkers, at_least=10)
     replicates = checks.count("replicates", replicates, at_least=2)
-    relax = drivers.check_steps("relax", relax, at_least=1)
-    max_steps = drivers.check_steps("max_steps", max_steps, at_least=1)
+    relax = stepping.check_steps("relax", relax, at_least=1)
+    max_steps = stepping.check_steps("max_steps", max_steps, at_least=1)
     theta0 = np.asarray(checks.points("theta0", theta0, process.dim))
     check_inside(inside, np.atleast_2d(theta0))
     score = _score(score, inside, process)
     levels = None if levels is None else _check_levels(levels)
     total = walkers * replicates
-    needed = total * (drivers.state_bytes(process, theta0.dtype) + _WALKER_BYTES) * _COPIES
-    drivers.check_memory(needed, "the walkers", "take fewer `walkers` or `replicates`", device=needed)
+    needed = total * (devices.state_bytes(process, theta0.dtype) + _WALKER_BYTES) * _COPIES
+    memory.check_memory(needed, "the walkers", "take fewer `walkers` or `replicates`", device=needed)
     climbers = _Climbers(process, score, key, np.tile(theta0, (total, 1)), max_steps)
-    with drivers.progress_bar(0, "levels", progress) as bar:
+    with segments.progress_bar(0, "levels", progress) as bar:
         states = climbers.relaxed(relax)
         if levels is None:
             scores = np.asarray(_scores(climbers.process, score, states))
@@ -181,7 +181,7 @@ class _Climbers:
     """All walkers of all replicates, and the random numbers of each stage."""
 
     def __init__(self, process: Process, score: Callable, key: jax.Array, starts: np.ndarray, max_steps: int):
-        self.process = drivers.prepared(process, starts.dtype)
+        self.process = stepping.prepared(process, starts.dtype)
         self.score, self.key, self.starts, self.max_steps = score, key, jnp.asarray(starts), max_steps
         self.numbers, self.steps, self._stage = np.arange(len(starts), dtype=np.uint32), 0, 0
 
@@ -195,7 +195,7 @@ class _Climbers:
         seed = randomness.seed_words(self._fresh())
         self.steps += steps * len(self.starts)
         states = fresh = _fresh(self.process, self.starts)
-        for done, now in drivers.segments(steps):
+        for done, now in segments.cut(steps):
             where = jnp.array([done, done + now], jnp.int32)
             states = _relaxed(self.process, self.score, fresh, states, seed, self.numbers, where)
             jax.block_until_ready(states)
@@ -226,7 +226,7 @@ class _Climbers:
         walk = _Walk(states, jnp.zeros(number, bool), zeros, zeros, zeros)
         bounds = jnp.asarray([low, high], self.starts.dtype)
         seed = randomness.seed_words(self._fresh())
-        for done, now in drivers.segments(self.max_steps):
+        for done, now in segments.cut(self.max_steps):
             until = jnp.int32(done + now)
             walk, going = _departures(self.process, self.score, fresh, walk, seed, self.numbers, bounds, until)
             if not going:
@@ -248,7 +248,7 @@ class _Climbers:
         bounds = jnp.asarray([low, high], self.starts.dtype)
         seed = randomness.seed_words(self._fresh())
         climb = _standing(self.process, self.score, states)
-        for done, now in drivers.segments(self.max_steps):
+        for done, now in segments.cut(self.max_steps):
             until = jnp.int32(done + now)
             climb, going = _climbed(self.process, self.score, climb, seed, self.numbers, bounds, until)
             if not going.any():

@@ -11,14 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks, records
+from flatdyn.core import checks, memory, records
 from flatdyn.core.memory import array_bytes
 from flatdyn.core.records import Record
 from flatdyn.escape import survival
 from flatdyn.processes import Process
 from flatdyn.processes.regions import check_inside
-from flatdyn.runs import drivers, fingerprints, lanes
-from flatdyn.runs.drivers import Carry
+from flatdyn.runs import fingerprints, queues, stepping
+from flatdyn.runs.stepping import Carry
 
 _RUN_BYTES = 48  # of a run's number, steps and outcome, while it waits and when it is done
 
@@ -140,9 +140,9 @@ def escape_times(
     config = {"process": records.described(process), "inside": records.described(inside)}
     config |= {"max_steps": str(max_steps), "runs": str(len(starts))}
     identity = {"fingerprint": _identity(process, inside, starts, key, version)} if store is not None else {}
-    task = _Leaving(drivers.prepared(inside, starts.dtype), jnp.int32(max_steps))
+    task = _Leaving(stepping.prepared(inside, starts.dtype), jnp.int32(max_steps))
     options = {"key": key, "chunk": chunk, "progress": progress, "store": store}
-    found = lanes.run(process, starts, task, config=config | identity, **options)
+    found = queues.run(process, starts, task, config=config | identity, **options)
     dt = np.asarray(getattr(process, "dt", 1.0), float)
     return Escapes(config=config, provenance=records.provenance(), start=starts, dt=dt, **found._asdict())
 
@@ -166,20 +166,20 @@ class _Lane(NamedTuple):
     ended: jax.Array
 
 
-class _Leaving(lanes.Job):
+class _Leaving(queues.Job):
     """One turn is one step."""
 
     inside: Callable
     max_steps: jax.Array
 
     def begin(self, process, starts):
-        return _Lane(drivers.at_rest(process, starts), jnp.full(len(starts), _GOING, jnp.int32))
+        return _Lane(stepping.at_rest(process, starts), jnp.full(len(starts), _GOING, jnp.int32))
 
     def turn(self, process, lanes, seed, numbers):
         return jax.vmap(self._stepped, (None, 0, None, 0))(process, lanes, seed, numbers)
 
     def _stepped(self, process, lane, seed, number):
-        after = drivers.guarded_step(process, lane.carry, seed, number, lane.carry.taken, jnp.inf)
+        after = stepping.guarded_step(process, lane.carry, seed, number, lane.carry.taken, jnp.inf)
         left = ~self.inside(process.position(after.state))
         out_of_time = jnp.where(after.taken >= self.max_steps, _CENSORED, _GOING)
         ended = jnp.where(after.alive, jnp.where(left, _LEFT, out_of_time), _DIVERGED)
@@ -214,7 +214,7 @@ def _starts(process: Process, theta0: Any, runs: int | None) -> np.ndarray:
             raise ValueError("runs must be given with a single start: how many times is it left?")
         runs = checks.count("runs", runs, at_least=1)
         needed = runs * (array_bytes(2, process.dim, itemsize=theta0.dtype.itemsize) + _RUN_BYTES)
-        drivers.check_memory(needed, "the runs", "ask for fewer `runs`, with several keys one after the other")
+        memory.check_memory(needed, "the runs", "ask for fewer `runs`, with several keys one after the other")
         return np.tile(np.asarray(theta0), (runs, 1))
     if runs not in (None, len(theta0)) or not len(theta0):
         raise ValueError(f"theta0 holds {len(theta0)} starts, but runs={runs}: give one start, or as many as runs")

@@ -18,13 +18,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks, records
+from flatdyn.core import checks, records, segments
 from flatdyn.core.records import Record
 from flatdyn.fixedpoints.arclength import Equations, follow
 from flatdyn.fixedpoints.bifurcations import Bifurcation, FixedPointProblem, compound
 from flatdyn.processes import Process
 from flatdyn.processes.flat import confirmed, flattening, ordered_eigenvalues, reach
-from flatdyn.runs import drivers
 from flatdyn.stability import kind_of
 
 
@@ -253,7 +252,7 @@ def curve_in(
 
 def _counted(ways: list[Iterable], progress: bool | None) -> list[list]:
     """All points of each way, counted by a bar."""
-    with drivers.progress_bar(0, "points", progress) as bar:
+    with segments.progress_bar(0, "points", progress) as bar:
         return [[bar.update() or point for point in way] for way in ways]
 
 

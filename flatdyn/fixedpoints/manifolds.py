@@ -15,13 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks, records
+from flatdyn.core import checks, memory, records, segments
 from flatdyn.core.records import Record, Status
 from flatdyn.fixedpoints.arclength import oriented
 from flatdyn.methods.base import State
 from flatdyn.processes import Process
 from flatdyn.processes.flat import flat_state
-from flatdyn.runs import drivers, simulate
+from flatdyn.runs import simulate, stepping
 
 _NEWTON = 8  # iterations for a preimage; from 2θ − F(θ) three or four reach rounding where the map is invertible
 _MOST_STARTS = 1 << 12
@@ -92,7 +92,7 @@ def invariant_manifold(
     box = process.box if box is None else box
     if box is None:
         raise ValueError("a manifold is followed inside a box: give box=((lower, upper), (lower, upper))")
-    box, max_steps = checks.box(box, 2), drivers.check_steps("max_steps", max_steps, at_least=1)
+    box, max_steps = checks.box(box, 2), stepping.check_steps("max_steps", max_steps, at_least=1)
     _check_memory(1, max_steps)
     with jax.enable_x64(True):
         state = flat_state(process)
@@ -115,7 +115,7 @@ def invariant_manifold(
         growth = abs(multiplier) ** (1 if multiplier > 0 else 2)
         growth = max(growth, 1 / growth)
         gap = spacing or np.diff(np.array(box), axis=1).max() / 400
-        with drivers.progress_bar(0, "images", progress) as bar:
+        with segments.progress_bar(0, "images", progress) as bar:
             sides = [_side(moving, theta, s * offset * direction, growth, box, gap, max_steps, bar) for s in (-1, 1)]
         provenance = records.provenance()
     return Manifold(
@@ -163,8 +163,8 @@ class _Alone(Process):
 
 
 def _check_memory(points: int, steps: int) -> None:
-    needed = drivers.array_bytes(6, points, steps, 2)
-    drivers.check_memory(needed, "the images of the manifold", "give a larger `spacing`, or a smaller `max_steps`")
+    needed = memory.array_bytes(6, points, steps, 2)
+    memory.check_memory(needed, "the images of the manifold", "give a larger `spacing`, or a smaller `max_steps`")
 
 
 def _side(

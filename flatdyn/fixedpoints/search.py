@@ -27,13 +27,12 @@ import scipy
 import sympy
 
 from flatdyn import stability
-from flatdyn.core import checks
+from flatdyn.core import checks, memory, segments
 from flatdyn.landscapes import critical
 from flatdyn.methods import SAM, USAM
 from flatdyn.methods.base import FirstOrder
 from flatdyn.processes import Iteration, Process
 from flatdyn.processes.flat import FlatState, flat_state, ordered_eigenvalues
-from flatdyn.runs import drivers
 from flatdyn.stability import quadratic
 
 _ANGLES = 4096  # samples of the circle: roots closer than 2π/4096 to each other could be missed
@@ -122,7 +121,7 @@ def find(
             found = [_describe(process, flat, theta[None], flat.at_rest(theta), 1) for theta in inside]
             return FixedPoints(found, complete, how)
         starts = checks.count("starts", starts, at_least=1)
-        drivers.check_memory(drivers.array_bytes(6, starts, process.dim), "the starts", "search from fewer `starts`")
+        memory.check_memory(memory.array_bytes(6, starts, process.dim), "the starts", "search from fewer `starts`")
         return _searched(process, box, period, starts, progress)
 
 
@@ -241,7 +240,7 @@ def _searched(process: Process, box: tuple, period: int, starts: int, progress: 
     system = _System(process, period)
     orbits, states, lost = [], [], []
     passes = [(seed, False) for seed in seeds] + [(seed, True) for seed in seeds[-starts:]]  # True: deflated
-    with drivers.progress_bar(len(passes), "starts", progress) as bar:
+    with segments.progress_bar(len(passes), "starts", progress) as bar:
         for seed, deflated in passes:
             bar.update()
             for state in system.starts(seed):

@@ -22,7 +22,7 @@ from flatdyn.methods.base import FirstOrder
 from flatdyn.noise import Noise
 from flatdyn.processes import Iteration, OnLandscape
 from flatdyn.processes.base import as_before
-from flatdyn.runs import drivers
+from flatdyn.runs import stepping
 
 FORMS = ("published", "derived")
 
@@ -123,7 +123,7 @@ class Diffusion(OnLandscape):
         """m(θ), shape (..., dim), and C(θ), shape (..., dim, dim), at θ of shape (..., dim)."""
         theta = checks.coordinates("theta", theta, self.dim, finite=True)
         theta = jnp.asarray(theta)
-        return _moments(drivers.prepared(self, theta.dtype), theta)
+        return _moments(stepping.prepared(self, theta.dtype), theta)
 
     def coefficients(self, theta: Any) -> tuple[jax.Array, jax.Array]:
         """Drift, shape (..., dim), and diffusion matrix ηC, shape (..., dim, dim), at θ of shape (..., dim).
@@ -135,7 +135,7 @@ class Diffusion(OnLandscape):
         if self.method.inertial:
             raise TypeError("with momentum the diffusion is one of the pair (θ, p): ask `moments` for m and C")
         theta = jnp.asarray(theta)
-        return _coefficients(drivers.prepared(self, theta.dtype), theta)
+        return _coefficients(stepping.prepared(self, theta.dtype), theta)
 
     def on_a_line(self) -> dict[str, Callable]:
         """Drift b and variance v of dx = b dt + √v dW as functions of a NumPy array, by those names.

@@ -13,9 +13,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import scipy
 
-from flatdyn.core import checks
+from flatdyn.core import checks, memory
 from flatdyn.flows.diffusions import Diffusion
-from flatdyn.runs import drivers
 
 
 def expectation(
@@ -57,7 +56,7 @@ def expectation(
     for one in checks.sequence("functions", functions, "functions"):
         checks.function("functions", one, "functions of an array of points", 1)
     nodes = checks.count("nodes", nodes, at_least=8)
-    drivers.check_memory(drivers.array_bytes(12, nodes, nodes), "the generator", "take fewer `nodes`")
+    memory.check_memory(memory.array_bytes(12, nodes, nodes), "the generator", "take fewer `nodes`")
     found, rough = (_expected(process, functions, start, time, low, high, n) for n in (nodes, 3 * nodes // 4))
     if not np.allclose(found, rough, rtol=1e-3, atol=1e-4):
         raise ValueError(

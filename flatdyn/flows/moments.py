@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy
 
-from flatdyn.core import cubature
+from flatdyn.core import quadrature
 from flatdyn.core.algebra import Vector, norm
 from flatdyn.methods import DNSAM, GD, SAM, USAM
 from flatdyn.noise import Curvature, FiniteSum, Gaussian, Normal
@@ -113,7 +113,7 @@ def _rule(process: Iteration, theta: Vector) -> tuple[tuple, jax.Array]:
     if process.ascent != "independent":
         return (one[0],), one[1]
     # The sampled gradient is linear in a normal ξ: for the descent ±1 in each coordinate are exact.
-    descent = one if isinstance(process.noise, FiniteSum) else _vectors(process, cubature.smooth(process.dim, 2))
+    descent = one if isinstance(process.noise, FiniteSum) else _vectors(process, quadrature.smooth(process.dim, 2))
     first, second = (x.ravel() for x in np.meshgrid(range(len(descent[1])), range(len(one[1])), indexing="ij"))
     pair = tuple(jax.tree.map(lambda x, i=i: x[i], samples) for samples, i in ((descent[0], first), (one[0], second)))
     return pair, descent[1][first] * one[1][second]
@@ -121,11 +121,11 @@ def _rule(process: Iteration, theta: Vector) -> tuple[tuple, jax.Array]:
 
 def _normal_rule(process: Iteration, theta: Vector) -> tuple[Vector, jax.Array]:
     if not process.method.may_jump or isinstance(process.method, DNSAM) or process.ascent == "full":
-        return _vectors(process, cubature.smooth(process.dim))
-    return _vectors(process, cubature.jumping(process.noise.vanishing(process.landscape, theta)))
+        return _vectors(process, quadrature.smooth(process.dim))
+    return _vectors(process, quadrature.jumping(process.noise.vanishing(process.landscape, theta)))
 
 
-def _vectors(process: Iteration, rule: cubature.Rule) -> tuple[Vector, jax.Array]:
+def _vectors(process: Iteration, rule: quadrature.Rule) -> tuple[Vector, jax.Array]:
     return jax.vmap(process.landscape.vector)(rule.nodes), rule.weights
 
 

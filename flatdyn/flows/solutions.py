@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks, records
+from flatdyn.core import checks, memory, records, segments
 from flatdyn.core.algebra import norm, scaled
 from flatdyn.core.records import Record, Status
 from flatdyn.flows.odes import Flow
-from flatdyn.runs import drivers
+from flatdyn.runs import stepping
 
 _CLOSE = 1e-5  # ‖∇L‖/‖G‖ at which the rest of the way is straight: what is neglected is its square
 _BLOCK, _BLOCK_NUMBERS = 1 << 8, 1 << 14  # runs that are solved at once, and coordinates of all of them
@@ -87,14 +87,14 @@ def _solution(flow: Flow, theta0: Any, times: Any, rtol: float, atol: float, max
     if times[0] < 0 or (np.diff(times) <= 0).any():
         raise ValueError(f"times must be increasing numbers >= 0, got {times}")
     rtol, atol = checks.number("rtol", rtol, above=0, one=True), checks.number("atol", atol, above=0, one=True)
-    max_steps = drivers.check_steps("max_steps", max_steps, at_least=1)
+    max_steps = stepping.check_steps("max_steps", max_steps, at_least=1)
     config = {"flow": records.described(flow), "rtol": f"{rtol:g}", "atol": f"{atol:g}", "max_steps": str(max_steps)}
     starts = jnp.atleast_2d(theta0)
     # The solver starts and ends on a time of its own, so that a first or last time of 0 is none that is special.
     end = jnp.asarray(times[-1] or 1.0, starts.dtype)
-    prepared = drivers.prepared(flow, starts.dtype)
-    needed = drivers.array_bytes(4, len(starts), len(times), flow.dim, itemsize=starts.dtype.itemsize)
-    drivers.check_memory(needed, "the paths", "ask for fewer `times`, or start fewer runs at once, in `theta0`")
+    prepared = stepping.prepared(flow, starts.dtype)
+    needed = memory.array_bytes(4, len(starts), len(times), flow.dim, itemsize=starts.dtype.itemsize)
+    memory.check_memory(needed, "the paths", "ask for fewer `times`, or start fewer runs at once, in `theta0`")
     options = jnp.asarray(times, starts.dtype), end, rtol, atol, max_steps
     theta, arrival, status = _in_blocks(prepared, starts, options, progress)
     if theta0.ndim == 1:
@@ -106,7 +106,7 @@ def _in_blocks(flow: Flow, starts: jax.Array, options: tuple, progress: bool | N
     """What :func:`_solved` finds for all runs, so many at a time that an interrupt is heard in between."""
     runs, size = len(starts), max(1, min(_BLOCK, _BLOCK_NUMBERS // flow.dim))
     found = []
-    with drivers.progress_bar(runs, "runs", progress) as bar:
+    with segments.progress_bar(runs, "runs", progress) as bar:
         for first in range(0, runs, size):
             # All blocks are of one size, so that one program does
             block = starts if runs <= size else starts[jnp.minimum(jnp.arange(first, first + size), runs - 1)]

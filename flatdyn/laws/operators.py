@@ -20,12 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import elementwise
 
-from flatdyn.core import checks
-from flatdyn.core.cubature import Panels
+from flatdyn.core import checks, memory, segments
+from flatdyn.core.quadrature import Panels
 from flatdyn.methods import FirstOrder, State
 from flatdyn.noise import Normal
 from flatdyn.processes import Iteration, Process
-from flatdyn.runs import drivers
+from flatdyn.runs import stepping
 
 _REACH = 9.5  # of z in standard deviations: beyond it lies 1e-21
 _ORDER = 20  # Gauss-Legendre nodes of each stretch of z
@@ -81,10 +81,10 @@ def built(process: Process, interval: Any, start: float, panels: int | None, pro
     (low, high), pairs = fits(process, interval, start)
     if panels is not None:
         number = checks.count("panels", panels, at_least=1) * _NODES[pairs]
-        needed = 4 * drivers.array_bytes(*[number] * (3 if pairs else 2))
-        drivers.check_memory(needed, "the transfer operator", "cut the interval into fewer `panels`")
+        needed = 4 * memory.array_bytes(*[number] * (3 if pairs else 2))
+        memory.check_memory(needed, "the transfer operator", "cut the interval into fewer `panels`")
     with jax.enable_x64(True):
-        process = drivers.prepared(process, jnp.float64)
+        process = stepping.prepared(process, jnp.float64)
         grid = _grid(process, low, high, panels, pairs)
         nodes, here = grid.nodes, np.array([float(start)])
         row, right = _rows(process, grid, here, here)
@@ -99,10 +99,10 @@ def built(process: Process, interval: Any, start: float, panels: int | None, pro
 
 def followed(process: Process, ends: tuple[float, float], start: float, most: int, bar: Any) -> tuple[int, float, bool]:
     """A run with all normal numbers zero: steps until it is outside, where it is then, whether it returns for ever."""
-    process = drivers.prepared(process, jnp.float64)
+    process = stepping.prepared(process, jnp.float64)
     state = process.init(jnp.array([float(start)]))
     run = (state, state, jnp.asarray(0), jnp.asarray(False))
-    for done, now in drivers.segments(most, bar=bar):
+    for done, now in segments.cut(most, bar=bar):
         run, inside = _followed(process, jnp.array(ends), run, jnp.asarray(done + now))
         if run[3] or not inside:
             break
@@ -140,7 +140,7 @@ def panels(process: Process, low: float, high: float, pairs: bool) -> int:
 def swing(process: Process, low: float, high: float) -> np.ndarray:
     """How far apart the normal numbers 1 and −1 lead from points of the interval."""
     with jax.enable_x64(True):
-        points, process = np.linspace(low, high, 65), drivers.prepared(process, jnp.float64)
+        points, process = np.linspace(low, high, 65), stepping.prepared(process, jnp.float64)
         return _positions(process, points, points, 1.0) - _positions(process, points, points, -1.0)
 
 
@@ -158,7 +158,7 @@ def _rows(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Weights of the nodes reached from the pairs (before, now), (rows, nodes), and the probability to pass above."""
     parts = []
-    with drivers.progress_bar(len(now), "rows", progress) as bar:
+    with segments.progress_bar(len(now), "rows", progress) as bar:
         for i in range(0, len(now), _ROWS):
             parts.append(_block(process, grid, before[i : i + _ROWS], now[i : i + _ROWS]))
             bar.update(len(now[i : i + _ROWS]))

@@ -17,13 +17,12 @@ import numpy as np
 import scipy
 import sympy
 
-from flatdyn.core import checks
+from flatdyn.core import checks, memory
 from flatdyn.core.algebra import Vector, plain
 from flatdyn.landscapes import Landscape
 from flatdyn.methods.base import Method
 from flatdyn.processes import Iteration
 from flatdyn.processes.flat import flat_state
-from flatdyn.runs import drivers
 from flatdyn.stability import symbolic_state
 
 
@@ -75,8 +74,8 @@ def covariance(process: Iteration | Method, landscape: Landscape | None = None, 
         )
         checks.point("at", at, process.dim)
         size = flat_state(process).size
-        needed = drivers.array_bytes(12, size, size + process.draws)
-        drivers.check_memory(needed, f"the covariance of {size} numbers", "ask for a `landscape` of fewer coordinates")
+        needed = memory.array_bytes(12, size, size + process.draws)
+        memory.check_memory(needed, f"the covariance of {size} numbers", "ask for a `landscape` of fewer coordinates")
         start = flat_state(process).at_rest(np.asarray(at, float))
         found = derivatives(process)(start, jnp.zeros(process.draws))
     start, landed, transition, gain = map(np.asarray, (start, *found))

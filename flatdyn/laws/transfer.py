@@ -17,10 +17,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from flatdyn.core import checks
+from flatdyn.core import checks, segments
 from flatdyn.laws import operators
 from flatdyn.processes import Process
-from flatdyn.runs import drivers
 
 _FEWEST, _CHANGE = 8, 1e-11  # panels to begin with, and the change with twice as many at which they are enough
 _LONGEST = 10**8  # steps of a run without noise
@@ -122,7 +121,7 @@ def exit_law(
 
 def _certain(process: Process, ends: tuple[float, float], start: float, progress: bool | None) -> ExitLaw:
     """The law where nothing in a step is random: one run, until it leaves or comes back to where it was."""
-    with drivers.progress_bar(0, "steps", progress) as bar, jax.enable_x64(True):
+    with segments.progress_bar(0, "steps", progress) as bar, jax.enable_x64(True):
         steps, place, back = operators.followed(process, ends, start, _LONGEST, bar)
     if ends[0] < place < ends[1]:
         if not back:

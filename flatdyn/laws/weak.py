@@ -16,13 +16,13 @@ import jax
 import numpy as np
 
 from flatdyn import flows
-from flatdyn.core import checks, records
+from flatdyn.core import checks, memory, records, segments
 from flatdyn.core.records import Record
 from flatdyn.landscapes import Landscape
 from flatdyn.laws import transfer
 from flatdyn.noise import Noise
 from flatdyn.processes import Iteration
-from flatdyn.runs import drivers, ensembles
+from flatdyn.runs import ensembles
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -104,7 +104,7 @@ def weak_errors(
     for one in checks.sequence("functions", functions, "functions"):
         checks.function("functions", one, "functions of an array of points", 1)
     time, methods, sdes = checks.number("time", time, above=0), [], {name: [] for name in equations}
-    with drivers.progress_bar(len(lrs) * (1 + len(equations)), "expectations", progress) as bar:
+    with segments.progress_bar(len(lrs) * (1 + len(equations)), "expectations", progress) as bar:
         for lr in lrs:
             iteration, steps = Iteration(landscape, checks.called("method", method, lr), noise), _steps("lrs", time, lr)
             methods.append(transfer.expectation(iteration, functions, start, steps, interval, progress=False))
@@ -164,8 +164,8 @@ def simulated_error(
     checks.kind("diffusion", diffusion, flows.Diffusion, "fd.flows.Diffusion(landscape, method, noise)")
     checks.key(key)
     means, variances = [], []
-    needed = drivers.array_bytes(6, runs, iteration.dim)
-    drivers.check_memory(needed, "the runs", "take fewer `runs`, with several keys one after the other")
+    needed = memory.array_bytes(6, runs, iteration.dim)
+    memory.check_memory(needed, "the runs", "take fewer `runs`, with several keys one after the other")
     sides = ((iteration, iteration.method.lr), (diffusion, diffusion.dt))
     for (process, step), own in zip(sides, jax.random.split(key), strict=True):
         steps = _steps("lr", time, step)

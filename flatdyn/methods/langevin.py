@@ -23,7 +23,7 @@ from flatdyn.core import checks
 from flatdyn.core.algebra import sqrt
 from flatdyn.methods import masks
 from flatdyn.methods.base import Method, State, hyperparameter
-from flatdyn.methods.blocks import Alternating, check_partition
+from flatdyn.methods.partitioned import Alternating, check_partition
 from flatdyn.methods.thermostats import Friction, NoseHoover, check_form, check_positive, spread_over
 
 

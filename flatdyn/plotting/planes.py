@@ -11,13 +11,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from flatdyn.core import checks
+from flatdyn.core import checks, memory
 from flatdyn.core.records import Ensemble, Status
 from flatdyn.fixedpoints import Manifold
 from flatdyn.landscapes import CriticalPoint, Landscape
 from flatdyn.plotting.style import DIVERGED_COLOR, KIND_MARKERS, check_axes, check_color, check_label
 from flatdyn.processes import Process
-from flatdyn.runs import drivers
 
 
 def draw_landscape(
@@ -240,8 +239,8 @@ def _grid(thing: Landscape | Process, box: Any, resolution: int) -> tuple[np.nda
         raise ValueError("no box to draw in: pass box=((x lower, x upper), (y lower, y upper))")
     sides = checks.box(box, 2)
     resolution = checks.count("resolution", resolution, at_least=2)
-    needed = drivers.array_bytes(12, resolution, resolution)
-    drivers.check_memory(needed, "the grid", "draw with a smaller `resolution`")
+    needed = memory.array_bytes(12, resolution, resolution)
+    memory.check_memory(needed, "the grid", "draw with a smaller `resolution`")
     x, y = (np.linspace(*side, resolution) for side in sides)
     return x, y, np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
 

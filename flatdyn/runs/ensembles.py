@@ -15,12 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks, records
+from flatdyn.core import checks, memory, records, segments
 from flatdyn.core.memory import array_bytes
 from flatdyn.core.records import Ensemble, Status
 from flatdyn.processes import Process
-from flatdyn.runs import drivers, rest
-from flatdyn.runs.drivers import Carry, Chunk
+from flatdyn.runs import devices, rest, stepping
+from flatdyn.runs.devices import Chunk
+from flatdyn.runs.stepping import Carry
 
 _BUFFER_BYTES = 2**26  # of recorded positions per segment
 
@@ -80,19 +81,19 @@ def simulate(
     if kept <= 2:
         remedy = "start fewer runs at once, in `theta0`"
     row = array_bytes(dim, itemsize=starts.dtype.itemsize) + array_bytes(*extra.shape, itemsize=extra.dtype.itemsize)
-    drivers.check_memory(runs * (kept + 1) * row, "the trajectories", remedy)
-    drivers.check_steps("steps", steps)
+    memory.check_memory(runs * (kept + 1) * row, "the trajectories", remedy)
+    stepping.check_steps("steps", steps)
     process.check(starts)
     tol = float(jnp.finfo(starts.dtype).eps) if tol is None else checks.number("tol", tol, at_least=0, one=True)
     checks.bound("bound", bound)
     config = {"process": records.described(process), "steps": str(steps), "bound": f"{bound:g}", "tol": f"{tol:g}"}
-    exact, seed = _in_64_bits(process), drivers.seed_of(process, key)
-    process = drivers.prepared(process, starts.dtype)
+    exact, seed = _in_64_bits(process), stepping.seed_of(process, key)
+    process = stepping.prepared(process, starts.dtype)
     bound, tol = jnp.asarray(bound, starts.dtype), jnp.asarray(tol, starts.dtype)
 
     program = _Program(process, observe, seed, bound, tol)
     times = np.arange(0, kept * every, every)
-    found = drivers.fitting(lambda chunk: _recorded(program, starts, times, steps, extra, chunk, progress), chunk)
+    found = devices.fitting(lambda chunk: _recorded(program, starts, times, steps, extra, chunk, progress), chunk)
     if exact is not None:
         _judge(exact, found, float(tol))
     per_run = {name: values for name, values in found._asdict().items() if name != "still"}
@@ -138,18 +139,18 @@ def _recorded(
         observed=np.empty((runs, kept, *extra.shape), extra.dtype),
         still=[],
     )
-    parts = drivers.chunks(program.process, starts, chunk)
+    parts = devices.chunks(program.process, starts, chunk)
     width = dim + int(np.prod(extra.shape))
     capacity = max(1, _BUFFER_BYTES // (parts[0].size * width * kind.itemsize))
     capacity = min(capacity, 1 << (kept - 1).bit_length())  # a power of 2: similar lengths share a program
     total = steps * len(parts)
-    with drivers.progress_bar(total, "steps", progress) as bar, drivers.memory_guard(parts[0].size):
+    with segments.progress_bar(total, "steps", progress) as bar, devices.memory_guard(parts[0].size):
         if len(parts) > 1:  # compiled here once, and not by each thread for itself
-            numbers, carry = drivers.start(program.process, starts, parts[0])
+            numbers, carry = stepping.start(program.process, starts, parts[0])
             _segment(program, carry, numbers, jnp.array([0, 0, 1]), capacity)
             _outcome(program, carry, numbers)
         every = int(times[1]) if kept > 1 else steps + 1
-        drivers.side_by_side(lambda *job: _record(program, starts, found, steps, every, capacity, bar, *job), parts)
+        devices.side_by_side(lambda *job: _record(program, starts, found, steps, every, capacity, bar, *job), parts)
     return found
 
 
@@ -157,7 +158,7 @@ def _record(
     program: _Program, starts, found: _Found, steps: int, every: int, capacity: int, bar: Any, part: Chunk, stopped: Any
 ) -> None:
     """The runs of one chunk, in segments."""
-    numbers, carry = drivers.start(program.process, starts, part)
+    numbers, carry = stepping.start(program.process, starts, part)
     found.theta[part.rows, 0] = np.asarray(starts)[part.rows]
     found.observed[part.rows, 0] = np.asarray(_observed(program.observe, carry.state))[: part.length]
     done, length = 0, 1
@@ -166,7 +167,7 @@ def _record(
         begun = time.perf_counter()
         where = jnp.array([done, periods, period])  # traced: a Python number would compile anew each time
         carry, kept = jax.block_until_ready(_segment(program, carry, numbers, where, capacity))
-        length = drivers.next_length(periods * period, time.perf_counter() - begun)
+        length = segments.next_length(periods * period, time.perf_counter() - begun)
         done += periods * period
         bar.update(periods * period)
         if done % every == 0:
@@ -217,7 +218,7 @@ def _segment(program: _Program, carry: Carry, numbers, where: jax.Array, capacit
     process, observe, seed, bound, _ = program
 
     def step(i, carry):
-        return jax.vmap(drivers.guarded_step, (None, 0, None, 0, None, None))(process, carry, seed, numbers, i, bound)
+        return jax.vmap(stepping.guarded_step, (None, 0, None, 0, None, None))(process, carry, seed, numbers, i, bound)
 
     def advance(p, carry_and_buffer):
         carry, buffers = carry_and_buffer
@@ -239,7 +240,7 @@ def _outcome(program: _Program, carry: Carry, numbers):
     final = jax.vmap(process.position)(carry.state)
     ended = Status.DIVERGED
     if process.possible(jax.tree.map(lambda leaf: leaf[0], carry.state)) is not True:
-        exists = jax.vmap(drivers.next_exists, (None, 0, None, 0))(process, carry, seed, numbers)
+        exists = jax.vmap(stepping.next_exists, (None, 0, None, 0))(process, carry, seed, numbers)
         ended = jnp.where(exists, Status.DIVERGED, Status.IMPOSSIBLE)
     status = jnp.where(carry.alive, Status.UNDECIDED, ended)
     if not process.random:
@@ -254,7 +255,7 @@ def _in_64_bits(process: Process) -> Process | None:
     if process.random:
         return None
     with jax.enable_x64(True):
-        return drivers.prepared(process, np.float64)
+        return stepping.prepared(process, np.float64)
 
 
 def _judge(exact: Process, found: _Found, tol: float) -> None:

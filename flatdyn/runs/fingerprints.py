@@ -20,7 +20,7 @@ import numpy as np
 from flatdyn.core import programs, randomness, records
 from flatdyn.core.hashing import of_array, of_object, stated
 from flatdyn.processes import Process
-from flatdyn.runs.drivers import prepared
+from flatdyn.runs.stepping import prepared
 
 _MOST = 32
 

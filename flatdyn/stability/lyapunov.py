@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks, randomness
+from flatdyn.core import checks, memory, randomness, segments
 from flatdyn.core.statistics import batch_mean
 from flatdyn.processes import Process
 from flatdyn.processes.flat import as_row, whole_from
-from flatdyn.runs import drivers
+from flatdyn.runs import stepping
 
 _ROWS = 1 << 12  # steps that are looked at in one segment
 
@@ -55,10 +55,10 @@ def lyapunov_exponents(
         ValueError: if the orbit leaves the finite numbers or meets a point without derivative, or arguments do not fit
     """
     checks.kind("process", process, Process)
-    steps = drivers.check_steps("steps", steps, at_least=20)
-    transient = drivers.check_steps("transient", transient)
-    total = drivers.check_steps("transient + steps", transient + steps)
-    seed = drivers.seed_of(process, key)
+    steps = stepping.check_steps("steps", steps, at_least=20)
+    transient = stepping.check_steps("transient", transient)
+    total = stepping.check_steps("transient + steps", transient + steps)
+    seed = stepping.seed_of(process, key)
     with jax.enable_x64(True):
         theta = checks.points("theta0", checks.entries("theta0", theta0, "coordinates"), process.dim).astype(float)
         if theta.ndim != 1:
@@ -69,8 +69,8 @@ def lyapunov_exponents(
         number = size if number is None else checks.count("number", number, at_least=1)
         if number > size:
             raise ValueError(f"number must be at most the size of the state, {size}, got {number}")
-        needed = drivers.array_bytes(3 * size + steps, number)
-        drivers.check_memory(
+        needed = memory.array_bytes(3 * size + steps, number)
+        memory.check_memory(
             needed, "the exponents' growth at each step", "ask for fewer `steps`, or a smaller `number`"
         )
 
@@ -98,8 +98,8 @@ def lyapunov_exponents(
             return jax.lax.fori_loop(0, steps, one, (carry, jnp.zeros((capacity, number))))
 
         carry, kept = (flat, np.eye(size)[:, :number]), []
-        with drivers.progress_bar(total, "steps", progress) as bar:
-            for done, now in drivers.segments(total, bar=bar, most=capacity):
+        with segments.progress_bar(total, "steps", progress) as bar:
+            for done, now in segments.cut(total, bar=bar, most=capacity):
                 carry, logs = some(carry, jnp.asarray(done), jnp.asarray(now))
                 kept.append(np.asarray(logs)[max(transient - done, 0) : now])
         logs = np.concatenate(kept)

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from flatdyn.core import checks, randomness, records
+from flatdyn.core import checks, memory, randomness, records, segments
 from flatdyn.core.hashing import identity
 from flatdyn.methods import ASAM, USAM
 from flatdyn.processes import Process
-from flatdyn.runs import drivers
+from flatdyn.runs import stepping
 from flatdyn.sweeps.grid import Found, Store, cell_key, check_signature, describe, plan
 from flatdyn.sweeps.results import Layout, found
 from flatdyn.sweeps.together import Meeting
@@ -120,9 +120,7 @@ def sweep(
     for what, told in (("dims", dims), ("units", units)):
         checks.mapping(what, {} if told is None else told, "result -> names" if what == "dims" else "name -> unit")
     grid = plan(parameters)
-    drivers.check_memory(
-        len(grid.cells) * seeds * 1024, "the results", "ask for fewer `seeds`, or smaller `parameters`"
-    )
+    memory.check_memory(len(grid.cells) * seeds * 1024, "the results", "ask for fewer `seeds`, or smaller `parameters`")
     check_signature(make_process, grid.cells[0])
     if key is None and seeds > 1:
         raise ValueError(f"{seeds} seeds need key=jax.random.key(0), or another seed")
@@ -157,7 +155,7 @@ def _built(make_process: Callable, cell: Mapping[str, Any], key: jax.Array | Non
         process = make_process(**cell)
         if not isinstance(process, Process):
             raise ValueError(f"it must return a Process, got {type(process)}")
-        drivers.check_key(process, key)
+        stepping.check_key(process, key)
     return process
 
 
@@ -227,7 +225,7 @@ class _Run:
     def share(self, numbers: range, layout: Layout, progress: bool | None) -> dict[int, tuple[Found, dict]]:
         """Answers and provenance of some of the work, by number."""
         results = {}
-        with drivers.progress_bar(len(numbers), "cells", progress if jax.process_index() == 0 else False) as bar:
+        with segments.progress_bar(len(numbers), "cells", progress if jax.process_index() == 0 else False) as bar:
             for i in numbers:
                 results[i] = self.one(*self.work[i])
                 with _blame("ask", *self.work[i]):

@@ -22,12 +22,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from flatdyn.core import checks, records
+from flatdyn.core import checks, records, segments
 from flatdyn.core.records import Record
 from flatdyn.networks.benchmark.timing import device_name
 from flatdyn.networks.benchmark.workloads import PARTS, SIZES, Ceilings, Size
 from flatdyn.networks.data import DataMissing
-from flatdyn.runs import drivers
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -154,7 +153,7 @@ def measure(
     rows: list[dict] = []
     missing: list[str] = []
     ceilings = Ceilings()
-    with drivers.progress_bar(0, "rates", progress) as bar:
+    with segments.progress_bar(0, "rates", progress) as bar:
         for part in ("ceilings", *(part for part in wanted if part != "ceilings")):
             # Threads that train do not see the switch: what is learnt has the session's precision
             with jax.enable_x64(jax.config.jax_enable_x64 and part == "training"):

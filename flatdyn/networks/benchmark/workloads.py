@@ -23,7 +23,7 @@ from flatdyn.networks.models import MLP, Network, ViT, norm_mask, resnet8, resne
 from flatdyn.networks.training import classifier, train
 from flatdyn.noise import FiniteSum
 from flatdyn.processes import Iteration
-from flatdyn.runs import drivers
+from flatdyn.runs import devices, stepping
 
 COPIES = 10  # of the large array, in one timed call
 
@@ -149,9 +149,9 @@ def _ensembles(of: Size, ceilings: Ceilings, repeat: int) -> Iterator[dict]:
             for number in of.networks:
                 steps = int(np.clip(of.updates // number, 5, 500))
                 try:
-                    with drivers.memory_guard(number):
+                    with devices.memory_guard(number):
                         row = _advance(process, number, steps, ceilings, repeat, what=what, method=name)
-                except drivers.TooMany:  # the rows before say how many fit
+                except devices.TooMany:  # the rows before say how many fit
                     break
                 yield row
 
@@ -160,15 +160,15 @@ def _advance(
     process: Iteration, number: int, steps: int, ceilings: Ceilings, repeat: int, each: int = 1, **more: Any
 ) -> dict:
     """The rate at which networks advance; `each` says what a step is worth, such as images."""
-    process = drivers.prepared(process, jnp.float32)
+    process = stepping.prepared(process, jnp.float32)
     precision = more.get("precision", "float32")
 
     def make(key: jax.Array) -> tuple:
         starts = jax.random.normal(key, (number, process.dim), jnp.float32) / 10
-        return process, drivers.at_rest(process, starts), drivers.seed_of(process, key), jnp.arange(number)
+        return process, stepping.at_rest(process, starts), stepping.seed_of(process, key), jnp.arange(number)
 
     def run(process: Iteration, carry: Any, seed: Any, runs: jax.Array) -> Any:
-        return drivers.advanced(process, carry, seed, runs, steps, jnp.inf).state.theta.tree
+        return stepping.advanced(process, carry, seed, runs, steps, jnp.inf).state.theta.tree
 
     timing = timed(run, make, repeat)
     state = process.init(jnp.zeros(process.dim, jnp.float32))

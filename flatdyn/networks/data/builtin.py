@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flatdyn.core import checks
-from flatdyn.runs import drivers
+from flatdyn.core import checks, memory
 
 
 class DataMissing(FileNotFoundError):
@@ -194,7 +193,7 @@ def spirals(number: int = 500, turns: float = 2.0, spread: float = 0.02, seed: i
     number = checks.count("number", number, at_least=2)
     if number % 2:
         raise ValueError(f"number must be even, half on each arm, got {number}")
-    drivers.check_memory(drivers.array_bytes(8, number), "the points", "make a smaller `number` of them")
+    memory.check_memory(memory.array_bytes(8, number), "the points", "make a smaller `number` of them")
     turns = checks.number("turns", turns, above=0, one=True)
     spread = checks.number("spread", spread, at_least=0, one=True)
     rng = np.random.default_rng(seed)
@@ -218,7 +217,7 @@ def random_pixels(shape: Sequence[int], number: int, seed: int = 0) -> Pixels:
     shape = checks.sequence("shape", shape, "whole numbers")
     seed = checks.count("seed", seed)
     size = (checks.count("number", number, at_least=1), *(checks.count("shape", side, at_least=1) for side in shape))
-    drivers.check_memory(drivers.array_bytes(*size, itemsize=4), "the images", "make a smaller `number` of them")
+    memory.check_memory(memory.array_bytes(*size, itemsize=4), "the images", "make a smaller `number` of them")
     return Pixels(np.random.default_rng(seed).random(size, dtype=np.float32))
 
 

@@ -11,9 +11,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from flatdyn.core import checks, randomness
+from flatdyn.core import checks, memory, randomness
 from flatdyn.networks.models.normalization import Pass, normalization
-from flatdyn.runs import drivers
 
 
 class Network(eqx.Module):
@@ -38,8 +37,8 @@ class Network(eqx.Module):
 
 def check_size(parameters: int, remedy: str) -> None:
     """Refuse a network that does not fit into memory: weights, and as many random numbers to draw them from."""
-    needed = drivers.array_bytes(2, parameters, itemsize=jnp.zeros(0).dtype.itemsize)
-    drivers.check_memory(0, "the network's weights", remedy, device=needed)
+    needed = memory.array_bytes(2, parameters, itemsize=jnp.zeros(0).dtype.itemsize)
+    memory.check_memory(0, "the network's weights", remedy, device=needed)
 
 
 def linear(inputs: int, outputs: int, key: jax.Array) -> eqx.nn.Linear:

@@ -5,4 +5,4 @@ from flatdyn.networks.saddles.constructions import linear_origin as linear_origi
 from flatdyn.networks.saddles.constructions import split_unit as split_unit
 from flatdyn.networks.saddles.constructions import tied_pair as tied_pair
 from flatdyn.networks.saddles.constructions import zero_unit as zero_unit
-from flatdyn.networks.saddles.critical import critical_rho as critical_rho
+from flatdyn.networks.saddles.critical_radius import critical_rho as critical_rho

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy
 
-from flatdyn.core import checks, randomness
+from flatdyn.core import checks, memory, randomness
 from flatdyn.core.algebra import scaled
 from flatdyn.curvature import extreme_eigenvalues, hessian_product
 from flatdyn.networks.data import Split
@@ -32,7 +32,6 @@ from flatdyn.networks.saddles.hidden_units import described, hessian_block, hidd
 from flatdyn.networks.saddles.minima import minimum
 from flatdyn.networks.training import Classifier, Task, regressor
 from flatdyn.processes.regions import Scored
-from flatdyn.runs import drivers
 
 
 class Tube(Scored):
@@ -127,7 +126,7 @@ class Saddle:
         checks.key(key)
         distance = checks.number("distance", distance, above=0, one=True)
         runs = checks.count("runs", runs, at_least=1)
-        drivers.check_memory(0, "the starts", "make fewer `runs`", device=drivers.array_bytes(3, runs, len(self.theta)))
+        memory.check_memory(0, "the starts", "make fewer `runs`", device=memory.array_bytes(3, runs, len(self.theta)))
         normal = randomness.drawn(jax.random.normal, key, (runs, len(self.basis)))
         return self.theta + distance * normal / jnp.linalg.norm(normal, axis=1, keepdims=True) @ self.basis
 
@@ -291,7 +290,7 @@ def linear_origin(data: Split, depth: int = 2, width: int | None = None) -> Sadd
     width = x.shape[1] if width is None else checks.count("width", width, at_least=1)
     depth = checks.count("depth", depth, at_least=2)
     dim = (depth - 2) * width**2 + width * (x.shape[1] + y.shape[1])
-    drivers.check_memory(drivers.array_bytes(3, dim, dim), "the Hessian", "take a smaller `width` or `depth`")
+    memory.check_memory(memory.array_bytes(3, dim, dim), "the Hessian", "take a smaller `width` or `depth`")
     network = MLP((x.shape[1], *[width] * (depth - 1), y.shape[1]), jax.random.key(0), activation=_identity)
     bare = eqx.tree_at(lambda n: [layer.bias for layer in n.layers], network, [None] * depth)
     task = regressor(jax.tree.map(lambda leaf: 0 * leaf if eqx.is_inexact_array(leaf) else leaf, bare), data)

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks, randomness
+from flatdyn.core import checks, memory, randomness, segments
 from flatdyn.core.algebra import Vector
 from flatdyn.core.statistics import mean_sem_of
 from flatdyn.escape import Ball, Escapes, escape_times
@@ -26,7 +26,7 @@ from flatdyn.methods.base import Method
 from flatdyn.networks.saddles.constructions import Saddle
 from flatdyn.noise import Noise
 from flatdyn.processes import Iteration, Process
-from flatdyn.runs import drivers
+from flatdyn.runs import devices, stepping
 
 BASES = ("frozen", "moving")
 _NOT_NUMBERS = ("mask", "scaled")
@@ -134,7 +134,7 @@ def displacement(
 def _sampled(saddle: Saddle, process: Iteration) -> bool:
     """Whether the ascent's gradient at the saddle is other than zero."""
     theta = jnp.asarray(saddle.theta)
-    process = drivers.prepared(process, theta.dtype)  # numbers of the method are data: others need no new program
+    process = stepping.prepared(process, theta.dtype)  # numbers of the method are data: others need no new program
     return float(_ascent(process, theta, jax.random.key(0) if process.random else None)) > 1e-9
 
 
@@ -197,19 +197,19 @@ def transverse_exponent(
     checks.kind("noise", noise, Noise)
     steps, chains = checks.count("steps", steps, at_least=1), checks.count("chains", chains, at_least=2)
     transient = steps // 4 if transient is None else checks.count("transient", transient)
-    total = drivers.check_steps("transient + steps", transient + steps)
+    total = stepping.check_steps("transient + steps", transient + steps)
     process = displacement(saddle, method, noise, base=base, ascent=ascent)
     process = eqx.tree_at(lambda p: p.basis, process, jnp.asarray(saddle.basis[: saddle.acted_on]))
     names, values = _arrays(method)
-    drivers.check_key(process, key)
+    stepping.check_key(process, key)
     seed = randomness.seed_words(jax.random.key(0) if key is None else key)
-    needed = chains * max(map(len, values), default=1) * drivers.state_bytes(process, jnp.zeros(0).dtype) * 3
-    drivers.check_memory(needed, "the chains", "take fewer `chains`", device=needed)
+    needed = chains * max(map(len, values), default=1) * devices.state_bytes(process, jnp.zeros(0).dtype) * 3
+    memory.check_memory(needed, "the chains", "take fewer `chains`", device=needed)
     begin = randomness.drawn(jax.random.normal, jax.random.wrap_key_data(seed), (chains, process.dim))
-    process = drivers.prepared(process, begin.dtype)
+    process = stepping.prepared(process, begin.dtype)
     carry = _begun(process, names, values, begin)
-    with drivers.progress_bar(total, "steps", progress) as bar:
-        for done, now in drivers.segments(total, bar=bar):
+    with segments.progress_bar(total, "steps", progress) as bar:
+        for done, now in segments.cut(total, bar=bar):
             where = jnp.array([done, done + now, transient], jnp.int32)
             carry = jax.block_until_ready(_grown(process, names, values, carry, seed, where))
     logs = np.asarray(carry[1]) / steps

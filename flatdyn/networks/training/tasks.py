@@ -10,11 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks, randomness
+from flatdyn.core import checks, memory, randomness
 from flatdyn.landscapes import Landscape
 from flatdyn.networks.data import Split
 from flatdyn.networks.models import Network
-from flatdyn.runs import drivers
 
 _JUDGED_AT_ONCE = 1024  # examples: what activations of a convolutional network leave room for
 _SEEN = 4096  # training examples: BatchNorm's means and variances are known from them to a per cent or two
@@ -51,8 +50,8 @@ class Task(eqx.Module):
         checks.function("make", make, "a function from a key to a network", 1)
         checks.key(key)
         runs = checks.count("runs", runs, at_least=1)
-        needed = drivers.array_bytes(2, runs, randomness.room(self.dim), itemsize=self.start.dtype.itemsize)
-        drivers.check_memory(0, "the networks", "make fewer `runs`", device=needed)
+        needed = memory.array_bytes(2, runs, randomness.room(self.dim), itemsize=self.start.dtype.itemsize)
+        memory.check_memory(0, "the networks", "make fewer `runs`", device=needed)
         return jax.vmap(lambda number: self._made(make, jax.random.fold_in(key, number)))(jnp.arange(runs))
 
     def _made(self, make: Callable, key: jax.Array) -> jax.Array:
@@ -138,7 +137,7 @@ class Classifier(Task):
         (reach,) = checks.floats(reach=reach)
         checks.number("reach", reach, above=0)
         resolution = checks.count("resolution", resolution, 2)
-        drivers.check_memory(drivers.array_bytes(8, resolution, resolution), "the grid", "take a smaller `resolution`")
+        memory.check_memory(memory.array_bytes(8, resolution, resolution), "the grid", "take a smaller `resolution`")
         theta, side = jnp.asarray(theta), np.linspace(-reach, reach, resolution)
         grid = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
         each = [np.asarray(self.scores(one, grid)).argmax(axis=-1) for one in theta.reshape(-1, theta.shape[-1])]

@@ -14,13 +14,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks, records, stores
+from flatdyn.core import checks, memory, records, segments, stores
 from flatdyn.core.records import Record, Status
 from flatdyn.networks.data import Split
 from flatdyn.networks.training.tasks import Task
 from flatdyn.processes import Process
-from flatdyn.runs import drivers, fingerprints
-from flatdyn.runs.drivers import Carry, Chunk
+from flatdyn.runs import devices, fingerprints, stepping
+from flatdyn.runs.devices import Chunk
+from flatdyn.runs.stepping import Carry
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -128,13 +129,13 @@ def train(
     if process.dim < task.dim:
         raise ValueError(f"process moves {process.dim} coordinates, the task's networks have {task.dim}")
     starts = jnp.atleast_2d(checks.points("starts", starts, process.dim))
-    steps = drivers.check_steps("steps", steps, at_least=1)
+    steps = stepping.check_steps("steps", steps, at_least=1)
     every = max(1, steps // 20) if every is None else checks.count("every", every, at_least=1)
     watch = dict(checks.mapping("watch", {} if watch is None else watch, "name -> Split"))
-    curves = drivers.array_bytes(len(starts), 1 + steps // every, 1 + len(watch))
-    drivers.check_memory(curves, "the curves", "judge less often, with a larger `every`")
-    states = 3 * len(starts) * drivers.state_bytes(process, starts.dtype)  # a step back, now, and in the record
-    drivers.check_memory(states, "the networks", "train fewer at once, in `starts`", device=states)
+    curves = memory.array_bytes(len(starts), 1 + steps // every, 1 + len(watch))
+    memory.check_memory(curves, "the curves", "judge less often, with a larger `every`")
+    states = 3 * len(starts) * devices.state_bytes(process, starts.dtype)  # a step back, now, and in the record
+    memory.check_memory(states, "the networks", "train fewer at once, in `starts`", device=states)
     process.check(starts)
     config = {"process": records.described(process), "steps": str(steps), "every": str(every), "measure": task.measure}
     splits = tuple(jax.tree.map(jnp.asarray, split) for split in watch.values())
@@ -143,7 +144,7 @@ def train(
         work = _Work(task, process, starts, steps, every, splits, tuple(watch), key, (store, version), chunk, config)
         return work.run(progress)
 
-    return drivers.fitting(attempt, chunk)
+    return devices.fitting(attempt, chunk)
 
 
 class _Work:
@@ -153,9 +154,9 @@ class _Work:
         self.task, self.steps, self.every, self.splits, self.names = task, steps, every, splits, names
         self.times = np.arange(1 + steps // every) * every
         self.config, self.file, (store, version) = config, None, kept
-        self.process = drivers.prepared(process, starts.dtype)
-        self.seed = drivers.seed_of(process, key)
-        self.parts = drivers.chunks(self.process, starts, chunk)
+        self.process = stepping.prepared(process, starts.dtype)
+        self.seed = stepping.seed_of(process, key)
+        self.parts = devices.chunks(self.process, starts, chunk)
         self.starts, runs = starts, len(starts)
         self.loss = np.full((runs, len(self.times)), np.nan)
         self.marks = np.full((runs, len(self.times), len(names)), np.nan)
@@ -176,7 +177,7 @@ class _Work:
         begun, kept = time.perf_counter(), self.seconds
         self._saved = time.monotonic()
         total = self.steps * len(self.parts)
-        with drivers.progress_bar(total, "steps", progress) as bar, drivers.memory_guard(self.parts[0].size):
+        with segments.progress_bar(total, "steps", progress) as bar, devices.memory_guard(self.parts[0].size):
             bar.update(sum(self.done.values()))
             if len(self.parts) > 1:  # compiled here once, and not by each thread for itself
                 self._advanced(self._begin(self.parts[0]), 0)
@@ -186,7 +187,7 @@ class _Work:
                 self._train(part, stopped, bar, lambda: kept + time.perf_counter() - begun)
 
             try:
-                drivers.side_by_side(one, self.parts)
+                devices.side_by_side(one, self.parts)
             finally:
                 self.seconds = kept + time.perf_counter() - begun
                 self._save()
@@ -203,7 +204,7 @@ class _Work:
             now = min(length, self.every - done % self.every, self.steps - done)
             begun = time.perf_counter()
             carry = self._advanced((numbers, carry), now)
-            length = drivers.next_length(now, time.perf_counter() - begun)
+            length = segments.next_length(now, time.perf_counter() - begun)
             done += now
             if done % self.every == 0 and not self._judge(part, carry, done, stopped):
                 return  # stopped before it was judged: what is kept is from before these steps
@@ -211,12 +212,12 @@ class _Work:
             with self._lock:
                 self.done[part.start], self.carries[part.start] = done, carry
                 self.seconds = clock()
-                if time.monotonic() - self._saved > drivers.CHECKPOINT_SECONDS:
+                if time.monotonic() - self._saved > stores.CHECKPOINT_SECONDS:
                     self._save()
 
     def _begin(self, part: Chunk) -> tuple[jax.Array, Carry]:
         """Numbers of the runs, and what they carry: from the file, else at rest."""
-        numbers, carry = drivers.start(self.process, self.starts, part)
+        numbers, carry = stepping.start(self.process, self.starts, part)
         return numbers, self.carries.get(part.start, carry)
 
     def _advanced(self, numbers_and_carry: tuple, steps: int) -> Carry:
@@ -225,7 +226,7 @@ class _Work:
 
     def _judged(self, carry: Carry, stopped: threading.Event | None = None) -> tuple[np.ndarray, np.ndarray]:
         theta = _positions(self.task, self.process, carry)
-        loss, marks = drivers.mapped(_judge, theta, self.task, self.splits, stopped=stopped)
+        loss, marks = segments.mapped(_judge, theta, self.task, self.splits, stopped=stopped)
         sizes = [np.size(split.y) for split in self.splits]
         return loss, np.stack([m / n for m, n in zip(marks, sizes, strict=True)] or [[]], -1)
 
@@ -278,7 +279,7 @@ class _Work:
 
     def _size(self) -> int:
         """Bytes that the file may take."""
-        carry = jax.eval_shape(lambda one: drivers.at_rest(self.process, one), self.starts)
+        carry = jax.eval_shape(lambda one: stepping.at_rest(self.process, one), self.starts)
         leaves = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(carry))
         return leaves + self.loss.nbytes + self.marks.nbytes
 
@@ -310,7 +311,7 @@ class _Work:
             return "its parts do not make up the runs"
         wanted = set(form)
         for start, length, size, done in parts[parts[:, 3] > 0].tolist():
-            carry = jax.eval_shape(lambda one: drivers.at_rest(self.process, one), self.starts[start : start + length])
+            carry = jax.eval_shape(lambda one: stepping.at_rest(self.process, one), self.starts[start : start + length])
             for i, leaf in enumerate(jax.tree.leaves(carry)):
                 name, shape = f"carry.{start}.{i}", (size, *leaf.shape[1:])
                 array = arrays[name]
@@ -327,9 +328,9 @@ class _Work:
         self.parts = [Chunk(start, length, _padded(size)) for start, length, size, _ in arrays["parts"].tolist()]
         for part, done in zip(self.parts, arrays["parts"][:, 3].tolist(), strict=True):
             if done:
-                structure = jax.tree.structure(drivers.start(self.process, self.starts, part)[1])
+                structure = jax.tree.structure(stepping.start(self.process, self.starts, part)[1])
                 leaves = [arrays[f"carry.{part.start}.{i}"][: part.length] for i in range(structure.num_leaves)]
-                padded = [drivers.place(_fill(leaf, part.size)) for leaf in leaves]
+                padded = [devices.place(_fill(leaf, part.size)) for leaf in leaves]
                 self.done[part.start], self.carries[part.start] = done, jax.tree.unflatten(structure, padded)
 
 
@@ -344,7 +345,7 @@ def _fill(rows: np.ndarray, size: int) -> np.ndarray:
 
 @eqx.filter_jit
 def _advance(process: Process, carry: Carry, seed: Any, numbers: jax.Array, steps: jax.Array) -> Carry:
-    return drivers.advanced(process, carry, seed, numbers, steps, jnp.inf)
+    return stepping.advanced(process, carry, seed, numbers, steps, jnp.inf)
 
 
 @eqx.filter_jit
@@ -361,4 +362,4 @@ def _judge(theta: jax.Array, task: Task, splits: tuple) -> tuple:
 def _ended(process: Process, carry: Carry, seed: Any, numbers: jax.Array) -> tuple:
     """Where runs are, and whether the step after it, which a run that ended early failed to take, exists."""
     theta = jax.vmap(process.position)(carry.state)
-    return theta, jax.vmap(drivers.next_exists, (None, 0, None, 0))(process, carry, seed, numbers)
+    return theta, jax.vmap(stepping.next_exists, (None, 0, None, 0))(process, carry, seed, numbers)

@@ -1,4 +1,4 @@
-"""Sharpness-aware minimization: the gradient is taken uphill of the point that is moved."""
+"""Gradient descent, and sharpness-aware minimization: the gradient is taken uphill of the point that is moved."""
 
 from __future__ import annotations
 
@@ -12,6 +12,26 @@ from flatdyn.core import checks
 from flatdyn.core.algebra import norm, sign
 from flatdyn.methods import masks
 from flatdyn.methods.base import FirstOrder, GradientField, hyperparameter
+
+
+class GD(FirstOrder):
+    """Gradient descent.
+
+        θ⁺ = θ − η ∇ℓ(θ; ξ);   with momentum as in :class:`flatdyn.methods.base.FirstOrder`
+
+    Args:
+        lr: step size η > 0, in inverse curvature
+        momentum: μ in [0, 1)
+        nesterov: PyTorch's Nesterov momentum instead of the heavy ball
+    Raises:
+        ValueError: if lr or momentum is out of range
+    References:
+        Polyak 1964 (heavy ball); Sutskever et al. 2013, eqs 3-4 (Nesterov's form used by PyTorch).
+    """
+
+    lr: Any = hyperparameter()
+    momentum: Any = hyperparameter(default=0.0)
+    nesterov: bool = eqx.field(static=True, default=False)
 
 
 class _Ascending(FirstOrder):

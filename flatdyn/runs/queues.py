@@ -19,9 +19,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks, precision, stores
+from flatdyn.core import checks, precision, segments, stores
 from flatdyn.processes import Process
-from flatdyn.runs import drivers
+from flatdyn.runs import devices, stepping
 
 _LANES = 1 << 15  # on a CPU: enough to drown the bookkeeping between rounds, few enough for the cache
 _LANE_BYTES = 1 << 19  # of positions, on a CPU: networks have few lanes
@@ -109,22 +109,22 @@ def run(
     if len(work.todo) == 0:
         return work.results
     work.prepare()
-    process = drivers.prepared(process, starts.dtype)
-    seed = drivers.seed_of(process, key)
-    places = drivers.places()
-    fewest = _FEWEST_LANES if drivers.neighbours(process, starts) else 1
+    process = stepping.prepared(process, starts.dtype)
+    seed = stepping.seed_of(process, key)
+    places = devices.places()
+    fewest = _FEWEST_LANES if devices.neighbours(process, starts) else 1
     size = max(fewest, _lanes(len(work.todo), len(places), chunk, places[0].platform, starts.nbytes // len(starts)))
-    with drivers.progress_bar(len(starts), unit, progress) as bar:
+    with segments.progress_bar(len(starts), unit, progress) as bar:
         bar.update(len(starts) - len(work.todo))
 
         def attempt(size: int) -> NamedTuple:
-            with drivers.memory_guard(size):
+            with devices.memory_guard(size):
                 work.rewind()
                 jobs = [(work, process, seed, task, size, min(fewest, size), at) for at in places]
                 _abreast(work, jobs, bar)
             return work.results
 
-        results = drivers.fitting(attempt, size)
+        results = devices.fitting(attempt, size)
     work.finish()
     return results
 
@@ -150,7 +150,7 @@ def _oversee(work: _Work, workers: list, bar: Any) -> None:
         count = int(work.finished.sum())
         bar.update(count - shown)
         shown = count
-        if time.monotonic() - saved > drivers.CHECKPOINT_SECONDS:
+        if time.monotonic() - saved > stores.CHECKPOINT_SECONDS:
             work.save()
             saved = time.monotonic()
         if any(worker.done() and worker.exception() for worker in workers):
@@ -275,7 +275,7 @@ def _round(process, lanes: Any, seed, numbers, size, task: Job, turns: int):
     padded = np.resize(numbers, size).astype(np.uint32)
     lanes, final, ended = jax.block_until_ready(_advance(process, lanes, seed, padded, task, jnp.int32(turns)))
     ended = np.asarray(ended)[: len(numbers)]
-    heard = drivers.next_length(turns, time.perf_counter() - begun)  # more would be deaf to Ctrl-C for too long
+    heard = segments.next_length(turns, time.perf_counter() - begun)  # more would be deaf to Ctrl-C for too long
     if ended.mean() > 0.5:
         turns = max(1, turns // 2)
     elif ended.mean() < 0.2:

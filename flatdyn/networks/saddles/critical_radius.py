@@ -9,14 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks
+from flatdyn.core import checks, memory, segments
 from flatdyn.core.statistics import mean_sem_of
 from flatdyn.methods import SAM, USAM
 from flatdyn.methods.base import Method
 from flatdyn.networks.saddles.constructions import Saddle
 from flatdyn.networks.saddles.transverse import transverse_exponent
 from flatdyn.noise import FiniteSum
-from flatdyn.runs import drivers
 
 
 class Critical(NamedTuple):
@@ -84,11 +83,11 @@ def critical_rho(
         raise ValueError(f"{saddle!r} has no direction down: its smallest transverse eigenvalue is {lowest:.3g}")
     noise, points = FiniteSum(batch_size), checks.count("points", points)
     batches = checks.count("batches", batches, at_least=2)
-    drivers.check_memory(batches * 64, "the minibatches' results", "average over fewer `batches`")
-    drivers.check_memory(points * len(saddle.basis) * 64, "the exponents", "look at fewer `points`")
+    memory.check_memory(batches * 64, "the minibatches' results", "average over fewer `batches`")
+    memory.check_memory(points * len(saddle.basis) * 64, "the exponents", "look at fewer `points`")
     keys, at = jax.random.split(key, batches), (jnp.asarray(saddle.theta), jnp.asarray(saddle.direction))
-    with drivers.progress_bar(batches, "minibatches", progress) as bar:
-        squares, lengths = drivers.mapped(_sample, keys, saddle.landscape, noise, *at, bar=bar)
+    with segments.progress_bar(batches, "minibatches", progress) as bar:
+        squares, lengths = segments.mapped(_sample, keys, saddle.landscape, noise, *at, bar=bar)
     each = np.asarray(squares / (lengths + method.eps) if type(method) is SAM else squares)
     mean, stderr = mean_sem_of(each)
     rule, spread = float(-lowest / mean), float(stderr / mean)
