@@ -1,11 +1,12 @@
-"""Standard errors, of correlated series and of shares."""
+"""Standard errors, of means, intervals, correlated series and shares."""
 
 import numpy as np
 import pytest
 import scipy.signal
+import scipy.stats
 from numpy.testing import assert_allclose
 
-from flatdyn.core.statistics import batch_mean, binomial_error, mean_sem
+from flatdyn.core.statistics import batch_mean, binomial_error, mean_sem, sem_of_interval
 
 
 @pytest.mark.parametrize("memory", [0.0, 0.9])
@@ -61,6 +62,28 @@ def test_the_error_of_a_mean_is_its_spread_over_repetitions():
 def test_too_few_repetitions_and_other_things_are_refused(values, axis, message):
     with pytest.raises(ValueError, match=message):
         mean_sem(values, axis)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.95, 0.999])
+def test_the_error_of_a_normal_interval_is_its_standard_deviation(level):
+    ends = np.array([scipy.stats.norm.interval(level, 3.0, s) for s in (0.1, 2.0)])
+    assert_allclose(sem_of_interval(*ends.T, level), [0.1, 2.0], rtol=1e-12)
+    assert sem_of_interval(1.0, np.inf, level) == np.inf
+    assert sem_of_interval(2, 2, level) == 0
+
+
+@pytest.mark.parametrize(
+    ("ends", "message"),
+    [
+        ((2.0, 1.0), "upper must be at least lower, got 2 and 1"),
+        ((1.0, [1.0, 2.0]), "must have one shape"),
+        (("a", 1.0), "lower must be"),
+        ((0.0, 1.0, 95), "level must be"),
+    ],
+)
+def test_what_is_no_interval_is_refused(ends, message):
+    with pytest.raises(ValueError, match=message):
+        sem_of_interval(*ends)
 
 
 @pytest.mark.parametrize(("series", "batches"), [([1.0], 2), (np.zeros((3, 3)), 2), ([1.0, 2.0], 1)])

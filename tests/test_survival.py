@@ -1,5 +1,6 @@
 """Escape times with censoring: known laws, coverage over many replicates, scipy and plain formulas beside it."""
 
+import itertools
 import pickle
 
 import numpy as np
@@ -96,6 +97,20 @@ def test_a_curve_begins_at_zero_and_has_every_time_that_occurs():
     curve = survival.survival([3, 1, 3, 7], np.array([True, True, False, True]))
     assert_allclose(curve.steps, [0, 1, 3, 7])
     assert_allclose(curve.value, [1, 3 / 4, 1 / 2, 0])
+
+
+def test_the_error_of_a_quantile_is_its_spread_over_repetitions():
+    found = [
+        survival.median(*sample(seed, 400, 0.01), level)
+        for seed, level in zip(range(200), itertools.cycle([0.8, 0.95, 0.99]), strict=False)
+    ]
+    spread = np.std([one.value for one in found])
+    # five standard errors of a spread of 200; and ranks that are whole numbers make an interval of 400 up to 5 % wide
+    assert_allclose(np.mean([one.stderr for one in found]), spread, rtol=5 / np.sqrt(400) + 0.05)
+    value, lower, upper = wide = survival.median(*sample(0, 400, 0.01), 0.99)
+    assert_allclose(wide.stderr, (upper - lower) / 2 / scipy.stats.norm.ppf(0.995), rtol=1e-12)
+    assert survival.median(np.arange(1, 9), np.arange(8) < 2).stderr == np.inf
+    assert survival.Quantile(value, lower, upper) == wide  # it is these three numbers
 
 
 def test_quantiles_are_order_statistics():
@@ -301,6 +316,8 @@ def test_intervals_of_a_comparison_have_the_level_asked_for():
     for name in ("mean", "hazard"):
         ratio, ends, near = (getattr(wide, f"{name}_ratio"), *(getattr(x, f"{name}_interval") for x in (wide, narrow)))
         assert_allclose(np.log(ends) - np.log(ratio), np.array([-1, 1]) * np.log(ends[1] / ratio), rtol=1e-9)
+        stderr, same = (getattr(x, f"{name}_stderr") for x in (wide, narrow))  # to first order, and of any level
+        assert_allclose([stderr, same], ratio * np.log(ends[1] / ratio) / scipy.stats.norm.ppf(0.975), rtol=1e-9)
         share = np.log(near[1] / ratio) / np.log(ends[1] / ratio)
         assert_allclose(share, scipy.stats.norm.ppf(0.75) / scipy.stats.norm.ppf(0.975), rtol=1e-9)
 
@@ -317,6 +334,7 @@ def test_one_side_without_escapes():
     assert found.pvalue < 1e-10
     assert found.mean_ratio == 0
     assert found.mean_interval == (0, np.inf)
+    assert found.mean_stderr == found.hazard_stderr == np.inf
     assert found.hazard_ratio == np.inf
 
 

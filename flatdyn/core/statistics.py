@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy
 
 from flatdyn.core import checks
 
@@ -37,6 +38,31 @@ def mean_sem_of(values: np.ndarray, axis: int = 0) -> tuple[Any, Any]:
     """As :func:`mean_sem`, of an array that needs no check: of any type of numbers, NaN where one of them is NaN."""
     with np.errstate(over="ignore", invalid="ignore"):
         return values.mean(axis=axis), values.std(axis=axis, ddof=1) / np.sqrt(values.shape[axis])
+
+
+def sem_of_interval(lower: Any, upper: Any, level: float = 0.95) -> Any:
+    """Standard error of what is known by a confidence interval, as if its law were normal.
+
+        s.e. = (upper − lower)/(2 z),   z = Φ⁻¹((1 + level)/2),  1.96 for 95 %
+
+    Args:
+        lower, upper: ends of the interval, numbers or arrays of one shape; an end may be infinite
+        level: its confidence, in (0, 1)
+    Returns:
+        of the shape of `upper`; infinite where an end is
+    Raises:
+        ValueError: if an upper end is below its lower one
+    """
+    lower, upper = (checks.entries(name, end) for name, end in {"lower": lower, "upper": upper}.items())
+    if lower.shape != upper.shape:
+        raise ValueError(f"lower and upper must have one shape, got {lower.shape} and {upper.shape}")
+    if (lower > upper).any():
+        raise ValueError(
+            f"upper must be at least lower, got {lower[lower > upper][0]:g} and {upper[lower > upper][0]:g}"
+        )
+    level = checks.number("level", level, above=0, below=1, one=True)
+    with np.errstate(invalid="ignore"):
+        return (upper - lower) / (2 * scipy.special.ndtri((1 + float(level)) / 2))
 
 
 def batch_mean(series: Any, batches: int = 20) -> tuple[float, float]:

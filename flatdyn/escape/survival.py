@@ -22,7 +22,8 @@ import numpy as np
 import scipy
 
 from flatdyn.core import checks
-from flatdyn.core.statistics import binomial_error
+from flatdyn.core.statistics import binomial_error, sem_of_interval
+from flatdyn.escape.counts import RiskTable, risk_table
 
 _LATE_ESCAPES = 10  # fewer than these after the median escape say nothing about the tail: then all are used
 
@@ -39,12 +40,18 @@ class Mean(NamedTuple("Mean", [("value", float), ("stderr", float), ("censored",
         return f"Mean({self.value:.6g} +- {self.stderr:.2g}, {self.censored:.3g} censored: {self.estimator})"
 
 
-class Quantile(NamedTuple):
-    """A quantile and its confidence interval; infinite where it lies beyond what was watched."""
+class Quantile(NamedTuple("Quantile", [("value", float), ("lower", float), ("upper", float)])):
+    """A quantile and its confidence interval of `level`; infinite where it lies beyond what was watched."""
 
-    value: float
-    lower: float
-    upper: float
+    def __new__(cls, value: float, lower: float, upper: float, level: float = 0.95):
+        self = super().__new__(cls, float(value), float(lower), float(upper))
+        self.level = level
+        return self
+
+    @property
+    def stderr(self) -> float:
+        """Standard error, as if the law were normal: :func:`flatdyn.statistics.sem_of_interval`."""
+        return float(sem_of_interval(self.lower, self.upper, self.level))
 
 
 class Survival(NamedTuple):
@@ -68,32 +75,17 @@ class Rate(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """See :func:`compare`. Ratios are a over b, intervals (lower, upper)."""
+    """See :func:`compare`. Ratios are a over b, each with its standard error and its interval (lower, upper)."""
 
     statistic: float
     pvalue: float
     mean_ratio: float
+    mean_stderr: float
     mean_interval: tuple[float, float]
     hazard_ratio: float
+    hazard_stderr: float
     hazard_interval: tuple[float, float]
     estimator: str
-
-
-class _Table(NamedTuple):
-    """Runs collapsed to their distinct times: escapes, censored runs, and runs at risk there (time ≥ this one)."""
-
-    times: np.ndarray
-    exits: np.ndarray
-    lost: np.ndarray
-    at_risk: np.ndarray
-
-    @property
-    def runs(self) -> float:
-        return self.at_risk[0]
-
-    @property
-    def survival(self) -> np.ndarray:
-        return np.cumprod(1 - self.exits / self.at_risk)
 
 
 def mean(
@@ -122,29 +114,29 @@ def mean(
         ValueError: if the arrays do not fit each other; if `until` is not for a restricted mean, or beyond the last
             time; if nothing escaped later than `after`
     """
-    table = _table(steps, escaped)
+    table = risk_table(steps, escaped)
     if until is not None:
         if not checks.flag("restricted", restricted):
             raise ValueError("until belongs to the restricted mean: give restricted=True with it")
-        _check_watched(table, "until", checks.number("until", until, above=0, one=True))
-        table = _truncated(table, until)
+        table.check_watched("until", checks.number("until", until, above=0, one=True))
+        table = table.truncated(until)
     share = table.lost.sum() / table.runs
     last, tail = table.times[-1], float(table.survival[-1])
     if checks.flag("restricted", restricted):
         stderr = _mean_error(table, 0.0) if table.exits.any() else last * float(binomial_error(0, table.runs))
-        return Mean(_area(table)[0], stderr, share, f"mean of min(escape time, {last:g})")
+        return Mean(table.area()[0], stderr, share, f"mean of min(escape time, {last:g})")
     if not table.exits.any():
         bound = _rate(table, 0.0, 0.90).upper
         exceeds = f"if the rate is constant it exceeds {1 / bound:.3g} (95 %)" if bound < np.inf else "nothing was seen"
         return Mean(np.inf, np.inf, 1.0, f"no run escaped; {exceeds}")
     if tail == 0:
         name = "sample mean" if share == 0 else "Kaplan-Meier mean"
-        return Mean(_area(table)[0], _mean_error(table, 0.0), share, name)
+        return Mean(table.area()[0], _mean_error(table, 0.0), share, name)
     late = _rate(table, _start_of_tail(table, after), 0.95)
     if late.events == 0:
         raise ValueError(f"no run escaped after {late.after:g}: choose a smaller `after`, or ask for restricted=True")
     name = f"mean up to {last:g} plus exponential tail at the rate after {late.after:g} ({late.events} escapes)"
-    value = _area(table)[0] + tail / late.value
+    value = table.area()[0] + tail / late.value
     return Mean(value, _mean_error(table, tail / late.value, late), share, name + _trend(table, late.after))
 
 
@@ -164,11 +156,11 @@ def quantile(steps: Any, escaped: Any, q: float, level: float = 0.95) -> Quantil
         known: at most the last time watched
     """
     q = checks.number("q", q, above=0, below=1, one=True)
-    table, level = _table(steps, escaped), checks.number("level", level, above=0, below=1, one=True)
+    table, level = risk_table(steps, escaped), checks.number("level", level, above=0, below=1, one=True)
     height = 1 - q + 1e-12  # Ŝ is a product of shares: it may round to just above the height that it has
     reached = [np.flatnonzero(curve <= height) for curve in _band(table, table.times, level)[1:]]
     value, lower, upper = (float(table.times[places[0]]) if len(places) else np.inf for places in reached)
-    return Quantile(value, min(lower, float(table.times[-1])), upper)
+    return Quantile(value, min(lower, float(table.times[-1])), upper, level)
 
 
 def median(steps: Any, escaped: Any, level: float = 0.95) -> Quantile:
@@ -196,11 +188,11 @@ def survival(steps: Any, escaped: Any, at: Any = None, level: float = 0.95) -> S
     References:
         Korn and Graubard, Survey Methodology 24, 193 (1998), for the effective number.
     """
-    table, level = _table(steps, escaped), checks.number("level", level, above=0, below=1, one=True)
+    table, level = risk_table(steps, escaped), checks.number("level", level, above=0, below=1, one=True)
     if at is None:
         at = np.union1d([0], table.times)
     at = np.asarray(checks.number("at", checks.numbers("at", at), at_least=0))
-    _check_watched(table, "at", at.max(initial=0))
+    table.check_watched("at", at.max(initial=0))
     return _band(table, at, level)
 
 
@@ -220,7 +212,7 @@ def rate(steps: Any, escaped: Any, after: float | None = None, level: float = 0.
     Raises:
         ValueError: if no run was watched beyond `after`
     """
-    table, level = _table(steps, escaped), checks.number("level", level, above=0, below=1, one=True)
+    table, level = risk_table(steps, escaped), checks.number("level", level, above=0, below=1, one=True)
     after = _start_of_tail(table, after)
     if after >= table.times[-1]:
         raise ValueError(f"no run was watched beyond {after:g}: choose a smaller `after`")
@@ -231,7 +223,7 @@ def compare(a: Any, b: Any, level: float = 0.95) -> Comparison:
     """Does one process leave at another rate than the other, and by how much?
 
         log-rank test    z = (O − E)/√V,  O, E: escapes of a, seen and expected if both had one rate at every time
-        mean ratio       mean(a)/mean(b), interval from the errors of the logarithms
+        mean ratio       mean(a)/mean(b), interval and error from those of the logarithms
         hazard ratio     Mantel–Haenszel: Σ dᵃ nᵇ/n over Σ dᵇ nᵃ/n; > 1 where a leaves faster
 
     Where the two rates change order in time the test may miss the difference, and one hazard ratio cannot tell it.
@@ -250,70 +242,29 @@ def compare(a: Any, b: Any, level: float = 0.95) -> Comparison:
         if not hasattr(x, "escaped") and not (isinstance(x, tuple | list) and len(x) == 2):
             raise TypeError(f"{name} must be a pair (steps, escaped), or an Escapes, got {checks.shown(x)}")
     a, b = ((x.steps, x.escaped) if hasattr(x, "escaped") else x for x in (a, b))
-    first, second = _table(*a, " of a"), _table(*b, " of b")
+    first, second = risk_table(*a, " of a"), risk_table(*b, " of b")
     if not (first.exits.any() or second.exits.any()):
         raise ValueError("no run of either sample escaped: there is nothing to compare; run longer")
     times = np.union1d(first.times[first.exits > 0], second.times[second.exits > 0])
-    (da, na), (db, nb) = _at(first, times), _at(second, times)
+    (da, na), (db, nb) = first.at(times), second.at(times)
     d, n = da + db, na + nb
     excess = da.sum() - (d * na / n).sum()
     variance = (d * (na / n) * (nb / n) * (n - d) / np.maximum(n - 1, 1)).sum()
     z = excess / np.sqrt(variance) if variance > 0 else 0.0
     up, down = (da * nb / n).sum(), (db * na / n).sum()
     spread = (d * na * nb / n**2).sum()
-    hazard, hazard_interval = _ratio(up, down, np.sqrt(spread / (up * down)) * width if up * down > 0 else np.inf)
+    hazard = _ratio(up, down, np.sqrt(spread / (up * down)) if up * down > 0 else np.inf, width)
     mean_a, mean_b = mean(*a), mean(*b)
     relative = np.hypot(*(m.stderr / m.value if m.value < np.inf else np.inf for m in (mean_a, mean_b)))
-    means, means_interval = _ratio(mean_a.value, mean_b.value, relative * width)
-    pvalue, told = 2 * scipy.stats.norm.sf(abs(z)), f"a: {mean_a.estimator}; b: {mean_b.estimator}"
-    return Comparison(float(z), float(pvalue), means, means_interval, hazard, hazard_interval, told)
+    means = _ratio(mean_a.value, mean_b.value, relative, width)
+    pvalue, how = 2 * scipy.stats.norm.sf(abs(z)), f"a: {mean_a.estimator}; b: {mean_b.estimator}"
+    return Comparison(float(z), float(pvalue), *means, *hazard, how)
 
 
-# --- the counts behind all of it ----------------------------------------------------------------------------
+# --- estimates from the counts -------------------------------------------------------------------------------
 
 
-def _table(steps: Any, escaped: Any, whose: str = "") -> _Table:
-    steps, escaped = checks.numbers(f"steps{whose}", steps), checks.flags(f"escaped{whose}", escaped)
-    if steps.ndim != 1 or steps.shape != escaped.shape or steps.size == 0:
-        raise ValueError(f"steps, escaped{whose} must be rows of one length > 0, got {steps.shape}, {escaped.shape}")
-    checks.number("steps", steps, at_least=0)
-    checks.number("steps of an escape", steps[escaped], above=0)
-    times, where = np.unique(steps, return_inverse=True)
-    exits = np.bincount(where, escaped, len(times))
-    lost = np.bincount(where, ~escaped, len(times))
-    return _Table(times.astype(float), exits, lost, np.cumsum((exits + lost)[::-1])[::-1])
-
-
-def _check_watched(table: _Table, name: str, time: float) -> None:
-    if time > table.times[-1] and table.survival[-1] > 0:
-        raise ValueError(f"{name} must be at most {table.times[-1]:g}: some runs were still inside then, got {time:g}")
-
-
-def _truncated(table: _Table, until: float) -> _Table:
-    """The same runs, watched until `until` at most."""
-    kept = table.times <= until
-    times = np.union1d(table.times[kept], [until])
-    exits, lost = (np.resize(np.append(x[kept], 0), len(times)) for x in (table.exits, table.lost))
-    lost[-1] += (table.exits + table.lost)[~kept].sum()
-    return _Table(times, exits, lost, np.maximum(np.cumsum((exits + lost)[::-1])[::-1], 1))  # of no run none leaves
-
-
-def _at(table: _Table, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Escapes, and runs at risk, at given times."""
-    place = np.searchsorted(table.times, times)
-    at_risk = np.append(table.at_risk, 0)[place]
-    found = np.append(table.times, np.nan)[place] == times
-    return np.where(found, np.append(table.exits, 0)[place], 0), at_risk
-
-
-def _area(table: _Table) -> np.ndarray:
-    """Area under Ŝ from 0, and from just after each distinct time, to the last one: shape (1 + times,)."""
-    heights = np.concatenate([[1.0], table.survival[:-1]])
-    pieces = heights * np.diff(table.times, prepend=0.0)
-    return np.append(np.cumsum(pieces[::-1])[::-1], 0.0)
-
-
-def _mean_error(table: _Table, tail: float, late: Rate | None = None) -> float:
+def _mean_error(table: RiskTable, tail: float, late: Rate | None = None) -> float:
     """Standard error of the area under Ŝ plus tail = Ŝ(T)/h, from the influence of each run on it.
 
     Escapes at u act on all of the area after u; per unit of Λ(u) = d/n they take area/(1 − d/n) away.
@@ -322,7 +273,7 @@ def _mean_error(table: _Table, tail: float, late: Rate | None = None) -> float:
     if n < 2:
         return np.inf
     hazard = table.exits / table.at_risk
-    beyond = _area(table)[1:] + tail
+    beyond = table.area()[1:] + tail
     lever = np.divide(beyond, 1 - hazard, out=np.zeros_like(beyond), where=hazard < 1) * n / table.at_risk
     drift = np.cumsum(lever * hazard)
     of_exits, of_lost = drift - lever, drift
@@ -337,14 +288,14 @@ def _mean_error(table: _Table, tail: float, late: Rate | None = None) -> float:
     return float(unit * np.sqrt(squares / (n * (n - 1))))
 
 
-def _start_of_tail(table: _Table, after: float | None) -> float:
+def _start_of_tail(table: RiskTable, after: float | None) -> float:
     if after is not None:
         return float(checks.number("after", after, at_least=0, one=True))
     middle = table.times[np.searchsorted(np.cumsum(table.exits), table.exits.sum() / 2)]
     return float(middle) if table.exits[table.times > middle].sum() >= _LATE_ESCAPES else 0.0
 
 
-def _rate(table: _Table, after: float, level: float) -> Rate:
+def _rate(table: RiskTable, after: float, level: float) -> Rate:
     events = float(table.exits[table.times > after].sum())
     exposure = float(np.maximum(table.times - after, 0) @ (table.exits + table.lost))
     if exposure == 0:
@@ -355,11 +306,11 @@ def _rate(table: _Table, after: float, level: float) -> Rate:
     return Rate(events / exposure, stderr, float(lower / exposure), float(upper / exposure), int(events), after)
 
 
-def _trend(table: _Table, after: float) -> str:
+def _trend(table: RiskTable, after: float) -> str:
     """What the estimator says if the rate is not seen to be constant in the late part."""
     late = np.where(table.times > after, table.exits, 0)
     middle = table.times[np.searchsorted(np.cumsum(late), late.sum() / 2)]
-    first, second = _rate(_truncated(table, middle), after, 0.95), _rate(table, middle, 0.95)
+    first, second = _rate(table.truncated(middle), after, 0.95), _rate(table, middle, 0.95)
     error = np.sqrt(1 / max(first.events, 1) + 1 / max(second.events, 1))
     change = np.log(second.value / first.value) / error if min(first.events, second.events) >= _LATE_ESCAPES else 0.0
     watched = table.times[-1] - after
@@ -371,30 +322,25 @@ def _trend(table: _Table, after: float) -> str:
     return ""
 
 
-def _band(table: _Table, at: np.ndarray, level: float) -> Survival:
+def _band(table: RiskTable, at: np.ndarray, level: float) -> Survival:
     """Ŝ and its band at given times."""
     place = np.searchsorted(table.times, at, side="right") - 1
     watched = np.append(table.at_risk, 0)[np.searchsorted(table.times, at)]
     value = np.append(table.survival, 1.0)[place]  # place −1: before the first time
-    runs = np.where(value == 1, watched, np.append(_effective_runs(table), 1.0)[place])
+    runs = np.where(value == 1, watched, np.append(table.effective_runs(), 1.0)[place])
     kept, gone = runs * value, runs * (1 - value)
     lower = scipy.stats.beta.ppf((1 - level) / 2, np.where(kept > 0, kept, 1), gone + 1)
     upper = scipy.stats.beta.ppf((1 + level) / 2, kept + 1, np.where(gone > 0, gone, 1))
     return Survival(at, value, np.where(kept > 0, lower, 0.0), np.where(gone > 0, upper, 1.0))
 
 
-def _effective_runs(table: _Table) -> np.ndarray:
-    """n* at each distinct time after the first escape; where all have left, as before the last one did."""
-    curve = table.survival
-    with np.errstate(divide="ignore", invalid="ignore"):
-        greenwood = np.cumsum(table.exits / (table.at_risk * (table.at_risk - table.exits)))
-        runs = (1 - curve) / (curve * greenwood)
-    inside = np.flatnonzero((curve > 0) & (curve < 1))
-    return np.where(curve == 0, runs[inside[-1]] if len(inside) else table.at_risk[-1], runs)
+def _ratio(up: float, down: float, error: float, width: float) -> tuple[float, float, tuple[float, float]]:
+    """up/down, its standard error, and its interval, from the error of its logarithm; ∞ and (0, ∞) if that is ∞.
 
-
-def _ratio(up: float, down: float, width: float) -> tuple[float, tuple[float, float]]:
-    """up/down, and the interval of half-width `width` in its logarithm; (0, ∞) where nothing is known."""
+    r = up/down,   s.e. = r s,   (r exp(−w s), r exp(w s)),   s the error of log r, w the interval's width in units of s
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         value = float(np.float64(up) / np.float64(down))
-    return value, (0.0, np.inf) if width == np.inf else (value * float(np.exp(-width)), value * float(np.exp(width)))
+    if error == np.inf:
+        return value, np.inf, (0.0, np.inf)
+    return value, value * float(error), (value * float(np.exp(-error * width)), value * float(np.exp(error * width)))
