@@ -174,7 +174,7 @@ class Fixtures:
             4,
             self.key,
             2,
-            watch={"a": self.split, "b": self.split},
+            eval_sets={"a": self.split, "b": self.split},
             progress=False,
         )
 
@@ -189,7 +189,7 @@ class Fixtures:
             "SAM": {"0.1": fd.Iteration(self.task.landscape, fd.SAM(0.1, 0.1), fd.noise.FiniteSum(4))},
         }
         return networks.compare(
-            self.task, methods, self.starts, 4, self.key, {"valid": self.split, "test": self.split}, judged=2
+            self.task, methods, self.starts, 4, self.key, {"valid": self.split, "test": self.split}, evaluations=2
         )
 
     @functools.cached_property
@@ -1053,7 +1053,7 @@ call(
 bound("Task.coordinates", lambda f: f.task.coordinates, network=network)
 bound("Task.starts", lambda f: f.task.starts, make=of(lambda f: f.make), key=key, runs=2)
 bound("Task.scores", lambda f: f.task.scores, theta=of(lambda f: f.task.start), x=of(lambda f: f.split.x))
-bound("Task.judge", lambda f: f.task.judge, theta=of(lambda f: f.task.start), data=split)
+bound("Task.evaluate", lambda f: f.task.evaluate, theta=of(lambda f: f.task.start), data=split)
 bound("Classifier.accuracy", lambda f: f.task.accuracy, theta=of(lambda f: f.task.start), data=split)
 bound("Classifier.border", lambda f: f.task.border, theta=of(lambda f: f.task.start), reach=1.0, resolution=4)
 call(
@@ -1065,14 +1065,14 @@ call(
     steps=4,
     key=key,
     every=2,
-    watch=of(lambda f: {"a": f.split}),
+    eval_sets=of(lambda f: {"a": f.split}),
     store=None,
     chunk=None,
     progress=False,
 )
-bound("Training.final", lambda f: f.training.final, name="a")
-bound("Training.of", lambda f: f.training.of, name="a")
-bound("Training.stopped", lambda f: f.training.stopped, by="a", name="b")
+bound("Training.last", lambda f: f.training.last, name="a")
+bound("Training.metric", lambda f: f.training.metric, name="a")
+bound("Training.early_stopped", lambda f: f.training.early_stopped, by="a", name="b")
 call(
     "networks.compare",
     networks.compare,
@@ -1081,13 +1081,13 @@ call(
     starts=of(lambda f: f.starts),
     steps=4,
     key=key,
-    watch=of(lambda f: {"valid": f.split, "test": f.split}),
+    eval_sets=of(lambda f: {"valid": f.split, "test": f.split}),
     choose="valid",
     report="test",
-    judged=2,
+    evaluations=2,
 )
 bound("MethodComparison.gain", lambda f: f.comparison.gain, name="SAM", over="GD", stopped=False, over_stopped=False)
-bound("MethodComparison.marks", lambda f: f.comparison.marks, name="SAM", stopped=False)
+bound("MethodComparison.metric", lambda f: f.comparison.metric, name="SAM", stopped=False)
 bound("MethodComparison.number", lambda f: f.comparison.number, name="SAM")
 bound("MethodComparison.setting", lambda f: f.comparison.setting, name="SAM")
 call(

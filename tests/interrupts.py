@@ -48,9 +48,9 @@ def many(number):
     return np.tile(AT, (number, 1))
 
 
-def trained(steps, every, runs=1, **watch):
+def trained(steps, every, runs=1, **eval_sets):
     starts = jnp.tile(TASK.start, (runs, 1))
-    return networks.train(TASK, STEPS, starts, steps, KEY, every, watch=watch, progress=False).theta
+    return networks.train(TASK, STEPS, starts, steps, KEY, every, eval_sets=eval_sets, progress=False).theta
 
 
 # name -> (call with a size, small size, large size)

@@ -79,8 +79,8 @@ def train(store):
     task = fd.networks.classifier(fd.networks.MLP((2, 16, 2), KEY(2)), data)
     starts = task.starts(lambda key: fd.networks.MLP((2, 16, 2), key), KEY(3), 4)
     process = fd.Iteration(task.landscape, fd.SAM(0.1, 0.05, momentum=0.5), fd.noise.FiniteSum(20))
-    found = fd.networks.train(task, process, starts, 6000, KEY(4), 300, watch={"data": data}, chunk=2, store=store)
-    return np.column_stack([found.theta, found.loss, found.marks[..., 0]])
+    found = fd.networks.train(task, process, starts, 6000, KEY(4), 300, eval_sets={"data": data}, chunk=2, store=store)
+    return np.column_stack([found.theta, found.loss, found.metrics[..., 0]])
 
 
 WORK = {"sweep": sweep, "train": train, "escapes": escapes, "maps": maps}

@@ -1,4 +1,4 @@
-"""Methods side by side: pairs of runs, choices on one split, marks on another, and how they are counted."""
+"""Methods side by side: pairs of runs, choices on one split, metrics on another, and how they are counted."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ from flatdyn.networks.training.comparison import _best as best
 
 KEY = jax.random.key(5)
 DATA, VALID, TEST = (networks.spirals(60, 1.0, seed=seed) for seed in (1, 2, 3))
-WATCH = {"valid": VALID, "test": TEST}
+EVAL_SETS = {"valid": VALID, "test": TEST}
 
 
 def make(key):
@@ -38,26 +38,28 @@ def comparison():
         "longer": {"": plain},
         "SAM": {"0.05": descent(0.1, 0.05), "0.2": descent(0.1, 0.2), "0.2, decay": descent(0.1, 0.2, 0.1)},
     }
-    return networks.compare(TASK, methods, STARTS, {name: 20 + 20 * (name == "longer") for name in methods}, KEY, WATCH)
+    return networks.compare(
+        TASK, methods, STARTS, {name: 20 + 20 * (name == "longer") for name in methods}, KEY, EVAL_SETS
+    )
 
 
 def test_candidates_are_the_runs_of_train_with_the_same_key(comparison):
-    alone = networks.train(TASK, descent(0.1, 0.2), STARTS, 20, KEY, 2, watch=WATCH)
+    alone = networks.train(TASK, descent(0.1, 0.2), STARTS, 20, KEY, 2, eval_sets=EVAL_SETS)
     assert_array_equal(comparison.theta[6], alone.theta)
-    assert_array_equal(comparison.test[6], alone.final("test"))
-    assert_array_equal(comparison.stopped[6], alone.stopped("valid", "test"))
+    assert_array_equal(comparison.test[6], alone.last("test"))
+    assert_array_equal(comparison.stopped[6], alone.early_stopped("valid", "test"))
     assert_array_equal(comparison.loss[6], alone.loss[:, -1])
 
 
 def test_the_same_process_gives_no_difference_and_more_steps_begin_alike(comparison):
     assert_array_equal(comparison.theta[0], comparison.theta[1])
     assert comparison.gain("SGD", "SGD") == (0, 0)
-    halfway = networks.train(TASK, descent(0.1), STARTS, 40, KEY, 20, watch=WATCH)
-    assert_allclose(halfway.of("test")[:, 1], comparison.marks("SGD"), rtol=0, atol=0)
-    assert_array_equal(halfway.final("test"), comparison.marks("longer"))
+    halfway = networks.train(TASK, descent(0.1), STARTS, 40, KEY, 20, eval_sets=EVAL_SETS)
+    assert_allclose(halfway.metric("test")[:, 1], comparison.metric("SGD"), rtol=0, atol=0)
+    assert_array_equal(halfway.last("test"), comparison.metric("longer"))
 
 
-def test_what_is_chosen_is_best_on_the_one_split_and_marked_on_the_other(comparison):
+def test_what_is_chosen_is_best_on_the_one_split_and_evaluated_on_the_other(comparison):
     assert_array_equal(comparison.owner, [0, 1, 1, 1, 2, 3, 3, 3])
     assert np.isnan(comparison.valid[3]).all()  # it left the finite numbers, and is not chosen
     assert (comparison.status[3] == fd.Status.DIVERGED).all()
@@ -66,7 +68,7 @@ def test_what_is_chosen_is_best_on_the_one_split_and_marked_on_the_other(compari
     assert comparison.setting("SAM") == ["0.05", "0.2", "0.2, decay"][of_sam.argmax()]
     assert comparison.number("SGD, any step") in (1, 2)
     for row in (0, 5, 6):
-        assert_array_equal(comparison.test[row], TASK.judge(comparison.theta[row], TEST))
+        assert_array_equal(comparison.test[row], TASK.evaluate(comparison.theta[row], TEST))
 
 
 def test_gains_are_means_of_differences_in_pairs(comparison):
@@ -80,7 +82,7 @@ def test_gains_are_means_of_differences_in_pairs(comparison):
 
 
 def test_of_squared_errors_the_smaller_is_better(comparison):
-    errors = dataclasses.replace(comparison, config=comparison.config | {"measure": "mean squared error"})
+    errors = dataclasses.replace(comparison, config=comparison.config | {"metric": "mean squared error"})
     gained, error = comparison.gain("SAM", "SGD")
     assert errors.gain("SAM", "SGD") == (-gained, error)
     valid, owner = np.array([[0.5, 0.1], [0.2, 0.2], [np.nan, 0.0], [np.nan, np.nan]]), np.array([0, 0, 0, 1])
@@ -107,13 +109,31 @@ def test_wins_ties_and_losses():
     assert networks.count_wins([]) == (0, 0, 0)
 
 
+def test_old_names_of_a_comparison_say_the_new_ones(comparison, tmp_path):
+    with pytest.warns(DeprecationWarning, match="MethodComparison.marks is now MethodComparison.metric"):
+        assert_array_equal(comparison.marks("SAM"), comparison.metric("SAM"))
+    methods = {"SGD": {"": descent(0.1)}}
+    with pytest.warns(DeprecationWarning, match=r"compare\(.*\) is now") as said:
+        found = networks.compare(TASK, methods, STARTS[:2], 2, KEY, watch=EVAL_SETS, judged=1)
+    assert {str(warning.message) for warning in said} == {
+        "compare(watch=) is now compare(eval_sets=)",
+        "compare(judged=) is now compare(evaluations=)",
+    }
+    assert said[0].filename == __file__  # the line to change
+    assert found.test.shape == (1, 2)
+    old = comparison.header() | {"config": {"measure": "accuracy"}}
+    path = fd.records.save_arrays(tmp_path / "old.npz", comparison.arrays(), old)
+    with pytest.raises(ValueError, match=r"another version of flatdyn \(different: metric\): compute it again"):
+        networks.MethodComparison.load(path)
+
+
 def test_what_is_missing_is_said():
     methods = {"SGD": {"": descent(0.1)}}
-    with pytest.raises(ValueError, match="watch must hold the split 'valid', got test"):
+    with pytest.raises(ValueError, match="eval_sets must hold the split 'valid', got test"):
         networks.compare(TASK, methods, STARTS, 2, KEY, {"test": TEST})
     with pytest.raises(ValueError, match="each with at least one process"):
-        networks.compare(TASK, {"SGD": {}}, STARTS, 2, KEY, WATCH)
-    with pytest.raises(ValueError, match="judged must divide the steps"):
-        networks.compare(TASK, methods, STARTS, 25, KEY, WATCH)
+        networks.compare(TASK, {"SGD": {}}, STARTS, 2, KEY, EVAL_SETS)
+    with pytest.raises(ValueError, match="evaluations must divide the steps"):
+        networks.compare(TASK, methods, STARTS, 25, KEY, EVAL_SETS)
     with pytest.raises(ValueError, match="steps must be given for SGD, got SAM"):
-        networks.compare(TASK, methods, STARTS, {"SAM": 2}, KEY, WATCH)
+        networks.compare(TASK, methods, STARTS, {"SAM": 2}, KEY, EVAL_SETS)

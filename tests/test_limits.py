@@ -157,7 +157,10 @@ ABSURD = {  # what is asked, and of which function
     "split, walkers": (escape.multilevel_splitting, lambda f, n: f(NOISY, AT, BALL, KEY, walkers=n)),
     "split, replicates": (escape.multilevel_splitting, lambda f, n: f(NOISY, AT, BALL, KEY, replicates=n)),
     "sweep": (fd.sweep, lambda f, n: f(lambda lr: GD, {"lr": [0.1]}, lambda p, k: 0.0, KEY, seeds=n)),
-    "train": (networks.train, lambda f, n: trained(steps=2**31 - 1, every=1, watch={str(i): None for i in range(99)})),
+    "train": (
+        networks.train,
+        lambda f, n: trained(steps=2**31 - 1, every=1, eval_sets={str(i): None for i in range(99)}),
+    ),
     "slice1d": (curvature.slice1d, lambda f, n: f(L, AT, 0 * AT, n)),
     "slice2d": (curvature.slice2d, lambda f, n: f(L, AT, key=KEY, points=n)),
     "interpolate": (curvature.interpolate, lambda f, n: f(L, AT, 0 * AT, n)),

@@ -123,16 +123,16 @@ def test_a_regressor_is_half_the_mean_squared_error():
     outputs = np.asarray(network.forward(jnp.asarray(data.x))[0])
     square = ((outputs - data.y) ** 2).sum(axis=1).mean()
     assert_allclose(task.landscape.loss(task.start), square / 2 + 0.15 * float(task.start @ task.start), rtol=1e-12)
-    assert_allclose(task.judge(task.start, data), square / 2, rtol=1e-12)  # two outputs: the mean is half the sum
+    assert_allclose(task.evaluate(task.start, data), square / 2, rtol=1e-12)  # two outputs: the mean is half the sum
     with pytest.raises(ValueError, match=r"y must have the shape of the outputs, \(30, 2\), got \(30,\)"):
         fd.networks.regressor(network, data._replace(y=data.y[:, 0]))
 
 
-def test_many_examples_are_judged_in_blocks(monkeypatch):
+def test_many_examples_are_evaluated_in_blocks(monkeypatch):
     network = fd.networks.MLP((2, 5, 2), jax.random.key(0), norm="batch")
     data = fd.networks.spirals(700, 1.0)
     whole = fd.networks.classifier(network, data).scores(fd.networks.classifier(network, data).start, data.x)
-    monkeypatch.setattr(fd.networks.training.tasks, "_JUDGED_AT_ONCE", 64)  # 700 is no multiple of it
+    monkeypatch.setattr(fd.networks.training.tasks, "_EVALUATED_AT_ONCE", 64)  # 700 is no multiple of it
     task = fd.networks.classifier(network, data)
     assert_allclose(task.scores(task.start, data.x), whole, rtol=1e-12)
 

@@ -255,7 +255,7 @@ BAD = [
     (lambda s, d: nw.transverse_escape(s, fd.GD(0.1), FEW, ["a", "b"], 0.1, key=KEY), "starts must be coordinates"),
     (lambda s, d: nw.transverse_escape(s, fd.GD(0.1), FEW, [1.0, 2.0], 0.1, key=KEY), "starts must have shape"),
     (lambda s, d: s.transverse(s.theta * np.nan), "theta must be finite, got nan"),
-    (lambda s, d: s.task.judge(s.theta + np.inf, d), "theta must be finite"),
+    (lambda s, d: s.task.evaluate(s.theta + np.inf, d), "theta must be finite"),
     (lambda s, d: s.task.starts(lambda key: float(key), KEY, 2), "make failed .*: it needs the value of its argument"),
 ]
 

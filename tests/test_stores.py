@@ -37,7 +37,7 @@ def mapped(store, **options):
 
 
 def trained(store, **options):
-    return fd.networks.train(TASK, TRAINED, TASK.start, 4, every=2, watch={"data": DATA}, store=store, **options)
+    return fd.networks.train(TASK, TRAINED, TASK.start, 4, every=2, eval_sets={"data": DATA}, store=store, **options)
 
 
 def swept(store, **options):
@@ -359,7 +359,7 @@ def test_every_record_is_held_to_its_form(kind, tmp_path):
         kinds, *dims = told.split()
         shape = [sizes.setdefault(dim, 3 + len(sizes)) for dim in dims]
         arrays[name] = np.zeros(shape, {"U": "U3", "b": bool, "i": int}.get(kinds[0], float))
-    record = kind(config={}, provenance={}, **arrays)
+    record = kind(config=dict.fromkeys(kind._asked, ""), provenance={}, **arrays)
     path = record.save(tmp_path / "record.npz")
     assert set(kind.load(path).arrays()) == set(arrays)
     for name, told in kind._form.items():
@@ -450,7 +450,12 @@ def test_each_argument_of_a_call_is_part_of_its_question(call, tmp_path, content
         ],
         trained: [
             lambda o=o: fd.networks.train(TASK, TRAINED, TASK.start, store=path, **(SHORT | o))
-            for o in ({"steps": 5}, {"every": 1}, {"watch": {}}, {"watch": {"data": fd.networks.spirals(20, 2.0)}})
+            for o in (
+                {"steps": 5},
+                {"every": 1},
+                {"eval_sets": {}},
+                {"eval_sets": {"data": fd.networks.spirals(20, 2.0)}},
+            )
         ],
     }
     for other in others[call]:
@@ -462,10 +467,10 @@ def test_each_argument_of_a_call_is_part_of_its_question(call, tmp_path, content
 
 
 BASE = {"attractors": [(-1.0,), (1.0,)], "max_steps": 500}
-SHORT = {"steps": 4, "every": 2, "watch": {"data": DATA}}
+SHORT = {"steps": 4, "every": 2, "eval_sets": {"data": DATA}}
 
 
-def test_another_way_to_judge_networks_is_another_training(contents, working):
+def test_another_way_to_evaluate_networks_is_another_training(contents, working):
     for task in (
         fd.networks.classifier(fd.networks.MLP((2, 4, 2), KEY), DATA, weight_decay=0.1),
         fd.networks.classifier(fd.networks.MLP((2, 4, 2), KEY, activation=jnp.tanh), DATA),

@@ -1,4 +1,4 @@
-"""Training many networks: the numbers of `simulate`, what they are worth on the way, and nothing lost."""
+"""Training many networks: the numbers of `simulate`, metrics on the way, and nothing lost."""
 
 import dataclasses
 
@@ -28,7 +28,7 @@ STARTS = PROCESS.starts(TASK.starts(make, KEY, 5), rho=[0.0, 0.05, 0.1, 0.2, 0.4
 
 def train(**options):
     return fd.networks.train(
-        TASK, PROCESS, STARTS, 40, KEY, 10, watch={"train": DATA, "other": OTHER}, **({"chunk": 2} | options)
+        TASK, PROCESS, STARTS, 40, KEY, 10, eval_sets={"train": DATA, "other": OTHER}, **({"chunk": 2} | options)
     )
 
 
@@ -41,27 +41,81 @@ def test_training_is_simulation_and_says_what_networks_are_worth(whole):
     run = fd.simulate(PROCESS, STARTS, 40, KEY, every=10)
     assert_array_equal(whole.theta, run.final)
     theta = PROCESS.theta(run.theta)
-    assert_allclose(whole.of("other"), TASK.accuracy(theta, OTHER), rtol=1e-15)
+    assert_allclose(whole.metric("other"), TASK.accuracy(theta, OTHER), rtol=1e-15)
     assert_allclose(whole.loss, jax.jit(jax.vmap(jax.vmap(TASK.landscape.loss)))(theta), rtol=1e-12)
     assert_array_equal(whole.times, [0, 10, 20, 30, 40])
-    best = whole.of("other").argmax(axis=1)
-    assert_array_equal(whole.stopped("other", "train"), whole.of("train")[np.arange(5), best])
+    best = whole.metric("other").argmax(axis=1)
+    assert_array_equal(whole.early_stopped("other", "train"), whole.metric("train")[np.arange(5), best])
     assert whole.seconds > 0
     assert "0x" not in whole.config["process"]  # another Python has other addresses, and must find its file
     assert whole.provenance["device"]
-    with pytest.raises(ValueError, match="'test' was not watched, only train, other"):
-        whole.of("test")
+    with pytest.raises(ValueError, match="'test' was not evaluated, only train, other"):
+        whole.metric("test")
 
 
 def test_of_squared_errors_the_smallest_stops_a_run_and_the_first_of_equals(whole):
-    marks = np.zeros((3, 5, 2))
-    marks[..., 0] = [[5, 3, 4, 3, 9], [1, 2, 3, 4, 5], [7, 6, np.nan, np.nan, np.nan]]
-    marks[..., 1] = np.arange(15).reshape(3, 5)
-    some = {"loss": whole.loss[:3], "theta": whole.theta[:3], "status": whole.status[:3], "marks": marks}
-    errors = dataclasses.replace(whole, config=whole.config | {"measure": "mean squared error"}, **some)
-    assert_array_equal(errors.stopped("train", "other"), [1, 5, 11])
+    metrics = np.zeros((3, 5, 2))
+    metrics[..., 0] = [[5, 3, 4, 3, 9], [1, 2, 3, 4, 5], [7, 6, np.nan, np.nan, np.nan]]
+    metrics[..., 1] = np.arange(15).reshape(3, 5)
+    some = {"loss": whole.loss[:3], "theta": whole.theta[:3], "status": whole.status[:3], "metrics": metrics}
+    errors = dataclasses.replace(whole, config=whole.config | {"metric": "mean squared error"}, **some)
+    assert_array_equal(errors.early_stopped("train", "other"), [1, 5, 11])
     shares = dataclasses.replace(whole, **some)
-    assert_array_equal(shares.stopped("train", "other"), [4, 9, 10])
+    assert_array_equal(shares.early_stopped("train", "other"), [4, 9, 10])
+
+
+def renamed(thing, old, new, *args):
+    """What an old name gives is what the new one gives."""
+    name = next(kind.__name__ for kind in type(thing).__mro__ if old in vars(kind))
+    with pytest.warns(DeprecationWarning, match=f"{name}.{old} is now {name}.{new}"):
+        found = getattr(thing, old)
+    wanted = getattr(thing, new)
+    if args:
+        found, wanted = found(*args), wanted(*args)
+    assert_array_equal(found, wanted)
+
+
+def test_old_names_of_training_say_the_new_ones(whole):
+    for old, new, *args in (
+        ("marks", "metrics"),
+        ("watched", "eval_names"),
+        ("of", "metric", "other"),
+        ("final", "last", "other"),
+        ("stopped", "early_stopped", "train", "other"),
+    ):
+        renamed(whole, old, new, *args)
+    renamed(TASK, "measure", "metric")
+    renamed(TASK, "judge", "evaluate", TASK.start, OTHER)
+    renamed(TASK, "total", "metric_sum", TASK.start, OTHER)
+    renamed(TASK, "mark", "example_metric", np.eye(2), np.array([0, 0]))
+    sets = {"train": DATA, "other": OTHER}
+    with pytest.warns(DeprecationWarning, match=r"train\(watch=\) is now train\(eval_sets=\)"):
+        found = fd.networks.train(TASK, PROCESS, STARTS[:1], 1, KEY, watch=sets)
+    assert list(found.eval_names) == list(sets)
+    with pytest.raises(TypeError, match="eval_sets, whose old name is watch, is given twice"):
+        train(watch=sets)
+
+
+def test_a_record_of_an_earlier_version_is_refused(whole, tmp_path):
+    """Its arrays had other names; nothing of it is read."""
+    arrays, old = whole.arrays(), {"metrics": "marks", "eval_names": "watched"}
+    arrays = {old.get(name, name): values for name, values in arrays.items()}
+    path = fd.records.save_arrays(tmp_path / "old.npz", arrays, whole.header())
+    different = "eval_names, marks, metrics, watched"
+    with pytest.raises(ValueError, match=rf"another version of flatdyn \(different: {different}\): compute it again"):
+        fd.networks.Training.load(path)
+    config = {"measure" if name == "metric" else name: value for name, value in whole.config.items()}
+    path = fd.records.save_arrays(path, whole.arrays(), whole.header() | {"config": config})
+    with pytest.raises(ValueError, match=r"another version of flatdyn \(different: metric\): compute it again"):
+        fd.networks.Training.load(path)
+
+
+def test_pin_the_words_of_a_file_of_unfinished_training(tmp_path):
+    """Those of the first version, so that what an earlier version has begun goes on."""
+    train(store=tmp_path)
+    arrays, header = fd.records.load_arrays(next(tmp_path.glob("*.npz")))
+    assert {name for name in arrays if not name.startswith("carry.")} == {"loss", "marks", "parts", "seconds"}
+    assert set(header) == {"process", "steps", "every", "measure", "fingerprint"}
 
 
 def test_chunks_do_not_change_the_networks(whole):
@@ -90,16 +144,18 @@ def test_an_interrupted_training_goes_on_where_it_was(whole, tmp_path, monkeypat
     after = train(store=store)
     assert_array_equal(after.theta, whole.theta)
     assert_array_equal(after.loss, whole.loss)
-    assert_array_equal(after.marks, whole.marks)
+    assert_array_equal(after.metrics, whole.metrics)
     done = len(calls)
-    assert_array_equal(train(store=store).marks, whole.marks)  # a finished one is read
+    assert_array_equal(train(store=store).metrics, whole.metrics)  # a finished one is read
     assert len(calls) == done + 1  # but for one that compiles
 
 
 def test_another_training_has_a_file_of_its_own_and_a_damaged_one_is_refused(tmp_path):
     train(store=tmp_path)
     (file,) = tmp_path.glob("*.npz")
-    fd.networks.train(TASK, PROCESS, STARTS + 1e-3, 40, KEY, 10, watch={"train": DATA, "other": OTHER}, store=tmp_path)
+    fd.networks.train(
+        TASK, PROCESS, STARTS + 1e-3, 40, KEY, 10, eval_sets={"train": DATA, "other": OTHER}, store=tmp_path
+    )
     assert len(list(tmp_path.glob("*.npz"))) == 2
     file.write_bytes(file.read_bytes()[:200])
     with pytest.raises(ValueError, match="not a complete record"):

@@ -60,6 +60,7 @@ class Record:
     provenance: dict[str, Any]
     _own: ClassVar = ("config", "provenance")
     _form: ClassVar[dict[str, str]] = {}  # of fields, as in misfit
+    _asked: ClassVar[tuple[str, ...]] = ()  # entries of config that the record itself reads
 
     @property
     def dtype(self) -> str:
@@ -98,10 +99,14 @@ class Record:
     def from_arrays(cls, arrays: dict[str, np.ndarray], header: dict[str, Any], path: str | Path) -> Self:
         """The record that a file at `path` holds; errors as for :meth:`load`."""
         wanted = {field.name for field in dataclasses.fields(cls)} - set(cls._own)
-        if header.get("record") != cls.__name__ or set(arrays) != wanted:
+        if header.get("record") != cls.__name__:
             raise ValueError(f"{path} holds a {header.get('record')} record, not {cls.__name__}: compute it again")
+        if different := sorted(set(arrays) ^ wanted):
+            raise _of_another_version(path, cls, different)
         if not all(isinstance(header.get(name), dict) for name in cls._own):
             raise damaged(path, "its configuration or provenance is missing")
+        if missing := sorted(set(cls._asked) - set(header["config"])):
+            raise _of_another_version(path, cls, missing)
         if problem := cls.misfit(arrays):
             raise damaged(path, problem)
         return cls(**{name: header[name] for name in cls._own}, **arrays)
@@ -200,6 +205,14 @@ def misfit(arrays: dict[str, np.ndarray], form: dict[str, str]) -> str | None:
 def damaged(path: str | Path, why: Any) -> ValueError:
     """The error for a file that can't be read as what it should be."""
     return ValueError(f"{path} is not a complete record ({why}): delete it and compute it again")
+
+
+def _of_another_version(path: str | Path, kind: type[Record], different: list[str]) -> ValueError:
+    """The error for a whole file whose record had other parts; it is not read in part."""
+    return ValueError(
+        f"{path} holds a {kind.__name__} record of another version of flatdyn (different: {', '.join(different)}): "
+        "compute it again"
+    )
 
 
 def save_arrays(path: str | Path, arrays: dict[str, np.ndarray], header: dict[str, Any]) -> Path:

@@ -1,11 +1,19 @@
-"""Old public names: each is handed on for one release, with a warning that says the new one."""
+"""Old public names: each is handed on for one release, with a warning that says the new one.
+
+renamed              names of a module
+renamed_keywords     keywords of a function
+renamed_attribute    attributes and methods of a class
+"""
 
 from __future__ import annotations
 
+import functools
 import importlib
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
+
+_Function = TypeVar("_Function", bound=Callable)
 
 
 def renamed(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
@@ -19,7 +27,54 @@ def renamed(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
     def handed_on(name: str) -> Any:
         if name not in names:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        warnings.warn(f"{module}.{name} is now {module}.{names[name]}", DeprecationWarning, stacklevel=2)
+        _warn(f"{module}.{name}", f"{module}.{names[name]}")
         return getattr(importlib.import_module(module), names[name])
 
     return handed_on
+
+
+def renamed_keywords(**names: str) -> Callable[[_Function], _Function]:
+    """A decorator of a function some of whose keywords have new names.
+
+    Args:
+        names: old keyword = new keyword
+    """
+
+    def decorated(function: _Function) -> _Function:
+        @functools.wraps(function)
+        def handed_on(*args: Any, **options: Any) -> Any:
+            for old in names.keys() & options.keys():
+                if names[old] in options:
+                    raise TypeError(f"{function.__name__}: {names[old]}, whose old name is {old}, is given twice")
+                _warn(f"{function.__name__}({old}=)", f"{function.__name__}({names[old]}=)")
+                options[names[old]] = options.pop(old)
+            return function(*args, **options)
+
+        return handed_on
+
+    return decorated
+
+
+class renamed_attribute:  # written like property
+    """An old attribute or method of a class: `of = renamed_attribute("metric")` in its body.
+
+    Args:
+        new: the new name in the same class
+    """
+
+    def __init__(self, new: str):
+        self.new = new
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.owner, self.old = owner.__name__, name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        _warn(f"{self.owner}.{self.old}", f"{self.owner}.{self.new}")
+        return getattr(instance, self.new)
+
+
+def _warn(old: str, new: str) -> None:
+    """Say it at the line that uses the old name."""
+    warnings.warn(f"{old} is now {new}", DeprecationWarning, stacklevel=3)

@@ -14,13 +14,13 @@ References:
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import equinox as eqx
 
 from flatdyn.core import checks
 from flatdyn.core.algebra import sqrt
+from flatdyn.core.renaming import renamed_attribute
 from flatdyn.methods import masks
 from flatdyn.methods.base import Method, State, hyperparameter
 from flatdyn.methods.partitioned import Alternating, check_partition
@@ -104,11 +104,7 @@ class LangevinState(eqx.Module):
     momentum: Any
     zeta: Any = None
 
-    @property
-    def xi(self) -> Any:
-        """The old name of ζ: ξ is the sample."""
-        warnings.warn("LangevinState.xi is now LangevinState.zeta", DeprecationWarning, stacklevel=2)
-        return self.zeta
+    xi = renamed_attribute("zeta")  # ξ is the sample
 
 
 class SplittingMethod(Method):

@@ -276,11 +276,11 @@ def _training(of: Size, ceilings: Ceilings, repeat: int) -> Iterator[dict]:
         starts = task.starts(make, jax.random.key(1), of.seeds)
         for method, rule in _methods(make(jax.random.key(0)), 0.05, 0.05).items():
             process = Iteration(task.landscape, rule, FiniteSum(batch))
-            found = train(task, process, starts, of.steps, jax.random.key(2), of.steps, watch={"test": test})
-            marks, spent = found.final("test"), float(found.seconds)
-            learned = dict(zip(("accuracy", "error"), mean_sem_of(marks), strict=True))
+            found = train(task, process, starts, of.steps, jax.random.key(2), of.steps, eval_sets={"test": test})
+            metrics, spent = found.last("test"), float(found.seconds)
+            learned = dict(zip(("accuracy", "error"), mean_sem_of(metrics), strict=True))
             more = {"method": method, "precision": str(starts.dtype), "networks": of.seeds, "parameters": task.dim}
-            timing = Timing(spent, *[np.nan] * 5)  # once, compiling and judging included
+            timing = Timing(spent, *[np.nan] * 5)  # once, compiling and evaluation included
             yield _row(
                 f"{model} on {name}", timing, of.seeds * of.steps, "network-steps/s of the clock", **more, **learned
             )

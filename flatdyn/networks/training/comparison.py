@@ -1,4 +1,4 @@
-"""Methods side by side on one task: hyperparameters chosen on one split, marks on another, differences run by run."""
+"""Methods side by side on one task: hyperparameters chosen on one split, metrics on another, differences run by run."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from flatdyn.core import checks, records
 from flatdyn.core.records import Record
+from flatdyn.core.renaming import renamed_attribute, renamed_keywords
 from flatdyn.core.statistics import mean_sem_of
 from flatdyn.landscapes.base import FunctionLandscape
 from flatdyn.networks.data import Split
@@ -29,9 +30,9 @@ class MethodComparison(Record):
         settings: what distinguishes each candidate from the others of its method, shape (candidates,)
         owner: number of its method, shape (candidates,)
         chosen: number of the candidate that each method was left with, shape (methods,)
-        valid: marks at the end on the split that chose, shape (candidates, runs); NaN after a run has ended early
-        test: marks at the end on the split that is reported, shape (candidates, runs); NaN likewise
-        stopped: those when the marks of that run on the split that chose were best, shape (candidates, runs)
+        valid: metric at the end on the split that chose, shape (candidates, runs); NaN after a run has ended early
+        test: metric at the end on the split that is reported, shape (candidates, runs); NaN likewise
+        stopped: that metric when the one on the split that chose was best, shape (candidates, runs)
         loss: training loss at the end, shape (candidates, runs); NaN likewise
         theta: where each run ended, shape (candidates, runs, dim)
         status: a :class:`flatdyn.Status` per run, shape (candidates, runs)
@@ -59,6 +60,7 @@ class MethodComparison(Record):
         "theta": "fiu candidates runs dim",
         "status": "iu candidates runs",
     }
+    _asked: ClassVar = ("metric",)
 
     def number(self, name: str) -> int:
         """Which candidate a method was left with."""
@@ -71,30 +73,32 @@ class MethodComparison(Record):
         """What was chosen for a method."""
         return str(self.settings[self.number(name)])
 
-    def marks(self, name: str, stopped: bool = False) -> np.ndarray:
-        """Marks of a method on the split that is reported, at the end or stopped early, shape (runs,)."""
+    def metric(self, name: str, stopped: bool = False) -> np.ndarray:
+        """Metric of a method on the split that is reported, at the end or stopped early, shape (runs,)."""
         checks.flag("stopped", stopped)
         return (self.stopped if stopped else self.test)[self.number(name)]
 
     def gain(self, name: str, over: str, *, stopped: bool = False, over_stopped: bool = False) -> tuple[float, float]:
         """How much better a method is than another, with its standard error over the pairs of runs.
 
-            d̄ = mean of dᵣ,   s.e. = √(Σ (dᵣ − d̄)²/(n (n − 1))),   dᵣ = mark of the one − mark of the other in run r
+            d̄ = mean of dᵣ,   s.e. = √(Σ (dᵣ − d̄)²/(n (n − 1))),   dᵣ = metric of the one − metric of the other in run r
 
         Of squared errors the sign is turned: above zero is better. `stopped` and `over_stopped` take the first or the
         second method as stopped early. Pairs of which a run ended early are left out.
         """
         checks.flag("stopped", stopped)
         checks.flag("over_stopped", over_stopped)
-        return paired(self._sign * (self.marks(name, stopped) - self.marks(over, over_stopped)))
+        return paired(self._sign * (self.metric(name, stopped) - self.metric(over, over_stopped)))
+
+    marks = renamed_attribute("metric")
 
     @property
     def _sign(self) -> int:
-        return 1 if self.config["measure"] == "accuracy" else -1
+        return 1 if self.config["metric"] == "accuracy" else -1
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{name} {np.nanmean(self.marks(name)):.4g}" for name in self.methods)
-        return f"MethodComparison({self.config['measure']} of {self.test.shape[1]} runs: {shown})"
+        shown = ", ".join(f"{name} {np.nanmean(self.metric(name)):.4g}" for name in self.methods)
+        return f"MethodComparison({self.config['metric']} of {self.test.shape[1]} runs: {shown})"
 
 
 class Tally(NamedTuple):
@@ -105,35 +109,36 @@ class Tally(NamedTuple):
     losses: int
 
 
+@renamed_keywords(watch="eval_sets", judged="evaluations")
 def compare(
     task: Task,
     methods: Mapping[str, Mapping[str, Process]],
     starts: Any,
     steps: int | Mapping[str, int],
     key: jax.Array,
-    watch: Mapping[str, Split],
+    eval_sets: Mapping[str, Split],
     *,
     choose: str = "valid",
     report: str = "test",
-    judged: int = 10,
+    evaluations: int = 10,
 ) -> MethodComparison:
-    """Train with several methods, each with the setting that does best on a validation split, and mark them on another.
+    """Train with several methods, each with the setting that does best on one split, and evaluate them on another.
 
-        chosen setting of a method = argmax over its settings of the mean over runs of the marks on `choose`
+        chosen setting of a method = argmax over its settings of the mean over runs of the metric on `choose`
 
     Every candidate has the same starts and the same key: run r of all of them begins at the same weights and draws the
     same minibatches, so that differences are taken run by run. One setting is chosen for all runs. A setting with a
     run that ended early is chosen only if there is no other.
 
     Args:
-        task: judges the networks
+        task: evaluates the networks
         methods: by name, the processes to choose from by what distinguishes them; they may minimise another loss than
             the task's, such as one with more weight decay, over the same parameters
         starts: θ₀, shape (runs, dim)
         steps: number of steps, or one for each method by name
         key: a JAX key
-        watch: data by name, `choose` and `report` among them
-        judged: how often in a run, for early stopping; a divisor of the steps
+        eval_sets: data by name, `choose` and `report` among them
+        evaluations: how often in a run, for early stopping; a divisor of the steps
     Returns:
         MethodComparison
     Raises:
@@ -145,12 +150,12 @@ def compare(
     for name, settings in methods.items():
         for process in checks.mapping(f"methods[{name!r}]", settings, "setting -> Process").values():
             checks.kind(f"methods[{name!r}]", process, Process)
-    checks.mapping("watch", watch, "name -> Split")
+    checks.mapping("eval_sets", eval_sets, "name -> Split")
     checks.text("choose", choose)
     checks.text("report", report)
     for name in (choose, report):
-        if name not in watch:
-            raise ValueError(f"watch must hold the split {name!r}, got {', '.join(watch) or 'none'}")
+        if name not in eval_sets:
+            raise ValueError(f"eval_sets must hold the split {name!r}, got {', '.join(eval_sets) or 'none'}")
     if not methods or not all(methods.values()):
         raise ValueError(f"methods must hold at least one, each with at least one process, got {dict(methods)}")
     steps = (
@@ -158,28 +163,28 @@ def compare(
     )
     if set(steps) != set(methods):
         raise ValueError(f"steps must be given for {', '.join(methods)}, got {', '.join(steps)}")
-    if any(number % checks.count("judged", judged, at_least=1) for number in steps.values()):
-        raise ValueError(f"judged must divide the steps, so that the last marks are those of the end, got {judged}")
+    if any(number % checks.count("evaluations", evaluations, at_least=1) for number in steps.values()):
+        raise ValueError(f"evaluations must divide the steps, so that the last is that of the end, got {evaluations}")
     rows = [(name, setting, process) for name, settings in methods.items() for setting, process in settings.items()]
-    splits = {name: watch[name] for name in (choose, report)}
+    splits = {name: eval_sets[name] for name in (choose, report)}
     done: dict[tuple, Training] = {}  # a process that two methods may choose is run once
     for name, _, process in rows:
         if (id(process), steps[name]) not in done:
-            every = steps[name] // judged
-            done[id(process), steps[name]] = train(task, process, starts, steps[name], key, every, watch=splits)
+            every = steps[name] // evaluations
+            done[id(process), steps[name]] = train(task, process, starts, steps[name], key, every, eval_sets=splits)
     runs = [done[id(process), steps[name]] for name, _, process in rows]
     owner = np.array([list(methods).index(name) for name, *_ in rows])
-    valid = np.stack([run.final(choose) for run in runs])
+    valid = np.stack([run.last(choose) for run in runs])
     return MethodComparison(
-        config={"measure": task.measure, "steps": str(steps), "choose": choose, "report": report},
+        config={"metric": task.metric, "steps": str(steps), "choose": choose, "report": report},
         provenance=records.provenance(),
         methods=np.array(list(methods)),
         settings=np.array([setting for _, setting, _ in rows]),
         owner=owner,
-        chosen=_best(valid, owner, task.measure),
+        chosen=_best(valid, owner, task.metric),
         valid=valid,
-        test=np.stack([run.final(report) for run in runs]),
-        stopped=np.stack([run.stopped(choose, report) for run in runs]),
+        test=np.stack([run.last(report) for run in runs]),
+        stopped=np.stack([run.early_stopped(choose, report) for run in runs]),
         **{name: _last(runs, name) for name in ("loss", "theta", "status")},
     )
 
@@ -245,9 +250,9 @@ class _Decayed(eqx.Module):
         return self.loss(tree, *examples) + penalty
 
 
-def _best(valid: np.ndarray, owner: np.ndarray, measure: str) -> np.ndarray:
+def _best(valid: np.ndarray, owner: np.ndarray, metric: str) -> np.ndarray:
     """The candidate of each method with the best mean over runs; the first of several."""
-    score = valid.mean(axis=1) if measure == "accuracy" else -valid.mean(axis=1)
+    score = valid.mean(axis=1) if metric == "accuracy" else -valid.mean(axis=1)
     score = np.where(np.isfinite(score), score, -np.inf)
     return np.array([np.flatnonzero(owner == i)[score[owner == i].argmax()] for i in range(owner.max() + 1)])
 

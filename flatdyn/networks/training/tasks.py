@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatdyn.core import checks, memory, randomness
+from flatdyn.core.renaming import renamed_attribute
 from flatdyn.landscapes import Landscape
 from flatdyn.networks.data import Split
 from flatdyn.networks.models import Network
 
-_JUDGED_AT_ONCE = 1024  # examples: what activations of a convolutional network leave room for
+_EVALUATED_AT_ONCE = 1024  # examples: what activations of a convolutional network leave room for
 _SEEN = 4096  # training examples: BatchNorm's means and variances are known from them to a per cent or two
 
 
@@ -80,43 +81,48 @@ class Task(eqx.Module):
                 f"got {shapes[1]}"
             ) from error
 
-    def judge(self, theta: Any, data: Split) -> np.ndarray:
-        """How well θ, shape (..., dim), does on data: :attr:`measure`, shape (...)."""
+    def evaluate(self, theta: Any, data: Split) -> np.ndarray:
+        """The :attr:`metric` of θ, shape (..., dim), on data, shape (...)."""
         theta = checks.coordinates("theta", theta, self.dim, finite=True)
         checks.kind("data", data, Split, "flatdyn.networks.Split(x, y)")
         theta = jnp.asarray(theta)
-        found = _judged(self, theta.reshape(-1, theta.shape[-1]), jax.tree.map(jnp.asarray, data))
+        found = _evaluated(self, theta.reshape(-1, theta.shape[-1]), jax.tree.map(jnp.asarray, data))
         return np.asarray(found).reshape(theta.shape[:-1]) / np.size(data.y)
 
-    def total(self, theta: jax.Array, data: Split) -> jax.Array:
-        """Sum of the marks over data at θ, shape (dim,): what `judge` divides by their number; for compiled code."""
-        return self.mark(_scores(self.forward, self.landscape, theta, data.x), data.y).sum()
+    def metric_sum(self, theta: jax.Array, data: Split) -> jax.Array:
+        """Sum of the metric over data at θ, shape (dim,): `evaluate` divides it by their number; for compiled code."""
+        return self.example_metric(_scores(self.forward, self.landscape, theta, data.x), data.y).sum()
 
     def loss(self, theta: jax.Array) -> jax.Array:
         """Training loss at θ, shape (dim,), on at most 4096 examples, evenly spaced; for compiled code."""
         return self.landscape.batch(_some(self.landscape.number)).loss(theta)
 
     @property
-    def measure(self) -> str:
-        """What `judge` measures."""
+    def metric(self) -> str:
+        """Name of the metric that `evaluate` gives."""
         raise NotImplementedError
 
-    def mark(self, outputs: jax.Array, y: jax.Array) -> jax.Array:
-        """What each output is worth for its label, an array like y; :attr:`measure` is its mean."""
+    def example_metric(self, outputs: jax.Array, y: jax.Array) -> jax.Array:
+        """The metric of each output and its label, an array like y; :attr:`metric` is its mean."""
         raise NotImplementedError
+
+    judge = renamed_attribute("evaluate")
+    mark = renamed_attribute("example_metric")
+    measure = renamed_attribute("metric")
+    total = renamed_attribute("metric_sum")
 
 
 class Classifier(Task):
     """A network that tells classes apart; its loss is the mean cross-entropy. See :func:`classifier`."""
 
-    measure = "accuracy"
+    metric = "accuracy"
 
-    def mark(self, outputs, y):
+    def example_metric(self, outputs, y):
         return outputs.argmax(axis=-1) == y
 
     def accuracy(self, theta: Any, data: Split) -> np.ndarray:
         """Share of the examples whose largest score is that of their label; theta of shape (..., dim)."""
-        return self.judge(theta, data)
+        return self.evaluate(theta, data)
 
     def border(self, theta: Any, reach: float = 1.0, resolution: int = 200) -> np.ndarray:
         """Length of the border between the classes in the plane, the shorter the smoother the classifier.
@@ -149,9 +155,9 @@ class Classifier(Task):
 class Regressor(Task):
     """A network that fits numbers; its loss is half the mean squared error. See :func:`regressor`."""
 
-    measure = "mean squared error"
+    metric = "mean squared error"
 
-    def mark(self, outputs, y):
+    def example_metric(self, outputs, y):
         return (outputs - y) ** 2
 
 
@@ -267,24 +273,24 @@ def _scores(forward: Callable, landscape: Any, theta: jax.Array, x: Any) -> jax.
     some = _some(landscape.number)
     statistics = forward(tree, _like(theta, jax.tree.map(lambda leaf: leaf[some], seen)))[1]
     x, number = _like(theta, x), len(jax.tree.leaves(x)[0])
-    if number <= _JUDGED_AT_ONCE:
+    if number <= _EVALUATED_AT_ONCE:
         return forward(tree, x, statistics)[0]
-    blocks = -(-number // _JUDGED_AT_ONCE)
-    # The last examples are judged twice rather than with a program of their own.
-    firsts = jnp.minimum(jnp.arange(blocks) * _JUDGED_AT_ONCE, number - _JUDGED_AT_ONCE)
+    blocks = -(-number // _EVALUATED_AT_ONCE)
+    # The last examples are evaluated twice rather than with a program of their own.
+    firsts = jnp.minimum(jnp.arange(blocks) * _EVALUATED_AT_ONCE, number - _EVALUATED_AT_ONCE)
 
     def block(first):
-        some = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, _JUDGED_AT_ONCE), x)
+        some = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, _EVALUATED_AT_ONCE), x)
         return forward(tree, some, statistics)[0]
 
     found = jax.lax.map(block, firsts)
-    last = number - (blocks - 1) * _JUDGED_AT_ONCE
+    last = number - (blocks - 1) * _EVALUATED_AT_ONCE
     return jnp.concatenate([found[:-1].reshape(-1, *found.shape[2:]), found[-1, -last:]])
 
 
 @eqx.filter_jit
-def _judged(task: Task, theta: jax.Array, data: Split) -> jax.Array:
-    return jax.lax.map(lambda one: task.total(one, data), theta)
+def _evaluated(task: Task, theta: jax.Array, data: Split) -> jax.Array:
+    return jax.lax.map(lambda one: task.metric_sum(one, data), theta)
 
 
 def _some(number: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Training of networks, many at once: what they are worth on the way, checkpoints, and a record of it all."""
+"""Training of networks, many at once: evaluations on the way, checkpoints, and a record of it all."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from flatdyn.core import checks, memory, records, segments, stores
 from flatdyn.core.records import Record, Status
+from flatdyn.core.renaming import renamed_attribute, renamed_keywords
 from flatdyn.networks.data import Split
 from flatdyn.networks.training.tasks import Task
 from flatdyn.processes import Process
@@ -29,20 +30,20 @@ class Training(Record):
     """Networks in training; see :func:`train`.
 
     Attributes:
-        times: steps after which the networks were judged, 0 first, shape (times,)
+        times: steps after which the networks were evaluated, 0 first, shape (times,)
         loss: training loss, on at most 4096 examples, shape (runs, times); NaN after a run has ended early
-        marks: accuracy, or mean squared error, on the data watched, shape (runs, times, watched); NaN likewise
-        watched: their names, shape (watched,)
+        metrics: accuracy, or mean squared error, on the evaluation sets, shape (runs, times, sets); NaN likewise
+        eval_names: names of these sets, shape (sets,)
         theta: where each run ended, shape (runs, dim)
         status: a :class:`flatdyn.Status` per run, shape (runs,)
         steps: taken by each run, shape (runs,)
-        seconds: that the training took, judging and compiling included, over all interruptions, shape ()
+        seconds: that the training took, evaluation and compiling included, over all interruptions, shape ()
     """
 
     times: np.ndarray
     loss: np.ndarray
-    marks: np.ndarray
-    watched: np.ndarray
+    metrics: np.ndarray
+    eval_names: np.ndarray
     theta: np.ndarray
     status: np.ndarray
     steps: np.ndarray
@@ -50,37 +51,47 @@ class Training(Record):
     _form: ClassVar = {
         "times": "iu times",
         "loss": "f runs times",
-        "marks": "f runs times watched",
-        "watched": "U watched",
+        "metrics": "f runs times sets",
+        "eval_names": "U sets",
         "theta": "f runs dim",
         "status": "iu runs",
         "steps": "iu runs",
         "seconds": "f",
     }
+    _asked: ClassVar = ("metric",)
 
-    def of(self, name: str) -> np.ndarray:
-        """Marks on the data watched under this name, shape (runs, times)."""
+    def metric(self, name: str) -> np.ndarray:
+        """The metric on the evaluation set of this name, shape (runs, times)."""
         checks.text("name", name)
-        if name not in self.watched:
-            raise ValueError(f"{name!r} was not watched, only {', '.join(self.watched) or 'nothing'}")
-        return self.marks[..., list(self.watched).index(name)]
+        if name not in self.eval_names:
+            raise ValueError(f"{name!r} was not evaluated, only {', '.join(self.eval_names) or 'nothing'}")
+        return self.metrics[..., list(self.eval_names).index(name)]
 
-    def final(self, name: str) -> np.ndarray:
-        """Marks at the end, shape (runs,)."""
-        return self.of(name)[:, -1]
+    def last(self, name: str) -> np.ndarray:
+        """The metric at the last evaluation, shape (runs,)."""
+        return self.metric(name)[:, -1]
 
-    def stopped(self, by: str, name: str) -> np.ndarray:
-        """Early stopping: marks under `name` when those under `by` were best, at first, shape (runs,)."""
+    def early_stopped(self, by: str, name: str) -> np.ndarray:
+        """Early stopping: the metric on `name` when that on `by` was best for the first time, shape (runs,)."""
         checks.text("by", by)
         checks.text("name", name)
-        better = self.of(by) if self.config["measure"] == "accuracy" else -self.of(by)
+        better = self.metric(by) if self.config["metric"] == "accuracy" else -self.metric(by)
         best = np.argmax(np.nan_to_num(better, nan=-np.inf), axis=1)
-        return self.of(name)[np.arange(len(best)), best]
+        return self.metric(name)[np.arange(len(best)), best]
+
+    final = renamed_attribute("last")
+    marks = renamed_attribute("metrics")
+    of = renamed_attribute("metric")
+    stopped = renamed_attribute("early_stopped")
+    watched = renamed_attribute("eval_names")
 
     def __repr__(self) -> str:
-        return f"Training({len(self.loss)} networks x {self.times[-1]} steps, watching {', '.join(self.watched)})"
+        return (
+            f"Training({len(self.loss)} networks x {self.times[-1]} steps, evaluated on {', '.join(self.eval_names)})"
+        )
 
 
+@renamed_keywords(watch="eval_sets")
 def train(
     task: Task,
     process: Process,
@@ -89,30 +100,30 @@ def train(
     key: jax.Array | None = None,
     every: int | None = None,
     *,
-    watch: Mapping[str, Split] | None = None,
+    eval_sets: Mapping[str, Split] | None = None,
     store: str | Path | None = None,
     version: str | None = None,
     chunk: int | None = None,
     progress: bool | None = None,
 ) -> Training:
-    """Train networks side by side and judge them on the way.
+    """Train networks side by side and evaluate them on the way.
 
-        θ₀ given,   stateₖ₊₁ = process.step(stateₖ, key(run, k)),   marks after 0, every, 2·every, … steps
+        θ₀ given,   stateₖ₊₁ = process.step(stateₖ, key(run, k)),   metrics after 0, every, 2·every, … steps
 
     The runs are those of :func:`flatdyn.simulate`, with the same key the same numbers; instead of whole trajectories
-    this keeps what the networks are worth. What is judged is `process.position`: of an averaging method the average.
+    this keeps metrics. They are evaluated at `process.position`: of an averaging method at the average.
     A run that leaves the finite numbers is DIVERGED and keeps its last good weights.
 
     Args:
-        task: whose networks are judged
+        task: whose networks are evaluated
         process: what moves them, an :class:`flatdyn.Iteration` on `task.landscape` or an :class:`flatdyn.Extended` one,
             whose runs have hyperparameters of their own
         starts: θ₀, shape (runs, dim) or (dim,), as `task.starts` makes them
         steps: number of steps
         key: a JAX key, if the process is random
-        every: steps between judgements; a twentieth of all if not given
-        watch: data to judge on, by name
-        store: a folder that keeps weights, velocities and marks every 20 seconds and when interrupted; the same call
+        every: steps between evaluations; a twentieth of all if not given
+        eval_sets: data to evaluate on, by name
+        store: a folder that keeps weights, velocities and metrics every 20 seconds and when interrupted; the same call
             goes on from there, and its result is that of an uninterrupted one
         version: a text that stands for what `store` can't see of the process or the task, such as a callback
         chunk: networks that advance together; chosen by the memory of the device if not given
@@ -131,17 +142,19 @@ def train(
     starts = jnp.atleast_2d(checks.points("starts", starts, process.dim))
     steps = stepping.check_steps("steps", steps, at_least=1)
     every = max(1, steps // 20) if every is None else checks.count("every", every, at_least=1)
-    watch = dict(checks.mapping("watch", {} if watch is None else watch, "name -> Split"))
-    curves = memory.array_bytes(len(starts), 1 + steps // every, 1 + len(watch))
-    memory.check_memory(curves, "the curves", "judge less often, with a larger `every`")
+    eval_sets = dict(checks.mapping("eval_sets", {} if eval_sets is None else eval_sets, "name -> Split"))
+    curves = memory.array_bytes(len(starts), 1 + steps // every, 1 + len(eval_sets))
+    memory.check_memory(curves, "the curves", "evaluate less often, with a larger `every`")
     states = 3 * len(starts) * devices.state_bytes(process, starts.dtype)  # a step back, now, and in the record
     memory.check_memory(states, "the networks", "train fewer at once, in `starts`", device=states)
     process.check(starts)
-    config = {"process": records.described(process), "steps": str(steps), "every": str(every), "measure": task.measure}
-    splits = tuple(jax.tree.map(jnp.asarray, split) for split in watch.values())
+    config = {"process": records.described(process), "steps": str(steps), "every": str(every), "metric": task.metric}
+    splits = tuple(jax.tree.map(jnp.asarray, split) for split in eval_sets.values())
 
     def attempt(chunk: int | None) -> Training:
-        work = _Work(task, process, starts, steps, every, splits, tuple(watch), key, (store, version), chunk, config)
+        work = _Work(
+            task, process, starts, steps, every, splits, tuple(eval_sets), key, (store, version), chunk, config
+        )
         return work.run(progress)
 
     return devices.fitting(attempt, chunk)
@@ -159,13 +172,13 @@ class _Work:
         self.parts = devices.chunks(self.process, starts, chunk)
         self.starts, runs = starts, len(starts)
         self.loss = np.full((runs, len(self.times)), np.nan)
-        self.marks = np.full((runs, len(self.times), len(names)), np.nan)
+        self.metrics = np.full((runs, len(self.times), len(names)), np.nan)
         self.seconds, self._lock = 0.0, threading.Lock()
         self.done: dict[int, int] = {}  # chunk -> steps taken
         self.carries: dict[int, Carry] = {}
         if store is not None:
             self.config = config | {"fingerprint": self._identity(process, key, version)}
-            self.file = stores.File(store, self.config, "another training")
+            self.file = stores.File(store, _in_the_file(self.config), "another training")
             if kept := self.file.read(self._misfit):
                 self._resume(kept)
             if all(self.done.get(part.start, 0) == steps for part in self.parts):
@@ -181,7 +194,7 @@ class _Work:
             bar.update(sum(self.done.values()))
             if len(self.parts) > 1:  # compiled here once, and not by each thread for itself
                 self._advanced(self._begin(self.parts[0]), 0)
-                self._judged(self._begin(self.parts[0])[1])
+                self._evaluated(self._begin(self.parts[0])[1])
 
             def one(part: Chunk, stopped: threading.Event) -> None:
                 self._train(part, stopped, bar, lambda: kept + time.perf_counter() - begun)
@@ -199,15 +212,15 @@ class _Work:
         numbers, carry = self._begin(part)
         done, length = self.done.get(part.start, 0), 1
         if done == 0:
-            self._judge(part, carry, 0, stopped)
+            self._evaluate(part, carry, 0, stopped)
         while done < self.steps and not stopped.is_set():
             now = min(length, self.every - done % self.every, self.steps - done)
             begun = time.perf_counter()
             carry = self._advanced((numbers, carry), now)
             length = segments.next_length(now, time.perf_counter() - begun)
             done += now
-            if done % self.every == 0 and not self._judge(part, carry, done, stopped):
-                return  # stopped before it was judged: what is kept is from before these steps
+            if done % self.every == 0 and not self._evaluate(part, carry, done, stopped):
+                return  # stopped before it was evaluated: what is kept is from before these steps
             bar.update(now)
             with self._lock:
                 self.done[part.start], self.carries[part.start] = done, carry
@@ -224,23 +237,23 @@ class _Work:
         numbers, carry = numbers_and_carry
         return jax.block_until_ready(_advance(self.process, carry, self.seed, numbers, jnp.int32(steps)))
 
-    def _judged(self, carry: Carry, stopped: threading.Event | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def _evaluated(self, carry: Carry, stopped: threading.Event | None = None) -> tuple[np.ndarray, np.ndarray]:
         theta = _positions(self.task, self.process, carry)
-        loss, marks = segments.mapped(_judge, theta, self.task, self.splits, stopped=stopped)
+        loss, sums = segments.mapped(_metrics, theta, self.task, self.splits, stopped=stopped)
         sizes = [np.size(split.y) for split in self.splits]
-        return loss, np.stack([m / n for m, n in zip(marks, sizes, strict=True)] or [[]], -1)
+        return loss, np.stack([m / n for m, n in zip(sums, sizes, strict=True)] or [[]], -1)
 
-    def _judge(self, part: Chunk, carry: Carry, done: int, stopped: threading.Event) -> bool:
-        """Put down what the runs are worth, and say that it is done: it is not where the work was stopped."""
+    def _evaluate(self, part: Chunk, carry: Carry, done: int, stopped: threading.Event) -> bool:
+        """Put down loss and metrics of the runs, and say that it is done: it is not where the work was stopped."""
         if stopped.is_set():
             return False
-        loss, marks = self._judged(carry, stopped)
+        loss, metrics = self._evaluated(carry, stopped)
         if len(loss) < part.size:
             return False
         going, slot = np.asarray(carry.alive), done // self.every
         self.loss[part.rows, slot] = np.where(going, loss, np.nan)[: part.length]
         if self.names:
-            self.marks[part.rows, slot] = np.where(going[:, None], marks, np.nan)[: part.length]
+            self.metrics[part.rows, slot] = np.where(going[:, None], metrics, np.nan)[: part.length]
         return True
 
     def _record(self) -> Training:
@@ -258,8 +271,8 @@ class _Work:
             provenance=records.provenance(),
             times=self.times,
             loss=self.loss,
-            marks=self.marks,
-            watched=np.array(self.names, dtype=str),
+            metrics=self.metrics,
+            eval_names=np.array(self.names, dtype=str),
             theta=theta,
             status=status.astype(np.int8),
             steps=taken,
@@ -267,28 +280,28 @@ class _Work:
         )
 
     def _identity(self, process: Process, key: Any, version: str | None) -> str:
-        """What tells this training from another: what moves, how it is judged, on what, from where, by which chance."""
+        """What tells this training from another: process, task, evaluation sets, starts and key."""
         moves = fingerprints.of_process(process, self.starts.dtype, version)
-        judged = fingerprints.of_function(
-            lambda theta: (self.task.loss(theta), [self.task.total(theta, split) for split in self.splits]),
+        evaluated = fingerprints.of_function(
+            lambda theta: (self.task.loss(theta), [self.task.metric_sum(theta, split) for split in self.splits]),
             self.task.dim,
             self.starts.dtype,
             version,
         )
-        return records.digest(moves, judged, self.starts, fingerprints.of_key(key))
+        return records.digest(moves, evaluated, self.starts, fingerprints.of_key(key))
 
     def _size(self) -> int:
         """Bytes that the file may take."""
         carry = jax.eval_shape(lambda one: stepping.at_rest(self.process, one), self.starts)
         leaves = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(carry))
-        return leaves + self.loss.nbytes + self.marks.nbytes
+        return leaves + self.loss.nbytes + self.metrics.nbytes
 
     def _save(self) -> None:
         """Write everything, complete or not at all."""
         self._saved = time.monotonic()
         if self.file is None:
             return
-        arrays = {"loss": self.loss, "marks": self.marks, "seconds": np.asarray(self.seconds)}
+        arrays = {"loss": self.loss, "marks": self.metrics, "seconds": np.asarray(self.seconds)}
         arrays["parts"] = np.array([(*part, self.done.get(part.start, 0)) for part in self.parts])
         for start, carry in self.carries.items():
             for i, leaf in enumerate(jax.tree.leaves(carry)):
@@ -302,7 +315,7 @@ class _Work:
         if problem:
             return problem
         parts, shapes = arrays["parts"], (arrays["loss"].shape, arrays["marks"].shape, arrays["parts"].shape[1])
-        if shapes != (self.loss.shape, self.marks.shape, 4):
+        if shapes != (self.loss.shape, self.metrics.shape, 4):
             return f"loss, marks and parts have shapes {shapes}"
         ends = np.append(0, np.cumsum(parts[:, 1]))
         whole = (parts[:, 0] == ends[:-1]).all() and ends[-1] == len(self.starts) and (parts[:, 1] > 0).all()
@@ -324,7 +337,7 @@ class _Work:
         return None if set(arrays) == wanted else f"it holds {', '.join(sorted(set(arrays) ^ wanted))}"
 
     def _resume(self, arrays: dict[str, np.ndarray]) -> None:
-        self.loss, self.marks, self.seconds = arrays["loss"], arrays["marks"], float(arrays["seconds"])
+        self.loss, self.metrics, self.seconds = arrays["loss"], arrays["marks"], float(arrays["seconds"])
         self.parts = [Chunk(start, length, _padded(size)) for start, length, size, _ in arrays["parts"].tolist()]
         for part, done in zip(self.parts, arrays["parts"][:, 3].tolist(), strict=True):
             if done:
@@ -332,6 +345,14 @@ class _Work:
                 leaves = [arrays[f"carry.{part.start}.{i}"][: part.length] for i in range(structure.num_leaves)]
                 padded = [devices.place(_fill(leaf, part.size)) for leaf in leaves]
                 self.done[part.start], self.carries[part.start] = done, jax.tree.unflatten(structure, padded)
+
+
+def _in_the_file(config: dict[str, str]) -> dict[str, str]:
+    """What identifies a training, in the words of its file, which are those of the first version: marks, measure.
+
+    So training that an earlier version began goes on.
+    """
+    return {"measure" if name == "metric" else name: value for name, value in config.items()}
 
 
 def _padded(size: int) -> int:
@@ -353,9 +374,9 @@ def _positions(task: Task, process: Process, carry: Carry) -> jax.Array:
     return jax.vmap(process.position)(carry.state)[:, : task.dim]
 
 
-def _judge(theta: jax.Array, task: Task, splits: tuple) -> tuple:
-    """Training loss of a run, and its marks, not yet divided by their number, on each split."""
-    return task.loss(theta), [task.total(theta, split) for split in splits]
+def _metrics(theta: jax.Array, task: Task, splits: tuple) -> tuple:
+    """Training loss of a run, and the sums of its metric over each split."""
+    return task.loss(theta), [task.metric_sum(theta, split) for split in splits]
 
 
 @eqx.filter_jit
