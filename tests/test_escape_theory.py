@@ -282,6 +282,10 @@ def test_hardly_any_noise_is_answered_at_once():
     begun = time.perf_counter()
     for curvature, diffusion in ((1.0, 1e-300), (1e-3, 1e-9), (1e300, 1.0)):
         assert escape.ornstein_uhlenbeck(curvature, diffusion, 1.0).exact == np.inf
+    for curvature in (0.0, 1.0):  # L² is more than a float holds
+        assert escape.ornstein_uhlenbeck(curvature, 1.0, 1e300) == (np.inf, np.inf)
+    slide = escape.ornstein_uhlenbeck(-1.0, 1.0, 1e300)
+    assert_allclose(slide, 2 * [np.log(1e300) + (np.log(2) + np.euler_gamma) / 2], rtol=1e-14)
     slide = escape.ornstein_uhlenbeck(-1.0, 1e-300, 1.0)
     assert_allclose(slide.exact, slide.asymptotic, rtol=1e-12)
     for diffusion in (1e-300, 1e-12):

@@ -49,11 +49,15 @@ def ornstein_uhlenbeck(curvature: float, diffusion: float, radius: float) -> Mea
     curvature, diffusion, radius = checks.floats(curvature=curvature, diffusion=diffusion, radius=radius)
     curvature = float(checks.number("curvature", curvature))
     diffusion, radius = checks.number("diffusion", diffusion, above=0), checks.number("radius", radius, above=0)
-    spread = radius**2 / (2 * diffusion)
-    z2 = curvature * np.float64(spread)
     with np.errstate(over="ignore", divide="ignore"):
-        if curvature < 0:
-            asymptotic = (np.log(-4 * z2) + np.euler_gamma) / (-2 * curvature)
+        spread = np.float64(radius) ** 2 / (2 * diffusion)
+        z2 = curvature * spread if curvature else np.float64(0)
+        if z2 == np.inf:
+            asymptotic = np.inf
+        elif curvature < 0:
+            large = np.log(-2 * curvature) - np.log(diffusion) + 2 * np.log(radius)  # where z² itself overflows
+            log = np.log(-4 * z2) if np.isfinite(4 * z2) else large
+            asymptotic = (log + np.euler_gamma) / (-2 * curvature)
         else:
             asymptotic = np.sqrt(np.pi / z2) * np.exp(z2) / (2 * curvature) if curvature else spread
     if z2 > _OVERFLOWS:
