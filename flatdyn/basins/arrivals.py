@@ -63,7 +63,7 @@ class Arrivals(NamedTuple):
     """Fate of each run, arrays of shape (runs,) and (runs, dim).
 
     Attributes:
-        label: number of the attractor or region; −1 if it diverged or is undecided
+        label: index of the attractor or region; −1 if it diverged or is undecided
         status: a :class:`Status`
         steps: at which it came near its attractor to stay, diverged, or stopped
         final: last position
@@ -115,7 +115,7 @@ class _Decision(queues.Job):
         rules = self.rules
         before = stepping.advanced(process, lanes.carry, seed, numbers, rules.check_every - 1, rules.bound)
         after = stepping.advanced(process, before, seed, numbers, 1, rules.bound)
-        return jax.vmap(_judged, (None, 0, 0, 0, None, None))(process, lanes, before, after, self.targets, rules)
+        return jax.vmap(_checked, (None, 0, 0, 0, None, None))(process, lanes, before, after, self.targets, rules)
 
     def finished(self, lanes):
         return lanes.ended >= 0
@@ -143,7 +143,7 @@ class _Decision(queues.Job):
         return bool((ranges & right).all() and not np.isnan(results.final).any())
 
 
-def _judged(process: Process, lane: _Lane, before: Carry, after: Carry, targets: Targets, rules: Rules) -> _Lane:
+def _checked(process: Process, lane: _Lane, before: Carry, after: Carry, targets: Targets, rules: Rules) -> _Lane:
     """One lane after a check: what it is near, since when, and whether it has ended."""
     theta = process.position(after.state)
     near, trapped = _nearest(theta, targets)
@@ -167,7 +167,7 @@ def _judged(process: Process, lane: _Lane, before: Carry, after: Carry, targets:
 
 
 def _nearest(theta: jax.Array, targets: Targets) -> tuple[jax.Array, jax.Array]:
-    """Number of the nearest attractor within whose radius θ lies, or −1; and whether it lies in that one's trap."""
+    """Index of the nearest attractor within whose radius θ lies, or −1; and whether θ lies in that one's trap."""
     if len(targets.radius) == 0:
         return jnp.int32(-1), jnp.bool_(False)
     square = sum((theta[i] - targets.points[..., i]) ** 2 for i in range(theta.shape[0]))

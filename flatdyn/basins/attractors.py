@@ -24,7 +24,7 @@ from flatdyn.processes.regions import Region, as_test
 from flatdyn.runs import ensembles, fingerprints
 
 KEPT = 16  # positions that stand for a band
-_ROWS = 4
+_ROWS = 4  # attractors are filled up to a multiple of this, so that searches with a few more share a program
 _MOST_DIRECTIONS, _TRAP_BYTES = 512, 2**29  # in which runs start from a ball; what is kept of them at once
 _SHRINKING = 1 / 3.0 ** np.arange(4)  # shares of the radius that are tried as traps
 
@@ -93,7 +93,7 @@ def given(attractors: Any, dim: int) -> tuple[list[Attractor], list[Region]]:
             regions.append(region if inside is region.inside else dataclasses.replace(region, inside=inside))
         else:
             points.append(value if isinstance(value, Attractor) else _read(name, value, dim))
-    names = [thing.name for thing in (*points, *regions)]
+    names = [end.name for end in (*points, *regions)]
     twice = {name for name in names if names.count(name) > 1}
     if twice or {"diverged", "undecided"} & set(names):
         raise ValueError(f"attractors need different names, other than 'diverged' and 'undecided', got {names}")
@@ -194,27 +194,27 @@ def _traps(process: Process, attractors: list, radii: np.ndarray, dtype, limits:
 
 
 def _directions(dim: int) -> np.ndarray:
-    """Along the axes and others at random; in many dimensions some at random alone."""
+    """Unit vectors along the axes and random ones; in many dimensions only random ones."""
     rng = np.random.default_rng(0)
     if 4 * dim <= _MOST_DIRECTIONS:
         along = np.concatenate([np.eye(dim), -np.eye(dim)])
-        found = np.concatenate([along, rng.normal(size=(max(64, 4 * dim) - 2 * dim, dim))])
+        directions = np.concatenate([along, rng.normal(size=(max(64, 4 * dim) - 2 * dim, dim))])
     else:
-        found = rng.normal(size=(_MOST_DIRECTIONS, dim))
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
+        directions = rng.normal(size=(_MOST_DIRECTIONS, dim))
+    return directions / np.linalg.norm(directions, axis=1, keepdims=True)
 
 
-def _furthest(process: Process, starts: np.ndarray, attractors: list, of: np.ndarray, limits: dict, progress):
-    """How far from its attractor, number `of`, each run has been, and whether it has not diverged."""
+def _furthest(process: Process, starts: np.ndarray, attractors: list, owner: np.ndarray, limits: dict, progress):
+    """How far each run has been from its attractor, of index `owner`, and whether the run has not diverged."""
     every = max(1, limits["max_steps"] // 64)
     runs = ensembles.simulate(
         process, starts, limits["max_steps"], limits["key"], every, bound=limits["bound"], progress=progress
     )
     furthest = np.zeros(len(starts))
     for i, attractor in enumerate(attractors):
-        visited = np.append(runs.theta[of == i], runs.final[of == i, None], axis=1)
+        visited = np.append(runs.theta[owner == i], runs.final[owner == i, None], axis=1)
         if len(visited):
-            furthest[of == i] = _distance(visited, attractor.points).max(axis=1)
+            furthest[owner == i] = _distance(visited, attractor.points).max(axis=1)
     return furthest, runs.status != Status.DIVERGED
 
 

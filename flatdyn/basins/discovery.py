@@ -1,7 +1,7 @@
 """Attractors discovered from the runs themselves.
 
 A discovered attractor is a set of positions that runs keep returning to: one point, a cycle, or a small band, regular
-or chaotic, such as the one in which SAM is held at a saddle. It is found as follows.
+or chaotic, such as the one in which SAM is held at a saddle. The search has four steps.
 
 1. Runs from many starts are sampled over the third and the last quarter of `max_steps`, in 64 bits.
 2. A run has *settled* if every position of its last quarter lies near one of its third quarter: within `grain`, or a
@@ -9,9 +9,9 @@ or chaotic, such as the one in which SAM is held at a saddle. It is found as fol
    A run also counts as unsettled if it moves on as steadily as before, or if extrapolating its slowing drift moves it
    further than `grain`.
 3. Positions of settled runs that lie within `grain` of each other, or that one run visits, belong together.
-4. A plateau looks settled too: how far a run that slows down still has to go cannot be told from its own past. So each
-   set is asked by other means (:mod:`flatdyn.basins.settling`) whether it holds what is there; where it does not, or
-   the steps are too small to tell, the runs are undecided.
+4. A plateau looks settled too: the past of a run that slows down does not show how far it still has to go. So each set
+   is tested by other means (:mod:`flatdyn.basins.settling`): does it hold what is there? Where it does not, or where
+   the steps are too small to decide it, the runs are undecided.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from flatdyn.landscapes.searches import critical_near
 from flatdyn.processes import Process
 
 _WINDOW, _WINDOWS = 60, (0, 98, 196)  # of these samples, equally far apart, means are taken; 60 has many divisors
-_STEADY = 0.8  # of its pace a run keeps that goes on and on; one that comes to rest as t^(-1/p), any p, loses more
+_STEADY = 0.8  # share of its pace that a run keeps if it goes on and on; one that slows as t^(-1/p), any p, keeps less
 _WALK_BYTES = 2**29
 _SEEN = 4  # positions of a short cycle
 
@@ -52,24 +52,24 @@ def discover(
     """Attractors in which runs from `starts`, shape (runs, dim), have settled after `max_steps`, most visited first."""
     with jax.enable_x64(True):
         walkers = walks.Walkers(process, max_steps, bound, key, progress)
-        found = walkers.walk(np.asarray(starts, dtype=float))
-        return _attractors(walkers, found, grain)
+        seen = walkers.walk(np.asarray(starts, dtype=float))
+        return _attractors(walkers, seen, grain)
 
 
-def _attractors(walkers: walks.Walkers, found: walks.Walks, grain: float) -> list[Attractor]:
-    periods = _periods(found.ends, grain)
-    creeping, drift = _creeping(found.tails, periods, grain)
-    settled = np.flatnonzero(found.alive & ~creeping & _settled(found.tails, grain))
-    clouds = np.append(found.tails[settled, SAMPLES:], found.ends[settled], axis=1)  # in a row: all of a short cycle
+def _attractors(walkers: walks.Walkers, seen: walks.Walks, grain: float) -> list[Attractor]:
+    periods = _periods(seen.ends, grain)
+    creeping, drift = _creeping(seen.tails, periods, grain)
+    settled = np.flatnonzero(seen.alive & ~creeping & _settled(seen.tails, grain))
+    clouds = np.append(seen.tails[settled, SAMPLES:], seen.ends[settled], axis=1)  # in a row: all of a short cycle
     sets = _clusters(clouds, grain)
-    batch = -(-len(found.starts) // 64) * 64
+    batch = -(-len(seen.starts) // 64) * 64
     shown = [_shown(settled[runs], periods, drift, grain) for runs in sets]
-    candidates = [_candidate(found, settled[runs], run, periods) for runs, run in zip(sets, shown, strict=True)]
+    candidates = [_candidate(seen, settled[runs], run, periods) for runs, run in zip(sets, shown, strict=True)]
     kept = settling.holds(walkers, candidates, grain, batch)
     attractors = []
     for runs, first in itertools.compress(zip(sets, shown, strict=True), kept):
         cloud = clouds[runs].reshape(-1, clouds.shape[-1])
-        points = found.ends[first][-periods[first] :] if periods[first] else _spread_out(cloud)
+        points = seen.ends[first][-periods[first] :] if periods[first] else _spread_out(cloud)
         attractors.append((len(runs), _named(walkers.process, points, periods[first], _reach(cloud, points), grain)))
     return [attractor for _, attractor in sorted(attractors, key=lambda pair: -pair[0])]
 
@@ -82,9 +82,9 @@ def _shown(runs: np.ndarray, periods: np.ndarray, drift: np.ndarray, grain: floa
     return int(runs[np.argmax(moved <= np.maximum(1e-3 * grain, 2 * moved.min()))])
 
 
-def _candidate(found: walks.Walks, runs: np.ndarray, shown: int, periods: np.ndarray) -> settling.Candidate:
-    state = jax.tree.map(lambda leaf: leaf[shown], found.states)
-    return settling.Candidate(found.starts[runs], found.tails[shown], found.ends[shown], state, int(periods[shown]))
+def _candidate(seen: walks.Walks, runs: np.ndarray, shown: int, periods: np.ndarray) -> settling.Candidate:
+    state = jax.tree.map(lambda leaf: leaf[shown], seen.states)
+    return settling.Candidate(seen.starts[runs], seen.tails[shown], seen.ends[shown], state, int(periods[shown]))
 
 
 def _settled(tails: np.ndarray, grain: float) -> np.ndarray:

@@ -3,9 +3,9 @@
     curve = fractions_in(lambda rho: Iteration(L, SAM(lr, rho)), "rho", values, box)
     curve.fractions        shape (values, names): attractors, then diverged, undecided
 
-At each value the attractors are found anew (or are the ones you give) and matched with those at the value before, by
-the distances between their positions, so that a name, and its colour in a plot, stays with one attractor. One that is
-gone keeps its name, with a fraction of zero, and gets it back should it return to where it was.
+At each value the attractors are discovered anew (or are the ones you give) and matched with those at the value before,
+by their positions or by their basins. So a name, and its colour in a plot, stays with one attractor. An attractor that
+disappears keeps its name, with a fraction of zero, and has it again if it returns to where it was.
 """
 
 from __future__ import annotations
@@ -179,16 +179,16 @@ class _Kept:
     def get(self, mapper: Mapper, sampler, runs, key, draw: Callable[[], Sample]) -> Sample:
         """One value's sample, from its file if it is there, else drawn and kept."""
         word = self._word(mapper, draw_starts(mapper.process, sampler, runs, key), sampler, key)
-        told = {"record": Sample.__name__, "fingerprint": word}
-        before = self.folder.read(word[:32], told)
+        header = {"record": Sample.__name__, "fingerprint": word}
+        before = self.folder.read(word[:32], header)
         if before is not None:
             try:
-                return Sample.from_arrays(before[0], told | before[1], self.folder.file(word[:32]))
+                return Sample.from_arrays(before[0], header | before[1], self.folder.file(word[:32]))
             except ValueError as error:
                 self.folder.refuse(error)
         self.folder.prepare()
         sample = draw()
-        self.folder.write(word[:32], sample.arrays(), sample.header() | told)
+        self.folder.write(word[:32], sample.arrays(), sample.header() | header)
         return sample
 
     def _word(self, mapper: Mapper, starts: np.ndarray, sampler, key) -> str:
@@ -197,9 +197,9 @@ class _Kept:
         box = "drawn" if callable(sampler) else np.asarray(sampler, float)  # the box says what is near
         ends = digests(points, regions, process.dim, starts.dtype, self.version)
         rules = (mapper.ends is None, *mapper.rules, mapper.radius)
-        told = of_object(rules, "the rules", self.version)
+        how = of_object(rules, "the rules", self.version)
         moves = fingerprints.of_process(process, starts.dtype, self.version)
-        return records.digest(moves, told, starts, box, fingerprints.of_key(key), *ends)
+        return records.digest(moves, how, starts, box, fingerprints.of_key(key), *ends)
 
 
 def _joined(samples: list[Labels], matching: str, reach: float) -> dict[str, np.ndarray]:

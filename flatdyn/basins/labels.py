@@ -19,7 +19,7 @@ class Labels(Record):
     """Runs by the attractor they reached: what grids and samples have in common.
 
     Attributes:
-        labels: number of the attractor or region, UNDECIDED (−1) or DIVERGED (−2)
+        labels: index of the attractor or region, UNDECIDED (−1) or DIVERGED (−2)
         steps: after which a run was near its attractor to stay (a multiple of `check_every`), diverged, or stopped
         status: a :class:`Status` per run: CONVERGED where labels ≥ 0
         final: last positions, shape (..., dim)

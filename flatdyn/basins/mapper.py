@@ -3,8 +3,8 @@
     mapper = Mapper(process, attractors, max_steps=50_000)
     map_basins(mapper, box, 400), basin_fractions(mapper, box, 10_000, key), ...
 
-Every question about basins takes one in place of a process. What is told to the question itself (process, attractors,
-max_steps, ...) is a shorthand for a Mapper that is used once.
+Every question about basins takes a Mapper in place of a process. Arguments of the question itself (process, attractors,
+max_steps, ...) are a shorthand for a Mapper that is used once.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Mapper:
         max_steps: after which a run stops; rounded up to a multiple of `check_every`
         radius: what is near an attractor; if not given, a quarter of the smallest distance between two of them, and at
             most 1/20 of the box's diagonal. Larger calls runs in transit arrived, smaller leaves oscillating ones
-            undecided. Discovered attractors are told apart if they are 1/200 of the diagonal from each other
+            undecided. Discovered attractors are different if they are 1/200 of the diagonal from each other
         tol: a run no longer moves if no number of its state changes by more than tol (1 + |it|) in a step, with the
             box's diagonal for 1 if that is less; rounding unit if not given. Larger stops slow runs early, as undecided
         stay: steps near an attractor before the trap counts; 0 if not given, 100 for a process with memory, whose
@@ -84,16 +84,16 @@ class Mapper:
         return self._ends
 
     def __repr__(self) -> str:
-        told = [f"{field.name}={getattr(self, field.name)!r}" for field in _RULES if _told(self, field)]
+        chosen = [f"{field.name}={getattr(self, field.name)!r}" for field in _RULES if _is_set(self, field)]
         ends = ["attractors discovered" if self.ends is None else f"{sum(map(len, self.ends))} attractors"]
-        return f"Mapper({', '.join([described(self.process), *ends, *told])})"
+        return f"Mapper({', '.join([described(self.process), *ends, *chosen])})"
 
 
 _RULES = [field for field in dataclasses.fields(Mapper) if field.name not in ("process", "attractors")]
 
 
-def _told(rules: Any, field: dataclasses.Field) -> bool:
-    """Whether a rule is another than when nothing is said."""
+def _is_set(rules: Any, field: dataclasses.Field) -> bool:
+    """Whether a rule differs from its default."""
     value = rules[field.name] if isinstance(rules, dict) else getattr(rules, field.name)
     return type(value) is not type(field.default) or value != field.default
 
@@ -106,7 +106,7 @@ def _with_memory(process: Process) -> bool:
 
 
 def as_mapper(process: Process | Mapper, attractors: Any = None, **rules: Any) -> Mapper:
-    """A question's own attractors and rules as a mapper, or the mapper that it was handed.
+    """A mapper with a question's own attractors and rules, or the mapper that the question was given.
 
     Raises:
         ValueError: if there is a mapper, and attractors or rules besides
@@ -114,7 +114,7 @@ def as_mapper(process: Process | Mapper, attractors: Any = None, **rules: Any) -
     if not isinstance(process, Mapper):
         checks.kind("process", process, (Process, Mapper))
         return Mapper(process, attractors, **rules)
-    besides = [field.name for field in _RULES if field.name in rules and _told(rules, field)]
+    besides = [field.name for field in _RULES if field.name in rules and _is_set(rules, field)]
     besides = ["attractors"] * (attractors is not None) + besides
     if besides:
         raise ValueError(f"the mapper has its own {', '.join(besides)}: give them to Mapper(...), or pass its process")

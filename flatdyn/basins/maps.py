@@ -5,8 +5,8 @@
     S = basin_fractions(process, box, 10_000, key)         random starts instead of a grid, in any dimension
     B.fractions(), B.errors()                              name -> share of the starts, and its binomial error
 
-What can be asked of the result, entropies and dimensions of boundaries, is in :mod:`flatdyn.boundaries`; fractions as
-a parameter varies in :mod:`flatdyn.basins.fractions`.
+Entropies and dimensions of the boundaries in a map are computed by :mod:`flatdyn.boundaries`, and fractions as a
+parameter varies by :mod:`flatdyn.basins.fractions`.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def map_basins(
     steps, and for grids that contain the stable manifold.
 
     Args:
-        process: what moves, or a :class:`flatdyn.basins.Mapper`, which has its attractors and rules; if random, run
-            number r draws with (key, r)
+        process: what moves, or a :class:`flatdyn.basins.Mapper`, which has its attractors and rules; if random, run r
+            draws with (key, r)
         box: range of each axis, ((lower, upper), ...); the process's own if not given
         resolution: points on each axis, or one number for all; both ends are points
         attractors: positions, CriticalPoint, FixedPoint, Attractor or Region objects, or a dict name -> position or
@@ -110,11 +110,11 @@ def map_basins(
     _check_memory(process, math.prod(counts), "the map", "map fewer points, with a smaller `resolution`")
     starts = _grid(box, counts, axes, at)
     shape = tuple(reversed(counts))
-    found = labelled(mapper, starts, box, key, chunk, progress, (store, version))
-    found |= {
-        name: found[name].reshape(*shape, *found[name].shape[1:]) for name in ("labels", "steps", "status", "final")
+    fields = labelled(mapper, starts, box, key, chunk, progress, (store, version))
+    fields |= {
+        name: fields[name].reshape(*shape, *fields[name].shape[1:]) for name in ("labels", "steps", "status", "final")
     }
-    return Basins(box=np.array(box), axes=np.array(axes), at=at, **found)
+    return Basins(box=np.array(box), axes=np.array(axes), at=at, **fields)
 
 
 def basin_fractions(

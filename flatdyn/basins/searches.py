@@ -87,7 +87,7 @@ def labelled(mapper: Mapper, starts, box, key, chunk, progress, kept) -> dict[st
         "steps": result.steps,
         "status": status.astype(np.int8),
         "final": result.final,
-        "names": np.array([thing.name for thing in (*points, *regions)], dtype=str),
+        "names": np.array([end.name for end in (*points, *regions)], dtype=str),
         "kinds": np.array([attractor.kind for attractor in points], dtype=str),
         "periods": np.array([attractor.period for attractor in points], dtype=int),
         "theta": np.array([attractor.theta for attractor in points]).reshape(-1, process.dim),
@@ -134,7 +134,7 @@ class _Search:
         most = scouts(self.process.dim)
         if len(runs) > most:  # by chance: a regular choice of a grid's rows would see the same columns only
             runs = np.sort(np.random.default_rng(0).choice(runs, most, replace=False))
-        found = discover(
+        discovered = discover(
             self.process,
             self.starts[runs],
             max_steps=self.rules.max_steps,
@@ -144,7 +144,7 @@ class _Search:
             progress=self.progress,
         )
         kept: list[Attractor] = []
-        for attractor in found:
+        for attractor in discovered:
             if any(gap([attractor, other]) < self.grain for other in known):
                 continue
             kept.append(dataclasses.replace(attractor, name=unused(attractor.name, [*known, *kept])))

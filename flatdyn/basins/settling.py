@@ -1,17 +1,17 @@
-"""Is a run where it will stay? Asked of the dynamics around it, not of its own past.
+"""Does a run stay where it is? The tests look at the dynamics around it, not at its own past.
 
-A run on a plateau, in a ravine or with tiny steps has stood still for as long as it was watched, and will go on. One
-that is at an attractor is *drawn back*: runs from a little beside it, ahead of it and behind it along its own way
-included, are much nearer to it at the end. That is a sufficient sign, in any dimension, for points, cycles, bands and
-clouds of noise. Where it is missing (a valley along which nothing moves, a saddle that a run sits on, a basin whose
+A run on a plateau, in a ravine or with tiny steps has stood still for as long as it was watched, and yet it will go on.
+A run at an attractor is *drawn back*: runs from a little beside it, also ahead of it and behind it along its own way,
+are much nearer to it at the end. That is a sufficient sign, in any dimension, for points, cycles, bands and clouds of
+noise. Where this sign is missing (a valley along which nothing moves, a saddle that a run sits on, a basin whose
 boundary is close), a point or cycle holds if Newton's method on the step finds one
 
 * near the end of the run, within `grain`, by steps that become smaller; on a plateau they do not;
 * to which the run has come at least half of the way from its start: with tiny steps it has not;
 * which does not let go: no multiplier is so far outside |z| = 1 that the run would have left before long.
 
-A point at which a run has been at rest to the last digit holds without the last two. Where a step from rest changes
-nothing in any direction nothing is held either, nor on a slope without curvature: the steps are smaller than rounding.
+A point at which a run has been at rest to the last digit holds without the last two. Nothing holds where a step from
+rest changes nothing in any direction, or on a slope without curvature: there the steps are smaller than rounding.
 """
 
 from __future__ import annotations
@@ -140,10 +140,10 @@ def _rests(walkers: Walkers, candidate: Candidate, grain: float) -> bool:
     at_rest = scipy.spatial.KDTree(candidate.end[-period:]).query(candidate.tail)[0].max() <= size
     if len(flat) > _LARGEST_STATE:
         return bool(at_rest)
-    found = _root(walkers.process, candidate, flat, period, grain)
-    if found is None:
+    solution = _root(walkers.process, candidate, flat, period, grain)
+    if solution is None:
         return False
-    root, slope = found
+    root, slope = solution
     growth = np.abs(np.linalg.eigvals(slope)).max()
     gone, left = (np.linalg.norm(x - root, axis=-1) for x in (candidate.starts, candidate.end[-1]))
     arrived = (left <= gone / 2).any() and growth <= 1 + 0.1 * period / walkers.steps

@@ -1,7 +1,7 @@
 """Where long runs are: samples of their second half, and their last positions in a row.
 
-What runs end at is judged from these. Always in 64 bits: in 32, a run stands still wherever a step is smaller than the
-rounding of its position.
+The search for attractors uses these. They are always in 64 bits: in 32, a run stands still wherever a step is smaller
+than the rounding of its position.
 """
 
 from __future__ import annotations
