@@ -1,7 +1,7 @@
 """How the gradient is sampled: what of a step is random, and how it enters ∇L.
 
 A noise draws its sample ξ once a step, before any gradient is evaluated, and then answers ∇ℓ(θ; ξ) at whatever
-points the method asks for. So both gradients of a SAM step share their minibatch, unless the process is told
+points the method asks for. So both gradients of a SAM step share their minibatch, unless the process says
 otherwise (`ascent` of :class:`flatdyn.Iteration`).
 
     Exact()                             ∇ℓ = ∇L

@@ -49,7 +49,7 @@ def identity(function: Callable, version: str | None = None) -> str:
         function: anything that can be called
         version: a text of your own; with it only the function's own code is looked at, not the values it reaches
     Raises:
-        ValueError: if the function reaches something that cannot be told apart by value
+        ValueError: if the function reaches something that cannot be identified by its value
     """
     if stated(version) is not None:
         return _versioned(function, version)
@@ -64,7 +64,7 @@ def of_object(thing: Any, where: str, version: str | None = None) -> str:
         where: what it is called in an error
         version: a text that stands for what can't be seen, and for the values that functions reach
     Raises:
-        ValueError: if there is something in it that cannot be told apart by value, and no version
+        ValueError: if something in it cannot be identified by its value, and there is no version
     """
     return _Walk(stated(version)).of(thing, where)
 
@@ -229,10 +229,10 @@ class _Walk:
             held |= {"__defaults__": function.__defaults__, "__kwdefaults__": function.__kwdefaults__}
             held |= {name: v for name, v in sorted(vars(function).items()) if not name.startswith("__")}
             held |= _globals(function)
-        told = self.code(code, where) if own else f"{function.__module__}.{code.co_qualname}"
+        word = self.code(code, where) if own else f"{function.__module__}.{code.co_qualname}"
         attributes = _attributes(code) if own else ()
         return records.digest(
-            "function", told, *(n + self._held(v, f"{n} in {where}", attributes) for n, v in held.items())
+            "function", word, *(n + self._held(v, f"{n} in {where}", attributes) for n, v in held.items())
         )
 
     def _held(self, value: Any, where: str, attributes: Iterable[str]) -> str:
@@ -269,8 +269,8 @@ class _Walk:
             for c in code.co_consts
         ]
         shape = f"{code.co_argcount} {code.co_posonlyargcount} {code.co_kwonlyargcount} {code.co_flags}"
-        told = code.co_code.hex() + getattr(code, "co_exceptiontable", b"").hex()
-        return records.digest(shape, told, " ".join(code.co_names), *constants)
+        instructions = code.co_code.hex() + getattr(code, "co_exceptiontable", b"").hex()
+        return records.digest(shape, instructions, " ".join(code.co_names), *constants)
 
 
 def _tells(value: Any, name: str) -> bool:
@@ -287,10 +287,10 @@ def _tells(value: Any, name: str) -> bool:
 def _globals(function: types.FunctionType) -> dict[str, Any]:
     """Values of the globals that a function, or one defined inside it, names; modules that it imports itself too."""
     known, code = function.__globals__, function.__code__
-    found = {name: known[name] for name in sorted(_named(code, ("LOAD_GLOBAL", "LOAD_NAME"))) if name in known}
+    reached = {name: known[name] for name in sorted(_named(code, ("LOAD_GLOBAL", "LOAD_NAME"))) if name in known}
     for name in sorted(_named(code, ("IMPORT_NAME",))):
-        found[f"import {name}"] = sys.modules.get(name) or _unloaded(name)
-    return found
+        reached[f"import {name}"] = sys.modules.get(name) or _unloaded(name)
+    return reached
 
 
 def _unloaded(name: str) -> bytes | None:
@@ -318,11 +318,11 @@ def _by_name(value: Any) -> str | None:
     name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
     module = getattr(value, "__module__", None)
     for place in (module, "numpy", "scipy.special") if isinstance(name, str) else ():
-        found = sys.modules.get(place) if isinstance(place, str) else None
-        if found is not None and _installed(getattr(found, "__file__", None)):
+        named = sys.modules.get(place) if isinstance(place, str) else None
+        if named is not None and _installed(getattr(named, "__file__", None)):
             for part in name.split("."):
-                found = getattr(found, part, None)
-            if found is value:
+                named = getattr(named, part, None)
+            if named is value:
                 return f"{place}.{name}"
     return None
 

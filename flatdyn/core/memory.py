@@ -41,8 +41,10 @@ def check_memory(needed: int, what: str, remedy: str, *, device: int = 0) -> Non
         needed, device = needed + device, 0
     free = free_bytes()
     if needed > _SHARE * free:
-        told = f"{_size(free)} of memory are free and allowed here" if free < _MOST else "no machine has so much memory"
-        raise ValueError(f"{what} would take {_size(needed)}, but {told}: {remedy}")
+        limit = (
+            f"{_size(free)} of memory are free and allowed here" if free < _MOST else "no machine has so much memory"
+        )
+        raise ValueError(f"{what} would take {_size(needed)}, but {limit}: {remedy}")
     if device and device > _SHARE * (free := device_bytes()):
         raise ValueError(f"{what} would take {_size(device)}, but the devices have {_size(free)} free: {remedy}")
 
@@ -54,9 +56,9 @@ def free_bytes() -> int:
 
 def device_bytes() -> int:
     """Bytes that are free on the devices of this process together."""
-    told = [device.memory_stats() or {} for device in jax.local_devices()]
-    free = [stats["bytes_limit"] - stats["bytes_in_use"] for stats in told if "bytes_limit" in stats]
-    return min(free) * len(told) if free else _MOST
+    available = [device.memory_stats() or {} for device in jax.local_devices()]
+    free = [stats["bytes_limit"] - stats["bytes_in_use"] for stats in available if "bytes_limit" in stats]
+    return min(free) * len(available) if free else _MOST
 
 
 def _size(number: float) -> str:

@@ -18,7 +18,7 @@ class PrecisionWarning(UserWarning):
 def tell_rounded(name: str, given: Any, kept: Any) -> None:
     """Warn, once for all of them, if arrays as JAX keeps them are no longer the numbers that were given.
 
-    JAX works in 32 bits unless it is told otherwise. Numbers that 32 bits hold exactly pass, and so do arrays that have
+    JAX works in 32 bits by default. Numbers that 32 bits hold exactly pass, and so do arrays that have
     no more than 32 bits themselves.
 
     Args:

@@ -82,7 +82,7 @@ class _Reading:
         return records.digest("\n".join(lines))
 
     def parameter(self, value: Any) -> str:
-        """What an operation was told: programs, arrays and plain values, in any nesting."""
+        """A parameter of an operation: programs, arrays and plain values, in any nesting."""
         if isinstance(value, ClosedJaxpr):
             return self.closed(value)
         if isinstance(value, Jaxpr):

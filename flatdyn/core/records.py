@@ -164,14 +164,14 @@ def digest(*parts: Any) -> str:
     Args:
         parts: texts and arrays, in order
     """
-    told = hashlib.sha256()
+    hashed = hashlib.sha256()
     for part in parts:
         array = np.asarray(part)
         if array.dtype.hasobject:  # its bytes are addresses, others tomorrow
             raise TypeError(f"only texts and arrays of numbers have a word, got {part!r}")
-        told.update(f"{array.dtype} {array.shape} ".encode())
-        told.update(part.encode() if isinstance(part, str) else np.ascontiguousarray(array).tobytes())
-    return told.hexdigest()
+        hashed.update(f"{array.dtype} {array.shape} ".encode())
+        hashed.update(part.encode() if isinstance(part, str) else np.ascontiguousarray(array).tobytes())
+    return hashed.hexdigest()
 
 
 def misfit(arrays: dict[str, np.ndarray], form: dict[str, str]) -> str | None:

@@ -38,7 +38,7 @@ def cut(
 
     Args:
         total: number of steps
-        bar: told of the steps that are done
+        bar: progress bar, which counts the steps that are done
         stopped: ends the work when it is set
         most: steps in a segment
     """
@@ -78,12 +78,12 @@ def mapped(
     Returns:
         a tree of NumPy arrays with the rows in front; those done so far, if it was stopped
     """
-    number, found = len(jax.tree.leaves(rows)[0]), []
+    number, pieces = len(jax.tree.leaves(rows)[0]), []
     capacity = min(_ROWS, number)
     for done, now in cut(number, bar=bar, stopped=stopped, most=capacity):
         piece = _some(function, rows, arguments, jnp.int32(done), jnp.int32(now), capacity)
-        found.append(jax.tree.map(lambda leaf, now=now: np.asarray(leaf)[:now], piece))
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
+        pieces.append(jax.tree.map(lambda leaf, now=now: np.asarray(leaf)[:now], piece))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces)
 
 
 @eqx.filter_jit

@@ -1,7 +1,7 @@
 """Where finished parts of long work are kept: a folder, with a file that one call renews or a file for each part.
 
 What is kept is written whole, under a name that its reader knows, with all that it depends on in its header. A place
-that can't be written is found before the work begins. If it can't be written later on, the work goes on in memory.
+that can't be written is refused before the work begins. If it can't be written later on, the work goes on in memory.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LOG = logging.getLogger(__name__)
 CHECKPOINT_SECONDS = 20.0  # between two writes of unfinished work
 _PROBE = 1 << 12  # bytes: one block of most disks
 _LEFT_OVER = 3600.0  # seconds after which the file of a write that was killed is nobody's
-_TOLD_ONLY = ("process", "inside")  # entries of a header that describe; what they describe is in the fingerprint
+_DESCRIPTIONS = ("process", "inside")  # entries of a header for readers; the fingerprint identifies what they describe
 
 Arrays = dict[str, np.ndarray]
 
@@ -62,7 +62,7 @@ def folder_of(store: Any) -> Path:
 
 
 def check_writable(path: Path, size: int = 0, what: str = "store") -> None:
-    """Whether a file of `size` bytes can be written at `path`, found out by writing a small one beside it.
+    """Check that a file of `size` bytes can be written at `path`, by writing a small one beside it.
 
     Raises:
         CannotWrite: if not, saying where, why, and what is needed and free
@@ -75,7 +75,7 @@ def check_writable(path: Path, size: int = 0, what: str = "store") -> None:
         records.write_beside(path, bytes(_PROBE)).unlink()
         free = shutil.disk_usage(path.parent).free
         if free < size:
-            raise OSError(errno.ENOSPC, f"{_told(size)} are needed")
+            raise OSError(errno.ENOSPC, f"{_shown_size(size)} are needed")
     except OSError as error:
         raise CannotWrite(
             f"{what}: {path} can't be written ({error.strerror or error}{_free(path)}): make room, or give another "
@@ -91,18 +91,18 @@ def _clear(folder: Path, pattern: str) -> None:
                 part.unlink()
 
 
-def _told(size: float) -> str:
+def _shown_size(size: float) -> str:
     return f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{size / 2**10:.1f} KiB"
 
 
 def _free(path: Path) -> str:
     with contextlib.suppress(OSError):
-        return f"; {_told(shutil.disk_usage(path.parent).free)} are free"
+        return f"; {_shown_size(shutil.disk_usage(path.parent).free)} are free"
     return ""
 
 
 class _Keeper:
-    """Writes that may fail; the first failure is told, with its reason."""
+    """Writes that may fail; the first failure is a warning that says why."""
 
     _warned = False
 
@@ -111,7 +111,7 @@ class _Keeper:
             self._warned = True
             reason = getattr(error, "strerror", None) or error
             warnings.warn(
-                f"{path} could not be written ({_told(size)}; {reason}{_free(path)}): the work "
+                f"{path} could not be written ({_shown_size(size)}; {reason}{_free(path)}): the work "
                 "goes on in memory, and the next checkpoint tries again",
                 stacklevel=4,
             )
@@ -129,8 +129,8 @@ class File(_Keeper):
     """
 
     def __init__(self, store: Any, config: dict[str, str], what: str):
-        told = {name: value for name, value in config.items() if name not in _TOLD_ONLY}
-        name = records.digest(json.dumps(told, sort_keys=True))[:32]
+        identifying = {name: value for name, value in config.items() if name not in _DESCRIPTIONS}
+        name = records.digest(json.dumps(identifying, sort_keys=True))[:32]
         self.path, self.config, self.what, self._behind = folder_of(store) / f"{name}.npz", config, what, False
 
     def read(self, misfit: Callable[[Arrays], str | None]) -> Arrays | None:
@@ -144,7 +144,7 @@ class File(_Keeper):
         if not self.path.exists():
             return None
         arrays, header = records.load_arrays(self.path)
-        names = [name for name in {**self.config, **header} if name not in _TOLD_ONLY]
+        names = [name for name in {**self.config, **header} if name not in _DESCRIPTIONS]
         different = [name for name in names if header.get(name) != self.config.get(name)]
         if different:
             raise ValueError(f"{self.path} holds {self.what} (different: {', '.join(different)}): delete this file")
@@ -189,8 +189,8 @@ class Folder(_Keeper):
         self.path, self.what, self._ready = folder_of(store), what, False
         self._waiting: dict[Path, bytes] = {}  # finished parts that could not be written
 
-    def read(self, name: str, told: dict[str, Any]) -> tuple[Arrays, dict[str, Any]] | None:
-        """Arrays of a part and what its header says besides `told`; None if it is not there, or not whole."""
+    def read(self, name: str, expected: dict[str, Any]) -> tuple[Arrays, dict[str, Any]] | None:
+        """Arrays of a part and what its header says besides `expected`; None if it is not there, or not whole."""
         path = self.file(name)
         if not path.exists():
             return None
@@ -199,10 +199,10 @@ class Folder(_Keeper):
         except ValueError as error:
             self.refuse(error)
             return None
-        if any(header.get(key) != value for key, value in told.items()):
+        if any(header.get(key) != value for key, value in expected.items()):
             _LOG.warning("%s holds another %s: it is computed again", path, self.what)
             return None
-        return arrays, {key: value for key, value in header.items() if key not in told}
+        return arrays, {key: value for key, value in header.items() if key not in expected}
 
     def file(self, name: str) -> Path:
         """Where a part is."""

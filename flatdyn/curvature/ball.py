@@ -26,7 +26,7 @@ class Sharpness(Record):
     Attributes:
         rho: radius ρ, in units of θ, shape ()
         one_step: rise at SAM's ascent point, shape (); may be negative
-        ascent: largest rise found, shape ()
+        ascent: largest rise of all starts, shape ()
         starts: rise that the ascent reached from each start (the first is SAM's point), shape (starts,)
         loss: L(θ), shape ()
         displacement: ε of the largest rise, ‖ε‖ ≤ ρ, shape (dim,)
@@ -97,17 +97,17 @@ def sharpness(
     key = jax.random.key(0) if key is None else key
     begin = randomness.drawn(jax.random.normal, key, (starts, landscape.dim), dtype=theta.dtype)
     rho = jnp.asarray(rho, theta.dtype)
-    here, begun, found, displacements = _ascents(landscape, theta, rho, begin, steps, progress)
+    here, begun, ascents, displacements = _ascents(landscape, theta, rho, begin, steps, progress)
     if not np.isfinite(here):
         raise ValueError(f"the loss of {landscape.name} is not finite at theta, but {here}")
-    best = int(np.argmax(np.where(np.isfinite(found), found, -np.inf)))
+    best = int(np.argmax(np.where(np.isfinite(ascents), ascents, -np.inf)))
     return Sharpness(
         config={"loss": records.described(landscape), "steps": str(steps), "starts": str(starts)},
         provenance=records.provenance(),
         rho=np.asarray(rho),
         one_step=begun[0],
-        ascent=found[best],
-        starts=found,
+        ascent=ascents[best],
+        starts=ascents,
         loss=here,
         displacement=displacements[best],
     )

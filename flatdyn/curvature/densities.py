@@ -47,7 +47,7 @@ class Density(Record):
         kink or a step of f that no node has passed, as that of |λ| in a crowd around 0, it does not see. It is 0
         where every probe knows all its eigenvalues, and infinite where k = 1 says nothing about it. The first, from
         n probes, has n − 1 degrees of freedom: for 95 % take 2.1 errors with 20 probes, but 2.8 with 5, 12.7 with 2.
-        An eigenvalue 0 is found as the rounding of the largest: log |λ| is then a large number, not infinite.
+        An eigenvalue 0 comes out as the rounding of the largest one: log |λ| is then a large number, not infinite.
         """
         with np.errstate(all="ignore"):  # also at nodes without weight, where it may be infinite
             checks.answers("function", function, self.nodes[0], many=True)
@@ -174,10 +174,10 @@ def _rule(diagonals: np.ndarray, beside: np.ndarray, steps: np.ndarray, most: in
 def _quadrature(function: Callable, nodes: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Σⱼ wⱼ f(xⱼ) of each probe, over the nodes that weigh something: 0 times an infinite f is not a number."""
     pairs = [(x[w > 0], w[w > 0]) for x, w in zip(nodes, weights, strict=True)]
-    found = np.stack([np.sum(function(x) * w, axis=-1) for x, w in pairs])
-    if np.isnan(found).any():
+    integrals = np.stack([np.sum(function(x) * w, axis=-1) for x, w in pairs])
+    if np.isnan(integrals).any():
         raise ValueError("function must have a value at every eigenvalue, got NaN")
-    return found
+    return integrals
 
 
 def _error(each: np.ndarray) -> np.ndarray:

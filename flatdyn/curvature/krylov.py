@@ -47,7 +47,7 @@ def lanczos(landscape: Landscape, theta: jax.Array, start: jax.Array, k: int, ba
         theta: θ, shape (dim,)
         start: first vector, not zero, shape (dim,)
         k: steps, at most dim
-        bar: told of the products
+        bar: progress bar, which counts the products
     Returns:
         Qᵀ (k, dim), diagonal of T (k,), what is beside it (k,), of which the last leads out of the span, and the
         number of steps that there are, (); zeros after these

@@ -16,7 +16,7 @@ from flatdyn.curvature.krylov import basis_bytes, hessian_product, lanczos, not_
 from flatdyn.curvature.points import Loss, placed
 from flatdyn.landscapes import Landscape
 
-DENSE = 300  # parameters up to which the whole Hessian is decomposed unless told otherwise
+DENSE = 300  # parameters up to which the whole Hessian is decomposed by default
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -29,7 +29,7 @@ class Spectrum(Record):
             within that of λ
         status: CONVERGED, or UNDECIDED where the residual is too large or the starts disagree, shape (2,)
         directions: v of the pair, shape (2, dim)
-        starts: the pair as each random start found it, shape (starts, 2); one row from the dense Hessian
+        starts: the pair from each random start, shape (starts, 2); one row from the dense Hessian
         k: products Hv per start, shape (); dim from the dense Hessian
     """
 
@@ -57,8 +57,8 @@ class Spectrum(Record):
 
     def __repr__(self) -> str:
         ends = zip(("largest", "smallest"), (self.largest, self.smallest), self.residuals, self.status, strict=True)
-        told = ", ".join(f"{name} {x:.6g} ± {r:.1e} {Status(int(s)).name.lower()}" for name, x, r, s in ends)
-        return f"Spectrum({told}, k={self.k})"
+        pairs = ", ".join(f"{name} {x:.6g} ± {r:.1e} {Status(int(s)).name.lower()}" for name, x, r, s in ends)
+        return f"Spectrum({pairs}, k={self.k})"
 
 
 def extreme_eigenvalues(
@@ -80,7 +80,7 @@ def extreme_eigenvalues(
     Lanczos with full reorthogonalisation, from several random starts. The smallest eigenvalue converges long after
     the largest: it sits at the edge of a crowd near zero, and comes out too large, even positive, when k is small.
     So k is doubled, up to `most`, until each end has r ≤ tol · max|λ| from every start and the starts agree within
-    2 tol · max|λ|. What does not get there is UNDECIDED: λmax found is then a lower, λmin an upper bound.
+    2 tol · max|λ|. An eigenvalue that does not get there is UNDECIDED: λmax is then a lower bound, λmin an upper one.
 
     Args:
         loss: a landscape, or a JAX function of an array (dim,) or a tree
@@ -124,8 +124,8 @@ def extreme_eigenvalues(
                 basis = basis_bytes(landscape.dim, k, theta.dtype)
                 remedy = "ask for fewer products, with a smaller `k` and `most`"
                 memory.check_memory(0, f"the basis of {k} vectors", remedy, device=basis)
-                found = [_lanczos_ends(landscape, theta, begin, k, bar) for begin in begins]
-                vectors, values, residuals = (np.stack(part) for part in zip(*found, strict=True))
+                ends = [_lanczos_ends(landscape, theta, begin, k, bar) for begin in begins]
+                vectors, values, residuals = (np.stack(part) for part in zip(*ends, strict=True))
                 larger = min(2 * k, landscape.dim)
                 if larger == k or larger > most or _settled(values, residuals, tol).all():
                     break

@@ -94,8 +94,8 @@ def first_passage_1d(
             raise ValueError(f"with a drift both ends must be finite, got ({a:g}, {c:g}): cut where few runs get")
         grid = _from_drift(drift, variance, np.union1d([a, c], starts))
     place = np.searchsorted(grid.edges, starts)
-    found = [x[place].reshape(np.shape(start)) for x in _solve(grid, reflecting)]
-    return FirstPassage(*(float(x) if x.ndim == 0 else x for x in found))
+    moments = [x[place].reshape(np.shape(start)) for x in _solve(grid, reflecting)]
+    return FirstPassage(*(float(x) if x.ndim == 0 else x for x in moments))
 
 
 def mean_first_passage_1d(

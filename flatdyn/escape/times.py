@@ -125,7 +125,7 @@ def escape_times(
         Escapes
     Raises:
         ValueError: if a start is not inside, shapes or counts do not fit, a key is missing, or `store` holds another
-            call's runs, or can't be told from another call's
+            call's runs, or can't be distinguished from another call's
         OSError: if `store` can't be written, before the first step; later on that is a warning
         TypeError: if `inside` is not a function
     """
@@ -142,12 +142,12 @@ def escape_times(
     identity = {"fingerprint": _identity(process, inside, starts, key, version)} if store is not None else {}
     task = _Leaving(stepping.prepared(inside, starts.dtype), jnp.int32(max_steps))
     options = {"key": key, "chunk": chunk, "progress": progress, "store": store}
-    found = queues.run(process, starts, task, config=config | identity, **options)
+    outcome = queues.run(process, starts, task, config=config | identity, **options)
     dt = np.asarray(getattr(process, "dt", 1.0), float)
-    return Escapes(config=config, provenance=records.provenance(), start=starts, dt=dt, **found._asdict())
+    return Escapes(config=config, provenance=records.provenance(), start=starts, dt=dt, **outcome._asdict())
 
 
-class _Found(NamedTuple):
+class _Outcome(NamedTuple):
     """Results of runs, shapes (runs,) and (runs, dim)."""
 
     steps: np.ndarray
@@ -194,12 +194,12 @@ class _Leaving(queues.Job):
 
     def blank(self, starts):
         never = np.zeros(len(starts), bool)
-        return _Found(np.zeros(len(starts), np.int64), never, never.copy(), np.array(starts))
+        return _Outcome(np.zeros(len(starts), np.int64), never, never.copy(), np.array(starts))
 
     def results(self, lanes, positions):
         diverged = lanes.ended == _DIVERGED
         # A diverged run stands at its last good position, one step before the step that left.
-        return _Found(lanes.carry.taken + diverged, lanes.ended != _CENSORED, diverged, positions)
+        return _Outcome(lanes.carry.taken + diverged, lanes.ended != _CENSORED, diverged, positions)
 
     def possible(self, results):
         steps, most = results.steps, int(self.max_steps)

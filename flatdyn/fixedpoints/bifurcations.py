@@ -105,7 +105,7 @@ class FixedPointProblem:
 
     def bifurcations(self, points: list[tuple[np.ndarray, np.ndarray]]) -> list[Bifurcation]:
         """The bifurcations between neighbouring points (z, t) of a branch, in order."""
-        found: list[Bifurcation] = []
+        kept: list[Bifurcation] = []
         signs = [np.sign(self._tests(z, t)) for z, t in points]
         for (z, t), (after, _), before, later in zip(points, points[1:], signs, signs[1:], strict=False):
             here = []
@@ -115,8 +115,8 @@ class FixedPointProblem:
                 here += [located] if located else []
             crosses = any(b.kind in ("transcritical", "pitchfork") for b in here)
             # A branch that turns back exactly where another one crosses is a pitchfork's: that is no fold.
-            found += [b for b in here if not (crosses and b.kind == "fold")]
-        return found
+            kept += [b for b in here if not (crosses and b.kind == "fold")]
+        return kept
 
     def _tests(self, z: np.ndarray, t: np.ndarray) -> np.ndarray:
         slope = np.asarray(self.equations.slope(z))

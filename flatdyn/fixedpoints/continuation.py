@@ -79,10 +79,10 @@ class Branch(Record):
         """Positions on the branch at one value of the parameter, by linear interpolation between its points."""
         (parameter,) = checks.floats(parameter=parameter)
         gap = self.parameter - parameter
-        found = [self.theta[i] for i in np.flatnonzero(gap == 0)]
+        crossings = [self.theta[i] for i in np.flatnonzero(gap == 0)]
         for i in np.flatnonzero(np.sign(gap[:-1]) * np.sign(gap[1:]) < 0):
-            found.append(self.theta[i] + gap[i] / (gap[i] - gap[i + 1]) * (self.theta[i + 1] - self.theta[i]))
-        return found
+            crossings.append(self.theta[i] + gap[i] / (gap[i] - gap[i + 1]) * (self.theta[i + 1] - self.theta[i]))
+        return crossings
 
     def __repr__(self) -> str:
         low, high = self.parameter.min(), self.parameter.max()
@@ -199,8 +199,8 @@ def curve_in(
         make_process: the process at values of both parameters, which may be traced
         parameters: their names, for records
         ranges: ((low, high), (low, high))
-        start: a bifurcation that :func:`continue_in` found in the first parameter
-        second: value of the second parameter at which it was found
+        start: a bifurcation in the first parameter, from :func:`continue_in`
+        second: value of the second parameter at that bifurcation
         scale: typical size of θ
         most: number of points at which to stop, in each direction
         progress: show a bar over the points; if not given, after two seconds

@@ -157,9 +157,9 @@ class _Alone(Process):
         def newton(_, guess):
             return guess - jnp.linalg.solve(jax.jacfwd(self.image)(guess), self.image(guess) - theta)
 
-        found = jax.lax.fori_loop(0, _NEWTON, newton, 2 * theta - self.image(theta))
-        missed = jnp.abs(self.image(found) - theta).max() > 1e-9 * (1 + jnp.abs(theta).max())
-        return jnp.where(missed, jnp.nan, found)
+        source = jax.lax.fori_loop(0, _NEWTON, newton, 2 * theta - self.image(theta))
+        missed = jnp.abs(self.image(source) - theta).max() > 1e-9 * (1 + jnp.abs(theta).max())
+        return jnp.where(missed, jnp.nan, source)
 
 
 def _check_memory(points: int, steps: int) -> None:

@@ -118,8 +118,8 @@ def find(
             places, complete, how = reduced
             inside = [theta for theta in places if _inside(theta, box)]
             flat = flat_state(process)
-            found = [_describe(process, flat, theta[None], flat.at_rest(theta), 1) for theta in inside]
-            return FixedPoints(found, complete, how)
+            points = [_describe(process, flat, theta[None], flat.at_rest(theta), 1) for theta in inside]
+            return FixedPoints(points, complete, how)
         starts = checks.count("starts", starts, at_least=1)
         memory.check_memory(memory.array_bytes(6, starts, process.dim), "the starts", "search from fewer `starts`")
         return _searched(process, box, period, starts, progress)
@@ -261,8 +261,8 @@ def _searched(process: Process, box: tuple, period: int, starts: int, progress: 
         f"not proven complete: Newton's method from {len(seeds)} starts, then deflated from {starts}; "
         f"{len(lost)} of the starts did not converge"
     )
-    found = [_describe(process, system.state, *pair, period) for pair in zip(orbits, states, strict=True)]
-    return FixedPoints(found, False, how, lost)
+    points = [_describe(process, system.state, *pair, period) for pair in zip(orbits, states, strict=True)]
+    return FixedPoints(points, False, how, lost)
 
 
 class _System:

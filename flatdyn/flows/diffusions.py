@@ -152,8 +152,8 @@ class Diffusion(OnLandscape):
             x = np.asarray(x, float)
             padded = np.resize(x, max(1024, 1 << max(x.size - 1, 0).bit_length()))  # few shapes, few compilations
             with jax.enable_x64(True):
-                found = np.asarray(self.coefficients(padded[:, None])[which]).reshape(len(padded))
-            return found[: x.size].reshape(x.shape)
+                values = np.asarray(self.coefficients(padded[:, None])[which]).reshape(len(padded))
+            return values[: x.size].reshape(x.shape)
 
         return {"drift": functools.partial(part, 0), "variance": functools.partial(part, 1)}
 

@@ -57,13 +57,13 @@ def expectation(
         checks.function("functions", one, "functions of an array of points", 1)
     nodes = checks.count("nodes", nodes, at_least=8)
     memory.check_memory(memory.array_bytes(12, nodes, nodes), "the generator", "take fewer `nodes`")
-    found, rough = (_expected(process, functions, start, time, low, high, n) for n in (nodes, 3 * nodes // 4))
-    if not np.allclose(found, rough, rtol=1e-3, atol=1e-4):
+    fine, rough = (_expected(process, functions, start, time, low, high, n) for n in (nodes, 3 * nodes // 4))
+    if not np.allclose(fine, rough, rtol=1e-3, atol=1e-4):
         raise ValueError(
-            f"{nodes} nodes on ({low:g}, {high:g}) do not resolve this: {found} against {rough} with fewer. Take more "
+            f"{nodes} nodes on ({low:g}, {high:g}) do not resolve this: {fine} against {rough} with fewer. Take more "
             "nodes, or a shorter interval on which the coefficients vary less and at whose ends the drift leads inside"
         )
-    return found
+    return fine
 
 
 def _expected(process, functions, start, time, low, high, nodes) -> np.ndarray:

@@ -58,12 +58,12 @@ def check_derived(process: Iteration) -> None:
         )
     elif getattr(process.method, "jumps_on_surfaces", False) and process.ascent != "full":
         raise TypeError(
-            "the moments of ASAM with p=inf, which jumps along surfaces, are not found by cubature: take p=2"
+            "the moments of ASAM with p=inf, which jumps along surfaces, are not available by cubature: take p=2"
         )
     elif process.dim > 2 and not isinstance(process.method, GD):
         raise TypeError(
-            f"the moments of a {type(process.method).__name__} step are found by cubature in 1 and 2 dimensions, this "
-            f"landscape has {process.dim}: the published form of GD, USAM and DNSAM under additive noise knows any"
+            f"the moments of a {type(process.method).__name__} step are computed by cubature in 1 and 2 dimensions, "
+            f"this landscape has {process.dim}: the published form of GD, USAM and DNSAM under additive noise knows any"
         )
 
 

@@ -105,14 +105,14 @@ def _solution(flow: Flow, theta0: Any, times: Any, rtol: float, atol: float, max
 def _in_blocks(flow: Flow, starts: jax.Array, options: tuple, progress: bool | None) -> list[np.ndarray]:
     """What :func:`_solved` finds for all runs, so many at a time that an interrupt is heard in between."""
     runs, size = len(starts), max(1, min(_BLOCK, _BLOCK_NUMBERS // flow.dim))
-    found = []
+    blocks = []
     with segments.progress_bar(runs, "runs", progress) as bar:
         for first in range(0, runs, size):
             # All blocks are of one size, so that one program does
             block = starts if runs <= size else starts[jnp.minimum(jnp.arange(first, first + size), runs - 1)]
-            found.append([np.asarray(part)[: runs - first] for part in _solved(flow, block, *options)])
-            bar.update(len(found[-1][0]))
-    return [np.concatenate(parts) for parts in zip(*found, strict=True)]
+            blocks.append([np.asarray(part)[: runs - first] for part in _solved(flow, block, *options)])
+            bar.update(len(blocks[-1][0]))
+    return [np.concatenate(parts) for parts in zip(*blocks, strict=True)]
 
 
 @eqx.filter_jit

@@ -101,8 +101,8 @@ def _of_expression(expression: sympy.Expr, symbols: tuple, box: tuple | None, pr
             points = [_describe(exact, symbols, solution) for solution in solutions]
             return CriticalPoints(points, proven, how, continua)
     functions = [sympy.lambdify([symbols], e, "numpy") for e in (gradient, sympy.hessian(exact, symbols).tolist())]
-    found, how = search(*functions, box, len(symbols), progress)
-    points = [_describe(exact, symbols, _refined(gradient, symbols, p), kind) for p, kind in found]
+    candidates, how = search(*functions, box, len(symbols), progress)
+    points = [_describe(exact, symbols, _refined(gradient, symbols, p), kind) for p, kind in candidates]
     return CriticalPoints(points, False, how)
 
 
@@ -123,16 +123,16 @@ def of_function(landscape: Any, box: tuple | None, progress: bool | None = None)
     """
     with jax.enable_x64(True):
         loss, grad, hessian = (programs.bound(what, landscape) for what in ("loss", "grad", "hessian"))
-        found, how = search(grad, hessian, box, landscape.dim, progress)
+        candidates, how = search(grad, hessian, box, landscape.dim, progress)
         points = []
-        for point, kind in found:
+        for point, kind in candidates:
             eigenvalues = np.linalg.eigvalsh(np.asarray(hessian(point), dtype=float))
             points.append(CriticalPoint(point, float(loss(point)), eigenvalues, kind))
     return CriticalPoints(points, False, how)
 
 
 def _describe(expression: sympy.Expr, symbols: tuple, point: list, kind: str | None = None) -> CriticalPoint:
-    """Loss and eigenvalues at a point known to many digits; its kind too, if it was not told."""
+    """Loss and eigenvalues at a point known to many digits; its kind too, if it was not given."""
     mp = arithmetic.mp
     hessian = sympy.hessian(expression, symbols)
     wanted = [expression, size_of_terms(expression), hessian.tolist(), hessian.applyfunc(size_of_terms).tolist()]

@@ -84,10 +84,10 @@ def solve(equations: list, symbols: tuple) -> tuple[list, list, bool, str] | Non
         solved = _solve_group([equations[i] for i in group], [symbols[i] for i in group])
         if solved is None:
             return None
-        found, group_continua, group_proven = solved
+        roots, group_continua, group_proven = solved
         others = [equations[i] for i in range(len(symbols)) if i not in group and equations[i] != 0]
         continua += [tuple(sympy.Eq(entry, 0) for entry in (*part, *others)) for part in group_continua]
-        solutions = [before | new for before in solutions for new in found]
+        solutions = [before | new for before in solutions for new in roots]
         proven = proven and group_proven
     how = "exact elimination in the whole space"
     if not all(map(_is_exact, equations)):
@@ -121,17 +121,17 @@ def _solve_group(equations: list, symbols: list) -> tuple[list, list, bool] | No
         solved = _solve_part(part, symbols)
         if solved is None:
             return None
-        found, part_proven = solved
-        if found is _CONTINUUM:
+        roots, part_proven = solved
+        if roots is _CONTINUUM:
             continua.append(part)
             continue
-        solutions += found
+        solutions += roots
         proven = proven and part_proven
     solutions = [solution for solution in solutions if not any(_vanish(part, solution) for part in continua)]
     for part, other in itertools.combinations(continua, 2):  # where two continua meet, as at a deep linear origin
-        found, part_proven = _solve_part(sorted({*part, *other}, key=sympy.default_sort_key), symbols) or ([], False)
-        if found is not _CONTINUUM:
-            solutions += found
+        roots, part_proven = _solve_part(sorted({*part, *other}, key=sympy.default_sort_key), symbols) or ([], False)
+        if roots is not _CONTINUUM:
+            solutions += roots
             proven = proven and part_proven
     distinct: list[dict] = []
     for solution in solutions:
@@ -149,8 +149,8 @@ def _solve_part(part: list, symbols: list) -> tuple[list[dict] | object, bool] |
         return [], True  # a non-zero constant
     if left and not (rest and sympy.groebner(rest, *left, order="grevlex").is_zero_dimensional):
         return _CONTINUUM, True
-    found, proven = _real_solutions(rest, left)
-    return [_insert(defined, solution) for solution in found], proven
+    roots, proven = _real_solutions(rest, left)
+    return [_insert(defined, solution) for solution in roots], proven
 
 
 def _split_by_factors(equations: list, symbols: list) -> list[list] | None:

@@ -106,8 +106,8 @@ class _Reader:
         raise _NotAccepted(f"{kind} is not among numbers, names, + - * / ** and calls: a loss is one scalar")
 
     def _text(self, node: ast.AST) -> str:
-        found = ast.get_source_segment(self.source, node) or type(node).__name__
-        return found if len(found) <= 60 else found[:57] + "..."
+        text = ast.get_source_segment(self.source, node) or type(node).__name__
+        return text if len(text) <= 60 else text[:57] + "..."
 
     def _number(self, node: ast.Constant) -> sympy.Expr:
         digits = self._text(node)

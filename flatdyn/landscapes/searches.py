@@ -93,24 +93,24 @@ def search(
     sobol = scipy.stats.qmc.Sobol(dim, rng=np.random.default_rng(0))
     starts = place.lower + place.size * np.array([np.full(dim, 0.5), *sobol.random(count)])
     place.look_around(starts[:33])
-    found: list[tuple[np.ndarray, str]] = []
+    places: list[tuple[np.ndarray, str]] = []
     degenerate: list[np.ndarray] = []
     ended = 0
     with progress_bar(count + 1, "starts", progress) as bar:
         for start in starts:
-            point, kind = place.end_of(start, [point for point, _ in found], degenerate)
+            point, kind = place.end_of(start, [point for point, _ in places], degenerate)
             if kind == "degenerate":
                 ended += 1
                 if not any(place.close(point, other, _PATCH) for other in degenerate):
                     degenerate.append(point)
-            elif kind is not None and not any(place.close(point, other, _NEAR) for other, _ in found):
-                found.append((point, kind))
+            elif kind is not None and not any(place.close(point, other, _NEAR) for other, _ in places):
+                places.append((point, kind))
             bar.update()
     isolated = [point for point in degenerate if place.is_isolated(point)] if len(degenerate) <= _MOST_PATCHES else []
     how = f"not proven complete: a root search from {count + 1} starts in the box"
     if len(isolated) < len(degenerate):
         how += f"; {ended} of them ended at degenerate points, perhaps a continuum, which are not all listed"
-    return [*found, *((point, "degenerate") for point in isolated)], how
+    return [*places, *((point, "degenerate") for point in isolated)], how
 
 
 class _Box:
@@ -182,10 +182,10 @@ def _root(grad: Callable, hessian: Callable, start: np.ndarray, slope: float = 0
     """What SciPy's solver says; `slope` is a typical gradient."""
 
     def gradient(x):
-        found = _array(grad(x))
-        if 0 < np.abs(found).max() < _NOTHING * slope:
+        slope_at = _array(grad(x))
+        if 0 < np.abs(slope_at).max() < _NOTHING * slope:
             raise _Flat(x.copy())
-        return found
+        return slope_at
 
     with np.errstate(all="ignore"):  # a trial point far outside may overflow; the solver then steps back
         try:

@@ -61,18 +61,18 @@ def coordinates(symbols: Any) -> tuple[sympy.Symbol, ...]:
     elif isinstance(symbols, sympy.Symbol):
         symbols = (symbols,)
     try:
-        found = tuple(parameter(one) if isinstance(one, str) else one for one in symbols)
+        checked = tuple(parameter(one) if isinstance(one, str) else one for one in symbols)
     except TypeError:
         raise ValueError(f"{wanted}, got {symbols!r}") from None
-    for symbol in found:
+    for symbol in checked:
         if not isinstance(symbol, sympy.Symbol) or symbol.is_real is False:
             raise ValueError(f"{wanted} of real numbers, got {symbol!r} in it")
-    names = [symbol.name for symbol in found]
+    names = [symbol.name for symbol in checked]
     if not names:
         raise ValueError(f"{wanted}, got none")
     if len(set(names)) < len(names):
         raise ValueError(f"symbols must be different coordinates, got {' '.join(names)}")
-    return found
+    return checked
 
 
 def numbers(parameters: Mapping[str, Any], taken: Mapping[str, sympy.Symbol]) -> dict[str, Any]:
@@ -105,24 +105,24 @@ def number(name: str, value: Any) -> Any:
     if isinstance(value, (bool, np.bool_, str, bytes)):
         raise ValueError(f"{wanted}, got {value!r}")
     try:
-        found = value if isinstance(value, (int, float)) else _converted(value)
-        if not np.size(found) or not np.isfinite(np.asarray(found, dtype=float)).all():
+        converted = value if isinstance(value, (int, float)) else _converted(value)
+        if not np.size(converted) or not np.isfinite(np.asarray(converted, dtype=float)).all():
             raise ValueError
     except OverflowError:
         raise ValueError(f"{wanted} of at most 64 bits, got {_short(value)}") from None
     except (TypeError, ValueError):
         raise ValueError(f"{wanted}, got {_short(value)}") from None
-    return found
+    return converted
 
 
 def _converted(value: Any) -> Any:
     if isinstance(value, sympy.Integer):
         return int(value)
     if isinstance(value, (sympy.Basic, Fraction, Decimal)):
-        found = float(value)
-        if found == 0 and not (value.is_zero if isinstance(value, sympy.Basic) else value == 0):
+        number = float(value)
+        if number == 0 and not (value.is_zero if isinstance(value, sympy.Basic) else value == 0):
             raise OverflowError
-        return found
+        return number
     array = np.asarray(value)
     if np.issubdtype(array.dtype, np.integer):
         return array.astype(np.float64) if array.ndim else array.item()
@@ -180,15 +180,15 @@ def _check_scalar_field(template: sympy.Expr, symbols: Mapping[str, sympy.Symbol
             f"the expression holds the symbols {names(template.free_symbols)}, of which {names(unknown)} are "
             f"neither coordinates nor parameters (known: {', '.join(symbols)})"
         )
-    found = f"(symbols found: {names(template.free_symbols)})"
+    listed = f"(symbols found: {names(template.free_symbols)})"
     _check_numbers(template)
     if template.has(sympy.I) or template.is_real is False:
-        raise ValueError(f"a loss must be real, got {template} {found}")
+        raise ValueError(f"a loss must be real, got {template} {listed}")
     _check_functions(template)
     gradient = [sympy.diff(template, symbol) for symbol in symbols.values()]
     if template.has(*_NOT_SMOOTH) or any(entry.has(*_NOT_SMOOTH) for entry in gradient):
         raise ValueError(
-            f"a loss must be differentiable everywhere, {template} is not {found}: smooth it, "
+            f"a loss must be differentiable everywhere, {template} is not {listed}: smooth it, "
             "or give JAX code to Landscape.from_function if the kink is meant"
         )
     for entry in gradient:

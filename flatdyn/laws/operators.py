@@ -215,7 +215,7 @@ def _cuts(process, grid, before, now, extra, kinks) -> np.ndarray:
         return _positions(process, before[index], now[index], z, None if extra is None else extra[index])
 
     y = position(z.ravel(), index.ravel()).reshape(z.shape)
-    found = [ends]
+    cuts = [ends]
     for target in (grid.edges[0], *grid.jumps, grid.edges[-1]):
         above = y >= target
         row, stretch, cell = np.nonzero(above[:, :, 1:] != above[:, :, :-1])
@@ -223,8 +223,8 @@ def _cuts(process, grid, before, now, extra, kinks) -> np.ndarray:
             bracket = z[row, stretch, cell], z[row, stretch, cell + 1]
             index_of = (row.astype(float), np.full(len(row), target))
             root = elementwise.find_root(lambda z, row, at: position(z, row.astype(int)) - at, bracket, args=index_of).x
-            found.append(_ragged(row, root, len(now)))
-    return np.sort(np.concatenate(found, axis=1), axis=1)
+            cuts.append(_ragged(row, root, len(now)))
+    return np.sort(np.concatenate(cuts, axis=1), axis=1)
 
 
 def _ragged(row: np.ndarray, values: np.ndarray, rows: int) -> np.ndarray:
@@ -299,8 +299,8 @@ def _kinks(process: Process, now: np.ndarray) -> np.ndarray:
     """The z at which the gradient seen by an ascent vanishes, so that its direction flips."""
     if not isinstance(process, Iteration) or process.ascent == "full" or not isinstance(process.noise, Normal):
         return np.full(len(now), _REACH)
-    found = np.asarray(_vanishing(process, now))
-    return np.where(np.isfinite(found), found, _REACH)
+    kinks = np.asarray(_vanishing(process, now))
+    return np.where(np.isfinite(kinks), kinks, _REACH)
 
 
 @eqx.filter_jit

@@ -77,8 +77,8 @@ def covariance(process: Iteration | Method, landscape: Landscape | None = None, 
         needed = memory.array_bytes(12, size, size + process.draws)
         memory.check_memory(needed, f"the covariance of {size} numbers", "ask for a `landscape` of fewer coordinates")
         start = flat_state(process).at_rest(np.asarray(at, float))
-        found = derivatives(process)(start, jnp.zeros(process.draws))
-    start, landed, transition, gain = map(np.asarray, (start, *found))
+        linear = derivatives(process)(start, jnp.zeros(process.draws))
+    start, landed, transition, gain = map(np.asarray, (start, *linear))
     moved = np.abs(landed - start).max()
     if not moved <= 1e-9 * (1 + np.abs(start).max()):
         raise ValueError(f"the noiseless step moves by {moved:.3g} from there: give a point at which it rests")

@@ -169,10 +169,10 @@ def expectation(
         return _expected(process, functions, start, steps, ends, panels, progress)[0]
     most, number, before = operators.panels(process, *ends, False), _FEWEST, None
     while number < most:
-        found, size = _expected(process, functions, start, steps, ends, number, progress)
-        if before is not None and (np.abs(found - before) <= _CHANGE * size).all():
-            return found
-        before, number = found, 2 * number
+        fine, size = _expected(process, functions, start, steps, ends, number, progress)
+        if before is not None and (np.abs(fine - before) <= _CHANGE * size).all():
+            return fine
+        before, number = fine, 2 * number
     return _expected(process, functions, start, steps, ends, most, progress)[0]
 
 

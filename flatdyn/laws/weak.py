@@ -119,8 +119,8 @@ def weak_errors(
         provenance = records.provenance()
     config = {"process": records.described(iteration), "start": f"{start:g}", "time": f"{time:g}"}
     return {
-        name: WeakError(config, provenance, np.array(lrs, float), np.array(methods), np.array(found))
-        for name, found in sdes.items()
+        name: WeakError(config, provenance, np.array(lrs, float), np.array(methods), np.array(expectations))
+        for name, expectations in sdes.items()
     }
 
 
@@ -171,11 +171,11 @@ def simulated_error(
         steps = _steps("lr", time, step)
         with jax.enable_x64(True):
             starts = np.tile(np.asarray(start, float), (runs, 1))
-            found = ensembles.simulate(process, starts, steps, own, every=steps, progress=progress)
-        diverged = found.counts()["DIVERGED"]
+            ensemble = ensembles.simulate(process, starts, steps, own, every=steps, progress=progress)
+        diverged = ensemble.counts()["DIVERGED"]
         if diverged:
             raise ValueError(f"{diverged} of {runs} runs diverged, so there is no mean of {process!r}: lower lr or rho")
-        values = np.asarray(function(found.final))
+        values = np.asarray(function(ensemble.final))
         means.append(values.mean())
         variances.append(values.var(ddof=1) / runs)
     return float(means[0] - means[1]), float(np.sqrt(sum(variances)))

@@ -63,9 +63,9 @@ def _limits(axes: Axes, axis: str, quiet: list[Plotted], any_chaotic: bool) -> t
     if given and not any_chaotic and not hasattr(axes, "get_zlim"):
         low, high = _straight(np.array(axes.get_xlim() if axis == "x" else axes.get_ylim()), axes, axis)
         return min(low, high), max(low, high), True
-    found = [one.values[np.isfinite(one.values)] for one in quiet if one.axis == axis]
-    found = np.concatenate([*found, np.zeros(0)])
-    return (found.min(), found.max(), False) if found.size else (0.0, 1.0, False)
+    values = [one.values[np.isfinite(one.values)] for one in quiet if one.axis == axis]
+    values = np.concatenate([*values, np.zeros(0)])
+    return (values.min(), values.max(), False) if values.size else (0.0, 1.0, False)
 
 
 def _straight(values: Any, axes: Axes, axis: str) -> np.ndarray:

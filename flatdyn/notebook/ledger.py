@@ -88,9 +88,9 @@ def entries() -> list[dict[str, Any]]:
     Raises:
         ValueError: if a file is damaged or no entry
     """
-    found = [_read(path) for path in sorted(folder().glob("*.json"))]
+    read = [_read(path) for path in sorted(folder().glob("*.json"))]
     order = list(claims())
-    return sorted(found, key=lambda entry: (order.index(entry["claim"]), entry["notebook"]))
+    return sorted(read, key=lambda entry: (order.index(entry["claim"]), entry["notebook"]))
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class Process(eqx.Module):
         raise NotImplementedError
 
     def beside(self, state: Any) -> Any:
-        """What else than its position is in a state; all of it, if that is not told apart."""
+        """What a state holds besides its position; all of it, if the process does not separate them."""
         return state
 
     def check(self, starts: jax.Array) -> None:
@@ -164,10 +164,10 @@ class Iteration(OnLandscape):
             ValueError: if theta does not fit, or there is no such point
         """
         starts = checks.points("theta", theta, self.dim)
-        found = jnp.vectorize(self._projected, signature="(d)->(d)")(starts)
-        if not bool(jnp.isfinite(found).all()):
+        projected = jnp.vectorize(self._projected, signature="(d)->(d)")(starts)
+        if not bool(jnp.isfinite(projected).all()):
             raise ValueError(f"theta has no nearest point on the constraint of {self.method!r}: start elsewhere")
-        return found
+        return projected
 
     def _projected(self, theta: jax.Array) -> jax.Array:
         return self.landscape.array(self.method.project(self.landscape.vector(theta)))
@@ -232,8 +232,8 @@ class Iteration(OnLandscape):
         return GradientField(self._field(drawn[0]), ascent, full=self.landscape.field)
 
     def _averaged(self, parts: tuple, function: Callable) -> Vector:
-        found = jax.vmap(lambda *part: function(self._sample(part)))(*parts)
-        return jax.tree.map(lambda leaf: leaf.mean(axis=0), found)
+        samples = jax.vmap(lambda *part: function(self._sample(part)))(*parts)
+        return jax.tree.map(lambda leaf: leaf.mean(axis=0), samples)
 
 
 @eqx.filter_jit

@@ -54,7 +54,7 @@ class Extended(Process):
         if not self.names or len(set(self.names)) != len(self.names):
             raise ValueError(f"names must hold at least one name, and none twice, got {list(self.names)}")
         for name in self.names:
-            value = _found(self.process, name)
+            value = _value_of(self.process, name)
             if isinstance(value, bool) or (not isinstance(value, (int, float)) and np.shape(value) != ()):
                 raise ValueError(f"{name} must be one number to vary, it is {value!r}")
             holder = _holder(self.process, name)
@@ -123,7 +123,7 @@ class Extended(Process):
     def _with(self, values: jax.Array) -> Process:
         process = self.process
         for name, value in zip(self.names, values, strict=True):
-            process = eqx.tree_at(lambda whole, name=name: _found(whole, name), process, value)
+            process = eqx.tree_at(lambda whole, name=name: _value_of(whole, name), process, value)
         return process
 
     def _check_range(self, given: dict[str, Any]) -> None:
@@ -173,5 +173,5 @@ def _row(name: str, value: Any) -> Any:
     return value if isinstance(value, jax.core.Tracer) else checks.numbers(name, value, ndim=(0, 1), at_least=1)
 
 
-def _found(process: Process, name: str) -> Any:
+def _value_of(process: Process, name: str) -> Any:
     return getattr(_holder(process, name), name.split(".")[-1])

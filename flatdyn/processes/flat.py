@@ -138,8 +138,8 @@ def confirmed(steps: Callable, flat: np.ndarray, slope: np.ndarray, reach: float
     signed = reach * _STEPS[:, None, None, None] * np.array([1.0, -1.0])[:, None, None]  # (steps, sides, 1, 1)
     moved = flat + signed * directions
     after = np.asarray(steps(jnp.asarray(np.vstack([flat[None], moved.reshape(-1, size)]))))
-    found = (after[1:].reshape(moved.shape) - after[0]) / signed  # (steps, sides, directions, size)
-    defined = np.isfinite(found).all(axis=(0, 3))  # (sides, directions)
+    quotients = (after[1:].reshape(moved.shape) - after[0]) / signed  # (steps, sides, directions, size)
+    defined = np.isfinite(quotients).all(axis=(0, 3))  # (sides, directions)
     if not defined.any(axis=0).all():
         return None
     rounding = 1e-14 * np.abs(after[np.isfinite(after)]).max() / np.abs(signed).min()
@@ -150,11 +150,11 @@ def confirmed(steps: Callable, flat: np.ndarray, slope: np.ndarray, reach: float
         return ((gaps[1:] <= gaps[:-1] / 4) | small).all(axis=0) | ~defined
 
     exact = (slope @ directions.T).T
-    follows = meets(exact, np.abs(found - exact).max(axis=3)).all(axis=0)
+    follows = meets(exact, np.abs(quotients - exact).max(axis=3)).all(axis=0)
     if follows.all():
         return slope
-    changes = np.abs(np.diff(found, axis=0)).max(axis=3)
-    first = found[1:] + (found[1:] - found[:-1]) / 9  # without what is of first order in h, and
+    changes = np.abs(np.diff(quotients, axis=0)).max(axis=3)
+    first = quotients[1:] + (quotients[1:] - quotients[:-1]) / 9  # without what is of first order in h, and
     limits = first[1] + (first[1] - first[0]) / 99  # of second order
     limit = np.mean(limits, axis=0, where=defined[..., None])
     apart = np.abs(limits - limit).max(axis=2)

@@ -267,8 +267,8 @@ def threshold(method: Method, curvature: Any, parameter: str) -> Threshold:
     upper = 1 if parameter == "momentum" else sympy.oo
 
     def solutions(equation: sympy.Expr) -> list[sympy.Expr]:
-        found = sympy.solve(equation.xreplace(others), sympy.Dummy() if not equation.has(unknown) else unknown)
-        return [x for x in found if not (x.is_number and not (x.is_real and 0 <= x < upper))]
+        roots = sympy.solve(equation.xreplace(others), sympy.Dummy() if not equation.has(unknown) else unknown)
+        return [x for x in roots if not (x.is_number and not (x.is_real and 0 <= x < upper))]
 
     return Threshold(solutions(step), solutions(sympy.fraction(sympy.together(step - limit))[0]))
 

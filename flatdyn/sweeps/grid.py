@@ -1,4 +1,4 @@
-"""The cells of a sweep: their hyperparameters, their keys, and the folder that keeps what was found in them."""
+"""The cells of a sweep: their hyperparameters, their keys, and the folder that keeps their results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from flatdyn.core.hashing import of_array
 from flatdyn.processes import Process
 from flatdyn.runs import fingerprints
 
-Found = dict[tuple[str, str], np.ndarray]  # what an ask found, by name and part: see flatdyn.sweeps.results
+Results = dict[tuple[str, str], np.ndarray]  # of a cell, by name and part: see flatdyn.sweeps.results
 
 
 class Plan(NamedTuple):
@@ -110,24 +110,24 @@ def word(value: Any) -> str:
 
 def describe(cell: Mapping[str, Any], seed: int | None = None) -> str:
     """A cell as it is called in messages: rho=0.1, momentum=0.9, seed 3."""
-    told = [f"{name}={word(value)}" for name, value in cell.items()]
-    return ", ".join([*told, *([] if seed is None else [f"seed {seed}"])]) or "the only one"
+    parts = [f"{name}={word(value)}" for name, value in cell.items()]
+    return ", ".join([*parts, *([] if seed is None else [f"seed {seed}"])]) or "the only one"
 
 
 def cell_key(key: jax.Array | None, cell: Mapping[str, Any], seed: int, common: bool = False) -> jax.Array | None:
-    """The key of a cell: it depends on the sweep's key, the cell's own names and values, and the seed's number alone.
+    """The key of a cell: it depends on the sweep's key, the cell's own names and values, and the seed alone.
 
     Args:
         key: of the sweep, or None
         cell: hyperparameters by name; their order does not matter
-        seed: number of the repetition
+        seed: index of the repetition
         common: leave the cell out, so that all cells have the same random numbers
     """
     if key is None:
         return None
     if not common:
-        told = records.digest(*sorted(describe({name: value}) for name, value in cell.items()))
-        for part in (told[:8], told[8:16]):
+        hashed = records.digest(*sorted(describe({name: value}) for name, value in cell.items()))
+        for part in (hashed[:8], hashed[8:16]):
             key = jax.random.fold_in(key, np.uint32(int(part, 16)))
     return jax.random.fold_in(key, np.uint32(seed))
 
@@ -163,7 +163,7 @@ class Store:
     def __init__(self, folder: str | Path, ask: str, version: str | None = None):
         self.folder, self.ask, self._traces = stores.Folder(folder, "cell"), ask, fingerprints.Traces(version)
 
-    def told(self, process: Process, key: jax.Array | None, cell: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    def header(self, process: Process, key: jax.Array | None, cell: Mapping[str, Any], seed: int) -> dict[str, Any]:
         """All that the results of a cell depend on, as the header of its file."""
         return {
             "record": "cell",
@@ -174,15 +174,15 @@ class Store:
             "ask": self.ask,
         }
 
-    def read(self, told: dict[str, Any]) -> tuple[Found, dict[str, Any]] | None:
-        """What was found and its provenance; None if the cell is not there, or its file is damaged."""
-        before = self.folder.read(_name(told), told)
+    def read(self, header: dict[str, Any]) -> tuple[Results, dict[str, Any]] | None:
+        """The results of a cell and their provenance; None if the cell is not there, or its file is damaged."""
+        before = self.folder.read(_name(header), header)
         if before is None:
             return None
         arrays, others = before
         results = {_split(name): array for name, array in arrays.items()}
         if problem := _misfit(results, others):
-            self.folder.refuse(records.damaged(self.folder.file(_name(told)), problem))
+            self.folder.refuse(records.damaged(self.folder.file(_name(header)), problem))
             return None
         return results, others["provenance"]
 
@@ -190,13 +190,13 @@ class Store:
         """Raise OSError if nothing can be kept; call it before a cell is asked."""
         self.folder.prepare()
 
-    def write(self, told: dict[str, Any], results: Found, provenance: dict[str, Any]) -> None:
+    def write(self, header: dict[str, Any], results: Results, provenance: dict[str, Any]) -> None:
         arrays = {f"{part}.{name}": array for (name, part), array in results.items()}
-        self.folder.write(_name(told), arrays, told | {"provenance": provenance})
+        self.folder.write(_name(header), arrays, header | {"provenance": provenance})
 
-    def there(self, told: dict[str, Any]) -> bool:
+    def there(self, header: dict[str, Any]) -> bool:
         """Whether the cell has a file."""
-        return self.folder.file(_name(told)).exists()
+        return self.folder.file(_name(header)).exists()
 
     def check_complete(self) -> None:
         """Raise OSError if a finished cell could not be written: nobody else can read it."""
@@ -207,8 +207,8 @@ class Store:
         self.folder.finish()
 
 
-def _name(told: dict[str, Any]) -> str:
-    return records.digest(json.dumps(told, sort_keys=True))[:32]
+def _name(header: dict[str, Any]) -> str:
+    return records.digest(json.dumps(header, sort_keys=True))[:32]
 
 
 def _split(entry: str) -> tuple[str, str]:
@@ -216,8 +216,8 @@ def _split(entry: str) -> tuple[str, str]:
     return name, part
 
 
-def _misfit(results: Found, others: dict[str, Any]) -> str | None:
-    """What is wrong with what a file says was found, or None."""
+def _misfit(results: Results, others: dict[str, Any]) -> str | None:
+    """What is wrong with the results in a file, or None."""
     if not isinstance(others.get("provenance"), dict) or not results:
         return "its provenance or its results are missing"
     for (name, part), array in results.items():

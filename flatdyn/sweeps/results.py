@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from flatdyn.core.statistics import mean_sem_of
-from flatdyn.sweeps.grid import Found, Plan, describe
+from flatdyn.sweeps.grid import Plan, Results, describe
 
 if TYPE_CHECKING:  # it brings pandas, a third of the time of `import flatdyn`, and only a sweep needs it
     import xarray as xr
@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # it brings pandas, a third of the time of `import flatdyn`, 
 PARTS = ("value", "stderr", "censored")
 
 
-def found(answer: Any, name: str) -> Found:
+def as_results(answer: Any, name: str) -> Results:
     """What an ask returned, as arrays by name and part.
 
     Raises:
@@ -60,7 +60,7 @@ class _Statistic(NamedTuple):
     """A variable of the Dataset: its name, what it is, its unit, how it follows; `each` if it has the seeds' axis."""
 
     label: str
-    told: str
+    description: str
     unit: str
     of: Callable[[Parts], np.ndarray]
     each: bool = False
@@ -88,7 +88,7 @@ class Layout:
         self.grid, self.seeds, self.dims, self.units, self.known = grid, seeds, dims, units, known
         self._shapes: dict[tuple[str, str], tuple[int, ...]] | None = None
 
-    def check(self, answer: Found) -> None:
+    def check(self, answer: Results) -> None:
         """Whether an answer has the form of the first.
 
         Raises:
@@ -99,7 +99,7 @@ class Layout:
             self._check_names(shapes)
             self._shapes = shapes
         elif shapes != self._shapes:
-            raise ValueError(f"the ask gave {_told(shapes)}, and {_told(self._shapes)} in another cell")
+            raise ValueError(f"the ask gave {_described(shapes)}, and {_described(self._shapes)} in another cell")
 
     def _check_names(self, shapes: dict[tuple[str, str], tuple[int, ...]]) -> None:
         results = {name: shape for (name, part), shape in shapes.items() if part == "value"}
@@ -133,10 +133,10 @@ class Layout:
         unit, n = self.units.get(name, ""), self.seeds
         parts = [part for other, part in shapes if other == name]
         if n == 1:
-            told = {"value": "", "stderr": f"standard error of {name}, as the ask gave it"}
+            description = {"value": "", "stderr": f"standard error of {name}, as the ask gave it"}
             units = {part: "1" if part == "censored" else unit for part in parts}
             return [
-                _Statistic(_label(name, p), told.get(p, f"{p} of {name}"), units[p], lambda v, p=p: v[p][0])
+                _Statistic(_label(name, p), description.get(p, f"{p} of {name}"), units[p], lambda v, p=p: v[p][0])
                 for p in parts
             ]
         made = [
@@ -146,14 +146,14 @@ class Layout:
         if "stderr" in parts:
             made.append(_Statistic(f"{name}_within", f"standard error of {name} by the ask's own", unit, _within))
         if "censored" in parts:
-            told = f"censored of {name}, mean over {n} seeds"
-            made.append(_Statistic(f"{name}_censored", told, "1", lambda v: v["censored"].mean(axis=0)))
+            description = f"censored of {name}, mean over {n} seeds"
+            made.append(_Statistic(f"{name}_censored", description, "1", lambda v: v["censored"].mean(axis=0)))
         for label, part in ((_label(name, part), part) for part in parts if part not in ("stderr", "censored")):
             each = _Statistic(f"{label}_seeds", f"{label} of each seed", unit, lambda v, p=part: v[p], each=True)
             made.append(each)
         return made
 
-    def dataset(self, answers: Sequence[Found], attrs: dict[str, str]) -> xr.Dataset:
+    def dataset(self, answers: Sequence[Results], attrs: dict[str, str]) -> xr.Dataset:
         """The Dataset of the answers of all cells and seeds, seeds fastest."""
         import xarray as xr
 
@@ -172,7 +172,9 @@ class Layout:
                 values = np.stack([np.asarray(made.of(cell)) for cell in cells])
                 values = values.reshape(*self.grid.sizes.values(), *values.shape[1:])
                 inner = ("seed", *axes) if made.each else axes
-                variables[made.label] = xr.Variable((*self.grid.sizes, *inner), values, _attrs(made.told, made.unit))
+                variables[made.label] = xr.Variable(
+                    (*self.grid.sizes, *inner), values, _attrs(made.description, made.unit)
+                )
         return xr.Dataset(variables, self._coords(), attrs | self._not_finite(answers))
 
     def _coords(self) -> dict[str, xr.Variable]:
@@ -180,13 +182,13 @@ class Layout:
 
         coords = {}
         for name, (dim, values) in self.grid.coords.items():
-            told, unit = self.known.get(name, ("", ""))
-            coords[name] = xr.Variable(dim, values, _attrs(told, self.units.get(name, unit)))
+            description, unit = self.known.get(name, ("", ""))
+            coords[name] = xr.Variable(dim, values, _attrs(description, self.units.get(name, unit)))
         if self.seeds > 1:
-            coords["seed"] = xr.Variable("seed", np.arange(self.seeds), _attrs("number of the repetition", ""))
+            coords["seed"] = xr.Variable("seed", np.arange(self.seeds), _attrs("index of the repetition", ""))
         return coords
 
-    def _not_finite(self, answers: Sequence[Found]) -> dict[str, str]:
+    def _not_finite(self, answers: Sequence[Results]) -> dict[str, str]:
         """An attribute that counts the results with NaN or infinity in them, if there are any."""
         wrong = [i for i, answer in enumerate(answers) if not all(np.isfinite(a).all() for a in answer.values())]
         if not wrong:
@@ -207,11 +209,11 @@ def _within(parts: Parts) -> np.ndarray:
     return np.sqrt((parts["stderr"] ** 2).sum(axis=0)) / len(parts["stderr"])
 
 
-def _attrs(told: str, unit: str) -> dict[str, str]:
-    return {key: text for key, text in (("long_name", told), ("units", unit)) if text}
+def _attrs(description: str, unit: str) -> dict[str, str]:
+    return {key: text for key, text in (("long_name", description), ("units", unit)) if text}
 
 
-def _told(shapes: dict[tuple[str, str], tuple[int, ...]]) -> str:
+def _described(shapes: dict[tuple[str, str], tuple[int, ...]]) -> str:
     return ", ".join(
         f"{name if part == 'value' else f'{name} ({part})'} {shape}" for (name, part), shape in shapes.items()
     )

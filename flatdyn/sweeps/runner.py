@@ -3,7 +3,7 @@
     S = sweep(lambda rho, momentum: Iteration(L, SAM(lr, rho, momentum), noise), {"rho": …, "momentum": …}, ask, key)
     S.value.sel(momentum=0.9).plot()
 
-Cells are independent of each other: what is found in one depends on its own hyperparameters, so that a list of values
+Cells are independent of each other: the results of one depend on its own hyperparameters, so that a list of values
 can grow and a sweep can be cut, stopped, continued and spread over machines without a change in the last bit.
 """
 
@@ -24,8 +24,8 @@ from flatdyn.core.hashing import identity
 from flatdyn.methods import ASAM, USAM
 from flatdyn.processes import Process
 from flatdyn.runs import stepping
-from flatdyn.sweeps.grid import Found, Store, cell_key, check_signature, describe, plan
-from flatdyn.sweeps.results import Layout, found
+from flatdyn.sweeps.grid import Results, Store, cell_key, check_signature, describe, plan
+from flatdyn.sweeps.results import Layout, as_results
 from flatdyn.sweeps.together import Meeting
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def sweep(
 
     Args:
         make_process: the process at the hyperparameters of a cell, which it takes by name. It is called for all cells
-            before the first question is asked, so that a bad value is found at once
+            before the first question is asked, so that a bad value is refused at once
         parameters: lists of numbers, of texts, or of True and False, by name: the grid is their full product. Or a
             list of points, each a dict name -> value
         ask: (process, key) -> a number, an array, (value, stderr), (value, stderr, censored), a NamedTuple with `value`
@@ -117,22 +117,22 @@ def sweep(
     checks.flag("common", common)
     checks.text("name", name)
     seeds = checks.count("seeds", seeds, at_least=1)
-    for what, told in (("dims", dims), ("units", units)):
-        checks.mapping(what, {} if told is None else told, "result -> names" if what == "dims" else "name -> unit")
+    for what, given in (("dims", dims), ("units", units)):
+        checks.mapping(what, {} if given is None else given, "result -> names" if what == "dims" else "name -> unit")
     grid = plan(parameters)
     memory.check_memory(len(grid.cells) * seeds * 1024, "the results", "ask for fewer `seeds`, or smaller `parameters`")
     check_signature(make_process, grid.cells[0])
     if key is None and seeds > 1:
         raise ValueError(f"{seeds} seeds need key=jax.random.key(0), or another seed")
-    told_key = "" if key is None else np.asarray(randomness.seed_words(key)).tobytes().hex()
+    key_words = "" if key is None else np.asarray(randomness.seed_words(key)).tobytes().hex()
     first, ascents = "", set()
-    for cell in grid.cells:  # a bad value is found now, not after hours
+    for cell in grid.cells:  # a bad value is refused now, not after hours
         process = _built(make_process, cell, key)
         first = first or records.described(process)
         ascents.add(_ascent_unit(getattr(process, "method", None)))
     known = KNOWN | {"rho": ("ascent radius ρ", ascents.pop() if len(ascents) == 1 else "")}
     config = {"process": first, "ask": getattr(ask, "__name__", repr(type(ask)))}
-    config |= {"key": told_key, "seeds": str(seeds), "common": str(common)}
+    config |= {"key": key_words, "seeds": str(seeds), "common": str(common)}
     kept = None if store is None else Store(store, records.digest(identity(ask, version), name), version)
     layout = Layout(grid, seeds, dict(dims or {}), dict(units or {}), known)
     work = [(cell, seed) for cell in grid.cells for seed in range(seeds)]
@@ -141,7 +141,7 @@ def sweep(
     finally:
         if kept is not None:
             kept.finish()
-    attrs = {"config": json.dumps(config), "provenance": json.dumps(_distinct([told for _, told in results]))}
+    attrs = {"config": json.dumps(config), "provenance": json.dumps(_distinct([given for _, given in results]))}
     return layout.dataset([answer for answer, _ in results], attrs)
 
 
@@ -173,7 +173,7 @@ def _blame(who: str, cell: Mapping[str, Any], seed: int | None = None):
 
 def _distinct(provenances: Sequence[dict]) -> Any:
     """The provenance of the cells; a list if they differ, as after an upgrade in the middle of a sweep."""
-    texts = list(dict.fromkeys(json.dumps(told, sort_keys=True) for told in provenances))
+    texts = list(dict.fromkeys(json.dumps(one_cell, sort_keys=True) for one_cell in provenances))
     return json.loads(texts[0]) if len(texts) == 1 else [json.loads(text) for text in texts]
 
 
@@ -192,25 +192,25 @@ class _Run:
     name: str
     kept: Store | None
 
-    def all(self, layout: Layout, progress: bool | None) -> list[tuple[Found, dict]]:
+    def all(self, layout: Layout, progress: bool | None) -> list[tuple[Results, dict]]:
         """Answer and provenance of every cell and seed, in order, from all processes."""
         rank, count = jax.process_index(), jax.process_count()
         if count == 1:
             return list(self.share(range(len(self.work)), layout, progress).values())
         if self.kept is None:
             raise ValueError(f"{count} processes share a sweep through a folder that all of them see: give store=")
-        told = records.digest(*(describe(*item) for item in self.work), str(self.key))
-        meeting = Meeting(self.kept.folder.path, told)
+        word = records.digest(*(describe(*item) for item in self.work), str(self.key))
+        meeting = Meeting(self.kept.folder.path, word)
         try:
             results = self.share(range(rank, len(self.work), count), layout, progress)
             self.kept.check_complete()
-        except Exception as error:  # the others wait: they are told before it is raised
+        except Exception as error:  # the others wait, and learn of it before it is raised
             meeting.tell(str(error))
             raise RuntimeError(f"process {rank}: {error}") from error
         except BaseException:
             meeting.tell("interrupted")
             raise
-        places = {i: self.kept.told(*self._asked(*self.work[i]), *self.work[i]) for i in range(len(self.work))}
+        places = {i: self.kept.header(*self._asked(*self.work[i]), *self.work[i]) for i in range(len(self.work))}
 
         def missing() -> bool:
             for i in places.keys() - results.keys():
@@ -222,8 +222,8 @@ class _Run:
         meeting.leave()
         return [results[i] for i in range(len(self.work))]
 
-    def share(self, numbers: range, layout: Layout, progress: bool | None) -> dict[int, tuple[Found, dict]]:
-        """Answers and provenance of some of the work, by number."""
+    def share(self, numbers: range, layout: Layout, progress: bool | None) -> dict[int, tuple[Results, dict]]:
+        """Answers and provenance of some of the work, by index."""
         results = {}
         with segments.progress_bar(len(numbers), "cells", progress if jax.process_index() == 0 else False) as bar:
             for i in numbers:
@@ -237,18 +237,18 @@ class _Run:
         """The process and the key of a cell."""
         return _built(self.make_process, cell, self.key), cell_key(self.key, cell, seed, self.common)
 
-    def one(self, cell: dict, seed: int) -> tuple[Found, dict]:
+    def one(self, cell: dict, seed: int) -> tuple[Results, dict]:
         """From its file if it is there, else asked and kept at once."""
         process, key = self._asked(cell, seed)
-        told = self.kept.told(process, key, cell, seed) if self.kept else None
-        before = self.kept.read(told) if self.kept else None
+        header = self.kept.header(process, key, cell, seed) if self.kept else None
+        before = self.kept.read(header) if self.kept else None
         if before is not None:
             return before
         if self.kept:
             self.kept.prepare()
         with _blame("ask", cell, seed):
-            result = found(self.ask(process, key), self.name)
+            result = as_results(self.ask(process, key), self.name)
         provenance = records.provenance()
         if self.kept:
-            self.kept.write(told, result, provenance)
+            self.kept.write(header, result, provenance)
         return result, provenance

@@ -48,8 +48,10 @@ class Meeting:
         since: dict[tuple, float] = {}
         while missing():
             now = time.monotonic()
-            told = {(rank, *self._said(rank)) for rank in range(jax.process_count()) if rank != jax.process_index()}
-            since = {one: since.get(one, now) for one in told}
+            messages = {
+                (rank, *self._message(rank)) for rank in range(jax.process_count()) if rank != jax.process_index()
+            }
+            since = {one: since.get(one, now) for one in messages}
             for (rank, call, problem), first in since.items():
                 if now - first < PATIENCE:
                     continue
@@ -67,7 +69,7 @@ class Meeting:
     def _file(self, rank: int) -> Path:
         return self.folder / f".process-{rank}.json"
 
-    def _said(self, rank: int) -> tuple[str | None, str | None]:
+    def _message(self, rank: int) -> tuple[str | None, str | None]:
         try:
             call, problem = json.loads(self._file(rank).read_text())
         except (OSError, ValueError):  # it has not begun, or has left

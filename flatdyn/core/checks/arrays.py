@@ -192,14 +192,14 @@ def answers(name: str, value: Callable, points: np.ndarray, *, many: bool = Fals
     """
     function(name, value)
     try:
-        found = np.asarray(value(points))
+        values = np.asarray(value(points))
     except (ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
         raise TypeError(f"{name} must take an array of points, but it failed there: see the error above") from error
     shape = np.shape(points)
-    fits = found.shape in ((), shape) or (many and found.shape[-len(shape) :] == shape)
-    if found.dtype.kind not in "biuf" or not fits:
-        raise ValueError(f"{name} must return one real number for each point, shape {shape}, got {shown(found)}")
-    return np.broadcast_to(found.astype(float), found.shape or shape)
+    fits = values.shape in ((), shape) or (many and values.shape[-len(shape) :] == shape)
+    if values.dtype.kind not in "biuf" or not fits:
+        raise ValueError(f"{name} must return one real number for each point, shape {shape}, got {shown(values)}")
+    return np.broadcast_to(values.astype(float), values.shape or shape)
 
 
 def numbers(name: str, value: Any, ndim: int | tuple[int, ...] | None = None, at_least: int = 0) -> np.ndarray:
@@ -233,12 +233,12 @@ def symbols(name: str, values: Any) -> list[sympy.Expr]:
     """Numbers and symbols as SymPy's, else raise ValueError."""
     if isinstance(values, sympy.MatrixBase | np.ndarray | jax.Array):
         values = list(values) if np.ndim(values) else values
-    found = []
+    converted = []
     for value in sequence(name, values, "numbers or symbols"):
         if not isinstance(value, sympy.Basic):
             value = np.asarray(number(name, value, one=True)).item()
-        found.append(sympy.sympify(number(name, value)))
-    return found
+        converted.append(sympy.sympify(number(name, value)))
+    return converted
 
 
 def multipliers(value: Any) -> np.ndarray:

@@ -67,7 +67,7 @@ class Constraint(eqx.Module):
         raise NotImplementedError
 
     def nearest(self, x: Any) -> tuple[Any, Any]:
-        """The point of the constraint next to x, and whether it was found."""
+        """The point of the constraint next to x, and whether there is one."""
         raise NotImplementedError
 
     def residual(self, x: Any) -> jax.Array:
@@ -124,10 +124,10 @@ class Constraint(eqx.Module):
             raise ValueError(f"theta must have shape (dim,) or (runs, dim), got {theta.shape}")
         if theta.ndim < self.core.count(",") + 1:
             self.check(theta.shape)
-        found = jnp.vectorize(self._checked, signature=f"{self.core}->{self.core}")(theta)
-        if not isinstance(found, jax.core.Tracer) and not bool(jnp.isfinite(found).all()):
+        projected = jnp.vectorize(self._checked, signature=f"{self.core}->{self.core}")(theta)
+        if not isinstance(projected, jax.core.Tracer) and not bool(jnp.isfinite(projected).all()):
             raise ValueError(f"{self!r} has no point that is nearest to some of theta: start elsewhere")
-        return found
+        return projected
 
     @eqx.filter_jit
     def _checked(self, array: jax.Array) -> jax.Array:

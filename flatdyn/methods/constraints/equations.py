@@ -110,12 +110,12 @@ class Implicit(Constraint):
         dim = int(np.prod(shape))
         theta = jax.ShapeDtypeStruct((dim,), jnp.zeros(0).dtype)
         checks.traced("function", self.function, theta, what="g, a JAX function of an array (dim,)")
-        found = checks.traced("function", self._value, theta, what="g, a JAX function to one number or (m,)")
-        if not jnp.issubdtype(found.dtype, jnp.floating):
-            raise ValueError(f"function must return real numbers, which are 0 on the constraint, got {found.dtype}")
-        if found.ndim != 1 or found.size >= dim:
+        values = checks.traced("function", self._value, theta, what="g, a JAX function to one number or (m,)")
+        if not jnp.issubdtype(values.dtype, jnp.floating):
+            raise ValueError(f"function must return real numbers, which are 0 on the constraint, got {values.dtype}")
+        if values.ndim != 1 or values.size >= dim:
             raise ValueError(
-                f"the constraint's function must map ({dim},) to fewer than {dim} numbers, got shape {found.shape}"
+                f"the constraint's function must map ({dim},) to fewer than {dim} numbers, got shape {values.shape}"
             )
 
     def tangent(self, x, p):

@@ -76,8 +76,8 @@ class Pass:
         if norm is None:
             return x
         if isinstance(norm, BatchNorm):
-            x, found = norm(x, None if self._given is None else next(self._given))
-            self.used.append(found)
+            x, statistics = norm(x, None if self._given is None else next(self._given))
+            self.used.append(statistics)
             return x
         if isinstance(norm, eqx.nn.GroupNorm):  # it takes one example, channels first
             return jnp.moveaxis(jax.vmap(norm)(jnp.moveaxis(x, -1, 1)), 1, -1)

@@ -24,7 +24,7 @@ class Critical(NamedTuple):
     Attributes:
         rule, rule_stderr: by averaging along the steepest direction alone, to first order in the step
         root, root_stderr: where the transverse Lyapunov exponent vanishes; NaN if it does not below `most`
-        rhos, exponents: the exponents that the root was found from
+        rhos, exponents: the exponents from which the root was interpolated
     """
 
     rule: float
@@ -92,17 +92,17 @@ def critical_rho(
     mean, stderr = mean_sem_of(each)
     rule, spread = float(-lowest / mean), float(stderr / mean)
     most = 2 * rule if most is None else checks.number("most", most, above=0, one=True)
-    rhos, found = np.linspace(0, most, points), Critical(rule, rule * spread, np.nan, np.nan, np.zeros(0), np.zeros(0))
+    rhos, result = np.linspace(0, most, points), Critical(rule, rule * spread, np.nan, np.nan, np.zeros(0), np.zeros(0))
     for _ in range(2 if points else 0):
         varied = eqx.tree_at(lambda m: m.rho, method, rhos)
         growth = transverse_exponent(saddle, varied, noise, steps, chains, key, base=base, progress=progress)
-        found, after = found._replace(rhos=rhos, exponents=growth.value), int(np.argmax(growth.value < 0))
+        result, after = result._replace(rhos=rhos, exponents=growth.value), int(np.argmax(growth.value < 0))
         if growth.value[0] <= 0 or growth.value[after] >= 0:
             break
         root, stderr = _crossing(rhos[after - 1 : after + 1], growth.chains[after - 1 : after + 1])
-        found, width = found._replace(root=root, root_stderr=stderr), rhos[1] - rhos[0]
+        result, width = result._replace(root=root, root_stderr=stderr), rhos[1] - rhos[0]
         rhos = np.linspace(max(root - width, 0), root + width, points)
-    return found
+    return result
 
 
 def _crossing(rhos: np.ndarray, chains: np.ndarray) -> tuple[float, float]:

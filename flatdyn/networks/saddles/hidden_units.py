@@ -86,8 +86,8 @@ def hessian_block(
     """
     into, out = layout.unit(number)
     into, out, last = jnp.asarray(into), jnp.asarray(out), jnp.asarray(layout.last)
-    found = _block(task.landscape, activation, jnp.asarray(theta), float(weight_decay), into, out, last, bend)
-    return np.array(found)
+    block = _block(task.landscape, activation, jnp.asarray(theta), float(weight_decay), into, out, last, bend)
+    return np.array(block)
 
 
 @eqx.filter_jit

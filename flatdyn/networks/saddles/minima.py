@@ -24,7 +24,7 @@ def minimum(landscape: Landscape, inside: Any, start: Any, tol: float = 1e-11) -
     Returns:
         θ, shape (dim,)
     Raises:
-        ValueError: if what is found is not a minimum there; its gradient and smallest eigenvalue are told
+        ValueError: if the search does not end at a minimum; the message gives gradient and smallest eigenvalue
     """
     inside = np.asarray(inside)
 
