@@ -313,7 +313,7 @@ def _root(matrix: Any) -> jax.Array:
 
 def _kept_root(matrix: Any) -> Any:
     """The same in 64 bits, for runs in either precision; of a traced matrix as it is."""
-    if isinstance(matrix, jax.core.Tracer):
+    if checks.is_traced(matrix):
         return _root(matrix)
     with jax.enable_x64(True):
         return np.asarray(_root(matrix))

@@ -1333,7 +1333,7 @@ _contract = """init step position check gap possible ascend gradient draw parts 
         vanishing field
         vector array value score outputs forward drift feasible lift lower nearest residual retract shake
         example_metric metric_sum slack tangent thermal single blocks masked tangency of header misfit arrays Task.loss
-        Method.project Alternating.project Around.project"""
+        Method.project Alternating.project Wrapper.project"""
 _bases = """Landscape Process OnLandscape Method FirstOrder Noise Normal Constraint Free Exact Network Task Classifier
         Regressor Saddle"""
 _inner = """masks.check masks.masked masks.match masks.pick masks.settled notebook.measured notebook.check_figures

@@ -71,25 +71,25 @@ def test_a_million_steps_of_orthonormal_columns_stay_so_and_have_haars_law():
 
 
 def test_the_released_circle_update_shrinks_the_radius_and_ours_does_not(reference):
-    """ξ moved with the new θ is no rotation. Independent of the library: NumPy, with the update as it was released."""
+    """A slack variable that moves with the new θ is not rotated. Independent of the library: the released update."""
     rng, h, steps, runs = np.random.default_rng(0), 0.1, 100, 2000
 
     def residual(sequential):
-        theta, xi = np.zeros(runs), np.ones(runs)
+        theta, slack = np.zeros(runs), np.ones(runs)
         p, q, c = np.zeros(runs), np.zeros(runs), np.exp(-h)
         for _ in range(steps):
             for part in range(2):
-                speed = xi * p - theta * q
+                speed = slack * p - theta * q
                 cos, sin = np.cos(speed * h / 2), np.sin(speed * h / 2)
-                old, theta = theta, theta * cos + xi * sin
-                xi = xi * cos - (theta if sequential else old) * sin
-                p, q = speed * xi, -speed * theta
+                old, theta = theta, theta * cos + slack * sin
+                slack = slack * cos - (theta if sequential else old) * sin
+                p, q = speed * slack, -speed * theta
                 if part == 0:
                     p, q = (c * m + np.sqrt(1 - c**2) * rng.normal(size=runs) for m in (p, q))
-                    along = theta * p + xi * q
-                    p, q = p - along * theta, q - along * xi
-            p, q = p - h * 4 * theta * (1 - theta**2), q + h * 4 * theta * theta * xi
-        return np.abs(theta**2 + xi**2 - 1)
+                    along = theta * p + slack * q
+                    p, q = p - along * theta, q - along * slack
+            p, q = p - h * 4 * theta * (1 - theta**2), q + h * 4 * theta * theta * slack
+        return np.abs(theta**2 + slack**2 - 1)
 
     row = reference["9_langevin"]["circle"]["sequential_update_defect"]["rows"][0]
     assert (row["h"], row["tau"], row["steps"]) == (h, 1.0, steps)
@@ -326,7 +326,7 @@ def test_a_network_with_a_constraint_for_each_layer():
     assert np.abs(first.bias).max() <= 0.5
     assert_allclose(np.linalg.norm(last.weight), 2, rtol=1e-13)
     assert np.abs(last.bias - params.layers[1].bias).max() > 1e-3
-    assert fd.ConstrainedSGLD(0.1, constraint).draws == 2  # circles have noise along ξ too
+    assert fd.ConstrainedSGLD(0.1, constraint).draws == 2  # circles have noise along s too
     fd.Iteration(L, fd.ConstrainedSGLD(0.1, constraint))
     with pytest.raises(ValueError, match=r"'norm' rules none of .*layers\[0\].weight"):
         fd.constraints.named(params, {"weight": Circle(1.0), "norm": Circle(1.0)})

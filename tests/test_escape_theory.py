@@ -67,7 +67,7 @@ def test_reference_numbers(rows):
 
 
 def test_brownian_motion():
-    """T = (x − a)(c − x)/2D between two absorbing ends; from the middle of (−L, L), Var τ = (L²/D)²/6."""
+    """E T = (x − a)(c − x)/2D between two absorbing ends; from the middle of (−L, L), Var T = (L²/D)²/6."""
     x = np.linspace(-1, 2, 7)
     found = escape.first_passage_1d((-1, 2), x, potential=lambda x: 0 * x, diffusion=0.3)
     assert_allclose(found.mean, (x + 1) * (2 - x) / 0.6, rtol=1e-13, atol=1e-14)

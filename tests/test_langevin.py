@@ -193,9 +193,9 @@ def test_adaptive_langevin_has_the_moments_of_independent_code(reference, number
 
 def test_adaptive_langevin_absorbs_gradient_noise_it_is_not_told_of(reference):
     row, s = reference["9_langevin"]["adaptive_langevin"]["rows"][0], 2.0
-    (square, error), (xi, xi_error), _ = adaptive_moments(row, 128, 2000, 0, fd.noise.Gaussian(s))
-    # ξ takes up the noise: (σ² + h s²)/(2τ) = 0.7; the bias of order h² is below 1 % at h = 0.1
-    assert abs(xi - (row["sigma"] ** 2 + row["h"] * s**2) / (2 * row["tau"])) < 4 * xi_error + 0.007
+    (square, error), (zeta, zeta_error), _ = adaptive_moments(row, 128, 2000, 0, fd.noise.Gaussian(s))
+    # ζ takes up the noise: (σ² + h s²)/(2τ) = 0.7; the bias of order h² is below 1 % at h = 0.1
+    assert abs(zeta - (row["sigma"] ** 2 + row["h"] * s**2) / (2 * row["tau"])) < 4 * zeta_error + 0.007
     assert abs(square - row["tau"] / row["lam"]) < 4 * error + 0.007
 
 
@@ -262,13 +262,13 @@ def test_steps_of_two_blocks_are_their_words_with_numbers_of_their_own():
         path.append(q)
     assert_allclose(driven_twice(fd.LaLa(h, (1, 0), tuple(g), tuple(tau)), drive[:, :2]), path, rtol=1e-13)
 
-    q, p, xi, path, sigma, eps = np.array([0.6, -0.8]), np.zeros(2), 0.4, [], 0.9, 0.6
+    q, p, zeta, path, sigma, eps = np.array([0.6, -0.8]), np.zeros(2), 0.4, [], 0.9, 0.6
     for row in drive:  # A, then C D E D C on the first and O on the second, A B
         q = q + h / 2 * p
         kick, cold = sigma * np.sqrt(h / 2), np.exp(-2.0 * h)
-        first = np.exp(-h / 2 * eps * xi) * p[0] + kick * row[0]
-        xi = xi + h * eps * (first**2 - 0.3)
-        first = np.exp(-h / 2 * eps * xi) * (first + kick * row[2])
+        first = np.exp(-h / 2 * eps * zeta) * p[0] + kick * row[0]
+        zeta = zeta + h * eps * (first**2 - 0.3)
+        first = np.exp(-h / 2 * eps * zeta) * (first + kick * row[2])
         p = np.array([first, cold * p[1] + np.sqrt((1 - cold**2) * 1.5) * row[1]])
         q = q + h / 2 * p
         p = p - h * slopes(*q)

@@ -387,7 +387,7 @@ def test_bad_questions_are_refused():
 
 
 def test_times_beyond_all_escapes_or_of_any_unit_change_nothing_else():
-    """Runs that have all escaped are watched in vain: the mean of min(τ, T) is that of τ, and its error, too."""
+    """Runs that have all escaped are watched in vain: the mean of min(T, K) is that of T, and its error, too."""
     steps, escaped = np.array([1.0, 2.0, 2.0, 5.0]), np.ones(4, bool)
     plain = survival.mean(steps, escaped)
     assert_allclose((plain.value, plain.stderr), (2.5, np.std(steps, ddof=1) / 2), rtol=1e-14)

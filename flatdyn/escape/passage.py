@@ -2,7 +2,7 @@
 
     dX = b(X) dt + √v(X) dW,   leaving (a, c)
     s = exp(−∫ 2b/v)  (scale density),   m = 2/(v s)  (speed density),   S = ∫ s
-    E τ(x) = [ V(x) ∫_a^x A m dy + A(x) ∫_x^c V m dy ] / W
+    E T(x) = [ V(x) ∫_a^x A m dy + A(x) ∫_x^c V m dy ] / W
     A = S(a, ·) if a absorbs, 1 if it reflects;   V = S(·, c) likewise;   W = S(a, c) if both absorb, else 1
 
 Every term is positive, so nothing cancels, and all are kept as logarithms, so nothing overflows however small the
@@ -38,9 +38,9 @@ _PANELS = 2**20
 
 
 class FirstPassage(NamedTuple):
-    """What is known of the time τ at which a diffusion leaves an interval: numbers, or arrays over the starts.
+    """What is known of the time T at which a diffusion leaves an interval: numbers, or arrays over the starts.
 
-    `mean` and `std` of τ in units of time, and `right`: the probability to leave through the right end.
+    `mean` and `std` of T in units of time, and `right`: the probability to leave through the right end.
     """
 
     mean: Any
@@ -107,12 +107,12 @@ def mean_first_passage_1d(
 ) -> Any:
     """Mean time at which dX = −U'(X) dt + √(2D) dW leaves an interval.
 
-        T(x) = (1/D) ∫_x^c e^{U(y)/D} ∫_a^y e^{−U(z)/D} dz dy        for a reflecting, c absorbing
+        E T(x) = (1/D) ∫_x^c e^{U(y)/D} ∫_a^y e^{−U(z)/D} dz dy        for a reflecting, c absorbing
 
     Arguments, units and accuracy as for :func:`first_passage_1d`, which also knows other drifts and variances.
 
     Returns:
-        T, in units of time (steps × η), of the shape of `start`
+        E T, in units of time (steps × η), of the shape of `start`
     """
     return first_passage_1d(interval, start, potential=potential, diffusion=diffusion, reflecting=reflecting).mean
 

@@ -3,7 +3,7 @@
 A run that leaves a well has first left its core, then reached one level of the score after another. Each such step
 up is not rare, and the rate of escape is their product:
 
-    1 / E τ = (1 / E gap) · p₁ p₂ ⋯ pₙ
+    1 / E T = (1 / E gap) · p₁ p₂ ⋯ pₙ
 
 gap = steps from one departure out of the core to the next, pᵢ = chance to reach level i + 1 from level i before
 falling back into the core. Runs that got one level up are drawn again, with replacement, to try the next.
@@ -44,9 +44,9 @@ class Splitting(Record):
     """The result of multilevel splitting; see :func:`split`.
 
     Attributes:
-        mean: E τ in steps, shape ()
+        mean: E T in steps, shape ()
         stderr: its standard error, from the replicates, shape ()
-        rates: 1/E τ of each replicate, shape (replicates,)
+        rates: 1/E T of each replicate, shape (replicates,)
         levels: scores: of the core, of the first level, … up to 1
         chances: p of each level, mean over the replicates
         gap: mean steps between departures from the core, shape ()
@@ -88,9 +88,9 @@ def multilevel_splitting(
 ) -> Splitting:
     """Mean escape time out of a region that is hardly ever left, by multilevel splitting.
 
-        1 / E τ = (1 / E gap) · p₁ p₂ ⋯ pₙ
+        1 / E T = (1 / E gap) · p₁ p₂ ⋯ pₙ
 
-    from the quasi-stationary state that a run reaches before it leaves: E τ from θ₀ differs by the time it takes to
+    from the quasi-stationary state that a run reaches before it leaves: E T from θ₀ differs by the time it takes to
     reach that state. Replicates are independent and their rates unbiased, so their spread is an honest error.
 
     Args:

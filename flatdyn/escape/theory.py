@@ -31,13 +31,13 @@ class MeanTime(NamedTuple):
 def ornstein_uhlenbeck(curvature: float, diffusion: float, radius: float) -> MeanTime:
     """Mean time at which dX = −λ X dt + √(2D) dW leaves (−L, L), from 0.
 
-        T = (L²/2D) ₂F₂(1, 1; 3/2, 2; λ L²/(2D))
+        E T = (L²/2D) ₂F₂(1, 1; 3/2, 2; λ L²/(2D))
 
     and for small noise, with z² = |λ| L²/(2D) → ∞,
 
-        λ < 0    T → (ln 4z² + γ)/(2|λ|)           (γ = 0.5772…)
-        λ > 0    T → √π e^{z²}/(2 λ z)
-        λ = 0    T = L²/(2D)
+        λ < 0    E T → (ln 4z² + γ)/(2|λ|)           (γ = 0.5772…)
+        λ > 0    E T → √π e^{z²}/(2 λ z)
+        λ = 0    E T = L²/(2D)
 
     Args:
         curvature: λ; negative on the unstable direction of a saddle
@@ -70,17 +70,17 @@ def ornstein_uhlenbeck(curvature: float, diffusion: float, radius: float) -> Mea
 def kramers(landscape: Landscape, minimum: Any, saddle: Any, diffusion: float) -> float:
     """Mean time to go from a minimum over a saddle to the other side, by Eyring and Kramers, for small D.
 
-        T ≈ (2π/|λ₋|) √(|det H(s)| / det H(m)) e^{(U(s) − U(m))/D}
+        E T ≈ (2π/|λ₋|) √(|det H(s)| / det H(m)) e^{(U(s) − U(m))/D}
 
     with λ₋ the negative eigenvalue at the saddle s. The relative error is of the order of D. To the top of the barrier
-    it takes half as long; over several saddles the rates 1/T add.
+    it takes half as long; over several saddles the rates 1/E T add.
 
     Args:
         landscape: U, in any dimension
         minimum, saddle: m and s, shape (dim,) each
         diffusion: D > 0, the same in all directions; η s²/2 for SGD with isotropic noise
     Returns:
-        T, in units of time (steps × η); infinite where it exceeds the largest number
+        E T, in units of time (steps × η); infinite where it exceeds the largest number
     Raises:
         ValueError: if m is not a minimum, s is not a critical point with one negative eigenvalue, or U(s) ≤ U(m)
     References:
@@ -130,7 +130,7 @@ class Bounds(NamedTuple):
 def levy_bounds(lr: float, curvature: float, scale: float, radius: float, steps: Any, batch_size: float = 1) -> Bounds:
     """Bounds of the probability that SGD has left |w| ≤ L after k steps, on a direction that does not attract.
 
-        P(|w_k| > L) ≤ P(τ ≤ k) ≤ 2 P(|w_k| > L)
+        P(|w_k| > L) ≤ P(T ≤ k) ≤ 2 P(|w_k| > L)
         w⁺ = r w − η s ξ,   w₀ = 0,   r = 1 + η|λ|,   Var w_k = η² s² (r^{2k} − 1)/(r² − 1),   s = σ/√B
 
     Proof of the right side: when the walk is first outside, at step j, then w_k = r^{k−j} w_j plus a symmetric term,
@@ -145,7 +145,7 @@ def levy_bounds(lr: float, curvature: float, scale: float, radius: float, steps:
         steps: k ≥ 0, any shape
         batch_size: B ≥ 1
     Returns:
-        Bounds(lower, upper) of P(τ ≤ k), of the shape of `steps`; upper at most 1
+        Bounds(lower, upper) of P(T ≤ k), of the shape of `steps`; upper at most 1
     """
     lr, curvature, scale, radius, batch_size = checks.floats(
         lr=lr, curvature=curvature, scale=scale, radius=radius, batch_size=batch_size

@@ -61,11 +61,11 @@ class Escapes(Record):
         return moved / np.where(length > 0, length, 1)
 
     def mean(self, **options: Any) -> survival.Mean:
-        """E τ as (value, standard error, censored share); options of :func:`flatdyn.survival.mean`."""
+        """E T as (value, standard error, censored share); options of :func:`flatdyn.survival.mean`."""
         return survival.mean(self.steps, self.escaped, **options)
 
     def median(self, level: float = 0.95) -> survival.Quantile:
-        """Median of τ with a confidence interval."""
+        """Median of T with a confidence interval."""
         return survival.median(self.steps, self.escaped, level)
 
     def quantile(self, q: float, level: float = 0.95) -> survival.Quantile:
@@ -73,7 +73,7 @@ class Escapes(Record):
         return survival.quantile(self.steps, self.escaped, q, level)
 
     def survival(self, at: Any = None, level: float = 0.95) -> survival.Survival:
-        """P(τ > k) with a confidence band, at `at` or at every time that occurs."""
+        """P(T > k) with a confidence band, at `at` or at every time that occurs."""
         return survival.survival(self.steps, self.escaped, at, level)
 
     def rate(self, after: float | None = None, level: float = 0.95) -> survival.Rate:
@@ -105,7 +105,7 @@ def escape_times(
 ) -> Escapes:
     """First passage of many runs out of a region.
 
-        τ = min {k ≥ 1 : θₖ not inside},   censored if τ > max_steps
+        T = min {k ≥ 1 : θₖ not inside},   censored if T > max_steps
 
     A run that leaves the finite numbers has left every region: it counts as escaped there, and as diverged.
 

@@ -56,7 +56,7 @@ def check_derived(process: Iteration) -> None:
         raise TypeError(
             f"a diffusion needs noise: Gaussian, Curvature, StateDependent or FiniteSum, got {process.noise!r}"
         )
-    elif getattr(process.method, "jumps_on_surfaces", False) and process.ascent != "full":
+    elif process.method.jumps_on_surfaces and process.ascent != "full":
         raise TypeError(
             "the moments of ASAM with p=inf, which jumps along surfaces, are not available by cubature: take p=2"
         )

@@ -171,5 +171,4 @@ def _where(condition: jax.Array, yes: Vector, no: Vector) -> Vector:
 
 
 def _all_ones(mask: Any) -> bool:
-    leaves = jax.tree.leaves(mask)
-    return not any(isinstance(x, jax.core.Tracer) for x in leaves) and all((np.asarray(x) == 1).all() for x in leaves)
+    return not checks.any_traced(mask) and all((np.asarray(leaf) == 1).all() for leaf in jax.tree.leaves(mask))

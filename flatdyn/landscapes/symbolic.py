@@ -8,12 +8,12 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import mpmath
 import numpy as np
 import sympy
 
+from flatdyn.core import checks
 from flatdyn.core.algebra import Deferred
 from flatdyn.landscapes.parsing import parse
 from flatdyn.landscapes.special import ELEMENTARY, JAX_CODE, PREFIX, SPECIAL, Sinc
@@ -99,7 +99,7 @@ def number(name: str, value: Any) -> Any:
     Raises:
         ValueError: for anything that is not one finite real number (or an array of such), or beyond 64 bits
     """
-    if isinstance(value, jax.core.Tracer) or (isinstance(value, sympy.Expr) and value.free_symbols):
+    if checks.is_traced(value) or (isinstance(value, sympy.Expr) and value.free_symbols):
         return value
     wanted = f"parameter {name} must be a finite real number"
     if isinstance(value, (bool, np.bool_, str, bytes)):
@@ -145,7 +145,7 @@ def value(name: str, value: Any) -> sympy.Expr:
     Raises:
         TypeError: if it is a batch of values
     """
-    if isinstance(value, jax.core.Tracer) or np.ndim(value):
+    if checks.is_traced(value) or np.ndim(value):
         raise TypeError(f"parameter {name} holds a batch of values: a symbolic question needs one number or symbol")
     return value if isinstance(value, sympy.Basic) else sympy.sympify(np.asarray(value).item())
 

@@ -4,7 +4,7 @@ A process that is driven by standard normal numbers, θ⁺ = F(θ, z), moves fun
 
     (K u)(x) = ∫ u(F(x, z)) φ(z) dz   over the z with F(x, z) inside (a, b)
 
-    E u(θ_k), killed on leaving (a, b) = (Kᵏ u)(θ₀),       P(τ > k) = (Kᵏ 1)(θ₀)
+    E u(θ_k), killed on leaving (a, b) = (Kᵏ u)(θ₀),       P(T > k) = (Kᵏ 1)(θ₀)
 
 How K is made, and how accurate it is: :mod:`flatdyn.laws.operators`.
 """
@@ -31,10 +31,10 @@ class ExitLaw(NamedTuple):
     """How a process leaves an interval; see :func:`exit_law`.
 
     Attributes:
-        mean: E τ in steps; infinite where it is above 10¹², which rounding cannot tell from never
-        factor: leading eigenvalue r, P(τ > k + 1)/P(τ > k) for large k
+        mean: E T in steps; infinite where it is above 10¹², which rounding cannot tell from never
+        factor: leading eigenvalue r, P(T > k + 1)/P(T > k) for large k
         right: probability of leaving above; NaN where the mean is infinite
-        head: P(τ > k) for k = 0, 1, … until it is a geometric sequence
+        head: P(T > k) for k = 0, 1, … until it is a geometric sequence
     """
 
     mean: float
@@ -43,24 +43,24 @@ class ExitLaw(NamedTuple):
     head: np.ndarray
 
     def survival(self, steps: Any) -> np.ndarray:
-        """P(τ > k) at these numbers of steps k."""
+        """P(T > k) at these numbers of steps k."""
         steps, last = checks.wholes("steps", steps), len(self.head) - 1
         return self.head[np.minimum(steps, last)] * self.factor ** np.maximum(steps - last, 0)
 
     def quantile(self, q: float) -> int:
-        """The smallest k with P(τ ≤ k) ≥ q."""
+        """The smallest k with P(T ≤ k) ≥ q."""
         q = checks.number("q", q, above=0, below=1, one=True)
         low = np.flatnonzero(self.head <= 1 - q)
         if len(low):
             return int(low[0])
         last = len(self.head) - 1
         if not 0 < self.factor < 1:
-            raise ValueError(f"q = {q} has no number of steps: P(τ > k) stays at {self.head[last]:.6g}, as far as seen")
+            raise ValueError(f"q = {q} has no number of steps: P(T > k) stays at {self.head[last]:.6g}, as far as seen")
         return last + int(np.ceil(np.log((1 - q) / self.head[last]) / np.log(self.factor)))
 
     @property
     def median(self) -> int:
-        """The smallest k with P(τ ≤ k) ≥ ½."""
+        """The smallest k with P(T ≤ k) ≥ ½."""
         return self.quantile(0.5)
 
 
@@ -74,7 +74,7 @@ def exit_law(
 ) -> ExitLaw:
     """The law of the first exit from an interval of the line, without sampling.
 
-        τ = min {k : θ_k ∉ (a, b)},   P(τ > k) = (Kᵏ 1)(θ₀),   E τ = Σ P(τ > k)
+        T = min {k : θ_k ∉ (a, b)},   P(T > k) = (Kᵏ 1)(θ₀),   E T = Σ P(T > k)
 
     Args:
         process: one coordinate, driven by normal numbers: an Iteration under Gaussian, Curvature or state-dependent

@@ -11,7 +11,7 @@ import numpy as np
 import sympy
 
 from flatdyn.core import checks
-from flatdyn.methods.base import Around, hyperparameter
+from flatdyn.methods.base import Wrapper, hyperparameter
 
 
 class AveragedState(eqx.Module):
@@ -28,7 +28,7 @@ class AveragedState(eqx.Module):
     count: jax.Array
 
 
-class Averaged(Around):
+class Averaged(Wrapper):
     """A method, and along with it the average of its iterates: SWA if it is GD, WASAM if it is SAM.
 
         aₖ = (θ_s + θ_{s+e} + … + θ_{s+(n−1)e}) / n,   s + (n − 1) e ≤ k      uniform
@@ -90,7 +90,7 @@ class Averaged(Around):
 
 def _check_whole(name: str, value: Any, at_least: int) -> None:
     checks.number(name, value)
-    if isinstance(value, jax.core.Tracer):
+    if checks.is_traced(value):
         return
     entries = checks.entries(name, value)
     wrong = (entries != np.floor(entries)) | (entries < at_least)

@@ -104,11 +104,17 @@ class Method(eqx.Module):
         draws: how many standard normal vectors like θ one step uses; 0 for a method that is not random itself
         samples: how many samples of the gradient one step uses
         several: hyperparameters that may be several numbers, one for each coordinate or leaf
+        jumps: whether the gradient that is followed jumps where ∇L = 0
+        may_jump: the same, True also where that depends on a number which a sweep may vary
+        jumps_on_surfaces: whether it jumps also where only one coordinate of the gradient vanishes
     """
 
     draws = 0
     samples = 1
     several = ()
+    jumps = False
+    may_jump = False
+    jumps_on_surfaces = False
     made_by = "fd.GD(lr), fd.SAM(lr, rho), or another of flatdyn.methods"
 
     def __check_init__(self):
@@ -147,10 +153,10 @@ class Method(eqx.Module):
         return True
 
 
-class Around(Method):
-    """A method around another one, its field `method`: what is asked before a step is asked of that one.
+class Wrapper(Method):
+    """A method around another one, its field `method`, which answers every question that is asked before a step.
 
-    Its state has the other's state as `inner`.
+    The state has the other method's state as `inner`.
     """
 
     method: Method
@@ -165,6 +171,18 @@ class Around(Method):
     @property
     def samples(self):
         return self.method.samples
+
+    @property
+    def jumps(self):
+        return self.method.jumps
+
+    @property
+    def may_jump(self):
+        return self.method.may_jump
+
+    @property
+    def jumps_on_surfaces(self):
+        return self.method.jumps_on_surfaces
 
     def single(self):
         super().single()
@@ -198,15 +216,9 @@ class FirstOrder(Method):
 
     Attributes:
         inertial: whether the state has a velocity
-        jumps: whether the gradient that is followed jumps where ∇L = 0
-        may_jump: the same, True also where that depends on a number which a sweep may vary
-        jumps_on_surfaces: whether it jumps also where only one coordinate of the gradient vanishes
     """
 
     inertial: bool = eqx.field(static=True, init=False)
-    jumps = False
-    may_jump = False
-    jumps_on_surfaces = False
 
     def __post_init__(self):
         # Whether there is a velocity is part of the state's shape, so it is settled here, from the literal 0.

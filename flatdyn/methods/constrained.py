@@ -33,7 +33,7 @@ class ConstrainedState(eqx.Module):
 
     Attributes:
         theta: parameters θ
-        slack: what each constraint has besides (the ξ of circles), or None
+        slack: what each constraint has besides (the s of circles), or None
         momentum: p, a vector in the space of the constraints; None for an overdamped method
         exists: whether the step that led here existed
     """
@@ -59,10 +59,18 @@ class Blocks(NamedTuple):
         triples = zip(self.constraints, points, self.arrays, strict=True)
         return self.join([c.lower(x, jnp.shape(array)) for c, x, array in triples])
 
-    def each(self, name: str, *vectors: Any) -> Vector:
-        """A method of every constraint on its own part of points and vectors."""
+    def each(self, function: Callable, *vectors: Any) -> Vector:
+        """`function(constraint, ...)` for every constraint, with its own part of each of the points and vectors."""
         columns = [vector.tree if isinstance(vector, Vector) else vector for vector in vectors]
-        return Vector(tuple(getattr(c, name)(*own) for c, *own in zip(self.constraints, *columns, strict=True)))
+        return Vector(tuple(function(*own) for own in zip(self.constraints, *columns, strict=True)))
+
+    def vector(self, *parts: list) -> Vector:
+        """A vector of the space of the constraints, from one list of arrays like θ or from several."""
+        return self.each(lambda c, *own: c.vector(*own), *parts)
+
+    def tangent(self, points: Any, p: Vector) -> Vector:
+        """The tangential part of a vector p at points."""
+        return self.each(lambda c, x, own: c.tangent(x, own), points, p)
 
 
 class Constrained(Method):
@@ -116,12 +124,12 @@ class Constrained(Method):
     @eqx.filter_jit
     def gap(self, theta):
         blocks = self.blocks(theta)
-        return functools.reduce(jnp.maximum, blocks.each("gap", blocks.arrays).tree)
+        return functools.reduce(jnp.maximum, blocks.each(lambda c, array: c.gap(array), blocks.arrays).tree)
 
     @eqx.filter_jit
     def project(self, theta):
         blocks = self.blocks(theta)
-        return blocks.join(list(blocks.each("feasible", blocks.arrays).tree))
+        return blocks.join(list(blocks.each(lambda c, array: c.feasible(array), blocks.arrays).tree))
 
     def possible(self, state):
         return state.exists
@@ -129,7 +137,8 @@ class Constrained(Method):
     def residual(self, state: ConstrainedState) -> jax.Array:
         """Largest distance of a state from its constraints; for `observe`."""
         blocks = self.blocks(state.theta)
-        return functools.reduce(jnp.maximum, blocks.each("residual", blocks.points(state.slack)).tree)
+        distances = blocks.each(lambda c, x: c.residual(x), blocks.points(state.slack))
+        return functools.reduce(jnp.maximum, distances.tree)
 
     def _at_rest(self, points: Vector) -> Any:
         return None
@@ -162,7 +171,7 @@ class ConstrainedLangevin(Constrained):
     References:
         Leimkuhler, Vlaar, Pouchon, Storkey, arXiv 2106.10704; Leimkuhler and Matthews, Proc. R. Soc. A 472, 20160138
         (2016), for the splittings under constraints. The rotation of circles differs from the released program, in
-        which ξ is moved with the new θ, so that the radius shrinks.
+        which the slack variable is moved with the new θ, so that the radius shrinks.
     """
 
     lr: Any = hyperparameter()
@@ -191,21 +200,23 @@ class ConstrainedLangevin(Constrained):
         for letter in self.splitting:
             time = self.lr / self.splitting.count(letter)
             if letter == "A":
-                moved = blocks.each("drift", points, p, [time] * len(points)).tree
+                moved = blocks.each(lambda c, x, own, time=time: c.drift(x, own, time), points, p).tree
                 points, momenta, now = zip(*moved, strict=True)
                 p, exists = Vector(momenta), [*exists, *now]
             elif letter == "B":
-                force = blocks.each("vector", self.blocks(grad(blocks.below(points))).arrays)
-                p = blocks.each("tangent", points, p - time * force)
+                force = blocks.vector(self.blocks(grad(blocks.below(points))).arrays)
+                p = blocks.tangent(points, p - time * force)
             else:
-                noise = blocks.each("thermal", points, self.blocks(next(normals)).arrays)
-                p = blocks.each("tangent", points, self.thermostat.act(p, time, None, None, noise)[0])
+                noise = blocks.each(
+                    lambda c, x, normal: c.thermal(x, normal), points, self.blocks(next(normals)).arrays
+                )
+                p = blocks.tangent(points, self.thermostat.act(p, time, None, None, noise)[0])
         return self._state(blocks, points, p, exists)
 
     def tangency(self, state: ConstrainedState) -> jax.Array:
         """Largest component of the momentum along a normal; for `observe`."""
         blocks = self.blocks(state.theta)
-        normal = state.momentum - blocks.each("tangent", blocks.points(state.slack), state.momentum)
+        normal = state.momentum - blocks.tangent(blocks.points(state.slack), state.momentum)
         return functools.reduce(jnp.maximum, [jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(normal)])
 
     def _at_rest(self, points):
@@ -218,7 +229,7 @@ class ConstrainedSGLD(Constrained):
         x̄ = x − η ∇ℓ(x; ξ) + √(2 η τ) R,   x⁺ = x̄ + N λ on the constraint
 
     N are the normals at the new point ("new": x⁺ is the point nearest to x̄; circles and spheres radially, matrices by
-    the polar factor) or at the old one ("old"). Both are of order 1 in η. For circles R has a part along ξ too.
+    the polar factor) or at the old one ("old"). Both are of order 1 in η. For circles R has a part along s too.
 
     Args:
         lr: η > 0, a time
@@ -252,10 +263,10 @@ class ConstrainedSGLD(Constrained):
     def step(self, grad, state, *normals):
         blocks = self.blocks(state.theta)
         points = blocks.points(state.slack)
-        noise = blocks.each("vector", *(self.blocks(normal).arrays for normal in normals))
-        force = blocks.each("vector", self.blocks(grad(state.theta)).arrays)
+        noise = blocks.vector(*(self.blocks(normal).arrays for normal in normals))
+        force = blocks.vector(self.blocks(grad(state.theta)).arrays)
         away = Vector(tuple(points)) - self.lr * force + sqrt(2 * self.lr * self.temperature) * noise
-        moved = blocks.each("retract", away, points, [self.along] * len(points)).tree
+        moved = blocks.each(lambda c, x, start: c.retract(x, start, self.along), away, points).tree
         points, exists = zip(*moved, strict=True)
         return self._state(blocks, points, None, list(exists))
 

@@ -181,8 +181,9 @@ def settled(mask: Any, name: str = "mask", needed: bool = False) -> Any:
     def entry_of(entry: Any) -> Any:
         if _is_flag(entry):
             return bool(entry)
-        if not isinstance(entry, jax.core.Tracer | bool | int | float | np.generic | np.ndarray | jax.Array) or (
-            not isinstance(entry, jax.core.Tracer) and _kind(entry) not in "biuf"
+        if not checks.is_traced(entry) and (
+            not isinstance(entry, bool | int | float | np.generic | np.ndarray | jax.Array)
+            or _kind(entry) not in "biuf"
         ):
             raise ValueError(f"{what} must hold True and False, or numbers, got {checks.shown(entry)} in it")
         return _signed(entry)
@@ -241,7 +242,7 @@ def masked(mask: Any, a: Any) -> Any:
 
 def check(mask: Any, theta: Any, name: str = "mask") -> None:
     """Raise ValueError if a mask does not have the form of the vector θ, or selects nothing."""
-    if mask is None or any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(mask)):
+    if mask is None or checks.any_traced(mask):
         return
     shapes = [np.shape(leaf) for leaf in jax.tree.leaves(theta)]
     tree = getattr(theta, "tree", theta)

@@ -26,6 +26,18 @@ class FromOptax(Method):
     transformation: Any
     follows: FirstOrder | None = None
 
+    @property
+    def jumps(self):
+        return self.follows is not None and self.follows.jumps
+
+    @property
+    def may_jump(self):
+        return self.follows is not None and self.follows.may_jump
+
+    @property
+    def jumps_on_surfaces(self):
+        return self.follows is not None and self.follows.jumps_on_surfaces
+
     def check(self, theta):
         if self.follows is not None:
             self.follows.check(theta)

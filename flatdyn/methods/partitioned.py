@@ -27,7 +27,7 @@ def check_partition(blocks: Sequence[Any], theta: Any) -> None:
     """
     for number, block in enumerate(blocks, start=1):
         masks.check(block, theta, f"block {number}")
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(blocks)):
+    if checks.any_traced(blocks):
         return
     entries = zip(*(jax.tree.leaves(masks.match(block, theta)) for block in blocks), strict=True)
     for (path, _), own in zip(jax.tree.leaves_with_path(getattr(theta, "tree", theta)), entries, strict=True):

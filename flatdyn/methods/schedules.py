@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import sympy
 
 from flatdyn.core import checks
-from flatdyn.methods.base import Around, hyperparameter
+from flatdyn.methods.base import Wrapper, hyperparameter
 
 
 class ScheduledState(eqx.Module):
@@ -31,7 +31,7 @@ class ScheduledState(eqx.Module):
         return self.inner.theta
 
 
-class Scheduled(Around):
+class Scheduled(Wrapper):
     """A method whose step size changes from step to step.
 
         step k = 0, 1, …  is taken with  ηₖ = η f(k)

@@ -130,7 +130,7 @@ class Extended(Process):
         """Build the method anew with the smallest and the largest value of each number: it says what is wrong."""
         for name, values in given.items():
             holder, field = _holder(self.process, name), name.split(".")[-1]
-            if isinstance(values, jax.core.Tracer):
+            if checks.is_traced(values):
                 continue
             for value in (np.min(values), np.max(values)):
                 changed = eqx.tree_at(lambda whole, field=field: getattr(whole, field), holder, float(value))
@@ -170,7 +170,7 @@ def _holder(process: Process, name: str) -> Any:
 
 def _row(name: str, value: Any) -> Any:
     """One number, or one for each run; values traced by JAX pass."""
-    return value if isinstance(value, jax.core.Tracer) else checks.numbers(name, value, ndim=(0, 1), at_least=1)
+    return value if checks.is_traced(value) else checks.numbers(name, value, ndim=(0, 1), at_least=1)
 
 
 def _value_of(process: Process, name: str) -> Any:

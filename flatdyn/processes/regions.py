@@ -175,7 +175,7 @@ class HalfSpace(Scored):
     def __check_init__(self):
         checks.number("normal", self.normal)
         checks.number("offset", self.offset, one=True)
-        if not isinstance(self.normal, jax.core.Tracer) and not np.any(self.normal):
+        if not checks.is_traced(self.normal) and not np.any(self.normal):
             raise ValueError("normal must not be zero: it says which way is out")
 
     def check(self, dim):

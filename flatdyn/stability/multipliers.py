@@ -177,8 +177,8 @@ def is_critical(landscape: Landscape, theta: Any, *, partly: bool = False) -> bo
 
 def _jumps_at(process: Iteration, theta: Any) -> bool:
     """Whether a normalised method is asked about a critical point, or about another place where it jumps."""
-    eps, partly = getattr(process.method, "eps", None), getattr(process.method, "jumps_on_surfaces", False)
-    sharp = isinstance(eps, (int, float)) and eps == 0 and getattr(process.method, "may_jump", True)
+    eps, partly = getattr(process.method, "eps", None), process.method.jumps_on_surfaces
+    sharp = isinstance(eps, (int, float)) and eps == 0 and process.method.may_jump
     return sharp and is_critical(process.landscape, theta, partly=partly)
 
 

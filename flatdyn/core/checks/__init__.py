@@ -6,6 +6,7 @@ One family, used at the head of every public function and in every constructor:
     function(name, value)           something that can be called, else TypeError
     traced(name, f, *shapes)        a function that JAX can follow, and what it returns, else TypeError
     called(name, f, *arguments)     what a user's function returns; its own ValueError or TypeError with its name
+    is_traced, any_traced           whether JAX is tracing a value, or anything in a tree
     text, choice, flag, key         a text, one of several words, True or False, one JAX key
     number, count                   one number, or an array of them; a whole number, else ValueError: go on with what
                                     they return, as whole numbers of NumPy's own types wrap around
@@ -33,10 +34,12 @@ from flatdyn.core.checks.arrays import symbols as symbols
 from flatdyn.core.checks.arrays import symmetric as symmetric
 from flatdyn.core.checks.arrays import tree as tree
 from flatdyn.core.checks.arrays import wholes as wholes
+from flatdyn.core.checks.objects import any_traced as any_traced
 from flatdyn.core.checks.objects import called as called
 from flatdyn.core.checks.objects import choice as choice
 from flatdyn.core.checks.objects import flag as flag
 from flatdyn.core.checks.objects import function as function
+from flatdyn.core.checks.objects import is_traced as is_traced
 from flatdyn.core.checks.objects import key as key
 from flatdyn.core.checks.objects import kind as kind
 from flatdyn.core.checks.objects import mapping as mapping

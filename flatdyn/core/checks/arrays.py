@@ -11,7 +11,7 @@ import numpy as np
 import sympy
 
 from flatdyn.core import precision
-from flatdyn.core.checks.objects import function, sequence, shown
+from flatdyn.core.checks.objects import any_traced, function, is_traced, sequence, shown
 from flatdyn.core.checks.values import entries, in_range, number
 
 
@@ -51,7 +51,7 @@ def points(name: str, value: Any, dim: int) -> jax.Array:
 
 def row(name: str, value: Any) -> Any:
     """Return finite numbers, shape (n,), as an array, else raise ValueError; values traced by JAX pass."""
-    if isinstance(value, jax.core.Tracer):
+    if is_traced(value):
         return value
     array = numbers(name, value, ndim=1, at_least=1)
     return value if isinstance(value, np.ndarray | jax.Array) and value.dtype.kind == "f" else array
@@ -106,7 +106,7 @@ def bound(name: str, value: Any) -> None:
 
 def _finite(name: str, array: jax.Array) -> jax.Array:
     """The array if all of it is finite, or has no value yet, else raise ValueError with what is not."""
-    if not isinstance(array, jax.core.Tracer) and not np.isfinite(np.asarray(array)).all():
+    if not is_traced(array) and not np.isfinite(np.asarray(array)).all():
         raise ValueError(f"{name} must be finite, got {np.asarray(array)[~np.isfinite(array)].flat[0]} in it")
     return array
 
@@ -114,7 +114,7 @@ def _finite(name: str, array: jax.Array) -> jax.Array:
 def _real(name: str, value: Any, what: str) -> jax.Array:
     """Real numbers of any type as a JAX array, else raise ValueError saying what they are instead."""
     if isinstance(value, list | tuple):  # which may hold arrays of JAX, and these values that are traced
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
+        if any_traced(value):
             value = jnp.asarray(value)
         else:
             value = jax.tree.map(lambda leaf: np.asarray(leaf) if isinstance(leaf, jax.Array) else leaf, value)
@@ -141,7 +141,7 @@ def _is_tree(value: Any) -> bool:
 
 def symmetric(name: str, value: Any) -> np.ndarray:
     """Return a finite symmetric matrix as an array, else raise ValueError saying what it is instead."""
-    if isinstance(value, jax.core.Tracer):
+    if is_traced(value):
         return value
     matrix = np.asarray(number(name, entries(name, value, "a square matrix")), dtype=float)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
@@ -155,7 +155,7 @@ def symmetric(name: str, value: Any) -> np.ndarray:
 def covariance(name: str, value: Any) -> np.ndarray:
     """Return a symmetric positive semidefinite matrix as an array, else raise ValueError with its lowest eigenvalue."""
     matrix = symmetric(name, value)
-    if isinstance(matrix, jax.core.Tracer):
+    if is_traced(matrix):
         return matrix
     lowest, *_, highest = np.linalg.eigvalsh(matrix)[[0, -1]]
     if lowest < -1e-8 * max(highest, 0):

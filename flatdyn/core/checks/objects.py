@@ -16,11 +16,21 @@ _SHORT = reprlib.Repr()
 _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlevel, _SHORT.maxlong = 60, 80, 2, 30
 
 
+def is_traced(value: Any) -> bool:
+    """Whether a value is being traced by JAX, which has no number for it yet."""
+    return isinstance(value, jax.core.Tracer)
+
+
+def any_traced(tree: Any) -> bool:
+    """Whether JAX is tracing anything in a tree."""
+    return any(map(is_traced, jax.tree.leaves(tree)))
+
+
 def shown(value: Any) -> str:
     """A value in a few words, for messages."""
     if value is None or isinstance(value, bool | int | float | complex):
         return _SHORT.repr(value)
-    if isinstance(value, jax.core.Tracer):
+    if is_traced(value):
         return f"a value of shape {value.shape} that a transformation of JAX passes through"
     if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         return "a JAX key" if value.ndim == 0 else f"JAX keys of shape {value.shape}"

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import sympy
 
-from flatdyn.core.checks.objects import shown
+from flatdyn.core.checks.objects import is_traced, shown
 
 
 def entries(name: str, value: Any, what: str = "a number") -> np.ndarray:
@@ -20,7 +20,7 @@ def entries(name: str, value: Any, what: str = "a number") -> np.ndarray:
     wrong = f"{name} must be {what}, got {shown(value)}"
     if isinstance(value, Decimal | Fraction):
         wrong += ": write float(...)"
-    if isinstance(value, jax.core.Tracer):
+    if is_traced(value):
         raise ValueError(wrong)
     try:
         array = np.asarray(value)
@@ -52,7 +52,7 @@ def number(
     Args:
         one: whether it must be one number, neither an array nor a symbol
     """
-    if isinstance(value, jax.core.Tracer):
+    if is_traced(value):
         return value
     if isinstance(value, sympy.Basic) and not one:
         return _symbolic(name, value, above, at_least, below)
@@ -124,7 +124,7 @@ def _is_real(value: Any) -> bool:
 
 def real(value: Any) -> Any:
     """A number of Python or NumPy as a float, so that lr=1 and lr=0.5 run the same compiled program; else unchanged."""
-    if isinstance(value, bool | np.bool_ | sympy.Basic | jax.core.Tracer):
+    if is_traced(value) or isinstance(value, bool | np.bool_ | sympy.Basic):
         return value
     if isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "iuO":
         value = value.item()

@@ -1,6 +1,6 @@
 """Constraints on parameters, with what a Langevin step needs of each.
 
-    Circle(r)       θᵢ² + ξᵢ² = r² for each weight, ξᵢ a slack variable: |θᵢ| ≤ r
+    Circle(r)       θᵢ² + sᵢ² = r² for each weight, sᵢ a slack variable: |θᵢ| ≤ r
     Sphere(r)       ‖θ‖ = r
     Orthogonal()    WᵀW = I for a tall matrix, W Wᵀ = I for a wide one
     Implicit(g)     g(θ) = 0 for a smooth g

@@ -125,7 +125,7 @@ class Constraint(eqx.Module):
         if theta.ndim < self.core.count(",") + 1:
             self.check(theta.shape)
         projected = jnp.vectorize(self._checked, signature=f"{self.core}->{self.core}")(theta)
-        if not isinstance(projected, jax.core.Tracer) and not bool(jnp.isfinite(projected).all()):
+        if not checks.is_traced(projected) and not bool(jnp.isfinite(projected).all()):
             raise ValueError(f"{self!r} has no point that is nearest to some of theta: start elsewhere")
         return projected
 

@@ -15,13 +15,15 @@ from flatdyn.methods.constraints.base import Constraint
 
 
 class Circle(Constraint):
-    """A circle for each weight, with a slack variable, which bounds the weights.
+    """A circle for each weight, with a slack variable s, which bounds the weights.
 
-        θ² + ξ² = r²
+        θ² + s² = r²
 
-    A(t) is the rotation by the angle ω t, ω = (ξ p_θ − θ p_ξ)/r², of both variables at once, and so always exists:
+    A(t) is the rotation by the angle ω t, ω = (s p_θ − θ p_s)/r², of both variables at once, and so always exists:
 
-        θ⁺ = θ cos ωt + ξ sin ωt,   ξ⁺ = ξ cos ωt − θ sin ωt,   p_θ = ω ξ⁺,   p_ξ = −ω θ⁺
+        θ⁺ = θ cos ωt + s sin ωt,   s⁺ = s cos ωt − θ sin ωt,   p_θ = ω s⁺,   p_s = −ω θ⁺
+
+    (The paper writes ξ for the slack variable s; here ξ is the sample of a minibatch.)
 
     The measure that is sampled is that of the arc length: a weight that feels no loss has the arcsine law on (−r, r).
 
@@ -56,14 +58,14 @@ class Circle(Constraint):
         return self._turning(x, normal / self.radius)
 
     def tangent(self, x, p):
-        (theta, xi), (p_theta, p_xi) = x.tree, p.tree
-        return self._turning(x, (xi * p_theta - theta * p_xi) / self.radius**2)
+        (theta, slack), (p_theta, p_slack) = x.tree, p.tree
+        return self._turning(x, (slack * p_theta - theta * p_slack) / self.radius**2)
 
     def drift(self, x, p, time):
-        (theta, xi), (p_theta, p_xi) = x.tree, p.tree
-        speed = (xi * p_theta - theta * p_xi) / self.radius**2
+        (theta, slack), (p_theta, p_slack) = x.tree, p.tree
+        speed = (slack * p_theta - theta * p_slack) / self.radius**2
         cos, sin = jnp.cos(time * speed), jnp.sin(time * speed)
-        moved = self._polished(Vector((theta * cos + xi * sin, xi * cos - theta * sin)))
+        moved = self._polished(Vector((theta * cos + slack * sin, slack * cos - theta * sin)))
         return moved, self._turning(moved, speed), True
 
     def shake(self, x, d):
@@ -85,12 +87,12 @@ class Circle(Constraint):
         return jnp.clip(array, -self.radius, self.radius)
 
     def _turning(self, x: Vector, speed: jax.Array) -> Vector:
-        theta, xi = x.tree
-        return Vector((speed * xi, -speed * theta))
+        theta, slack = x.tree
+        return Vector((speed * slack, -speed * theta))
 
     def _squared(self, x: Vector) -> jax.Array:
-        theta, xi = x.tree
-        return (theta**2 + xi**2) / self.radius**2
+        theta, slack = x.tree
+        return (theta**2 + slack**2) / self.radius**2
 
     def _polished(self, x: Vector) -> Vector:
         """One Newton step back to the circle, so that rounding errors do not add up."""
@@ -103,7 +105,7 @@ class Sphere(Constraint):
 
         ‖θ‖ = r
 
-    A(t) is RATTLE in closed form, x⁺ = √(1 − s²) x + t p with s = t ‖p‖/r; the multiplier exists while s ≤ 1.
+    A(t) is RATTLE in closed form, x⁺ = √(1 − a²) x + t p with a = t ‖p‖/r; the multiplier exists while a ≤ 1.
 
     Args:
         radius: r > 0

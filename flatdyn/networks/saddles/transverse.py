@@ -123,7 +123,7 @@ def displacement(
         raise ValueError(
             f"minibatches do not keep the set that {saddle!r} lies in: only without noise has it directions"
         )
-    if np.any(getattr(method, "jumps", False)) and not _sampled(saddle, process):
+    if np.any(method.jumps) and not _sampled(saddle, process):
         raise ValueError(
             f"{method!r} has no derivative at the saddle: the gradient of its ascent vanishes there, and the direction "
             "of the ascent jumps. Ask escape_times, or use minibatches with a shared or independent ascent, or eps > 0"
@@ -285,7 +285,7 @@ def transverse_escape(
 ) -> Escapes:
     """When the linear product has carried a run from its start to a transverse distance: a prediction of the escape.
 
-        τ = min {k : ‖z_k‖ > r},   z⁺ = A(s; ξ) z
+        T = min {k : ‖z_k‖ > r},   z⁺ = A(s; ξ) z
 
     With the key of :func:`flatdyn.escape_times` run r sees the same minibatches as the network there, so predicted and
     true times can be compared run by run.
