@@ -1,6 +1,7 @@
 """Fractions along a parameter: the same name for the same attractor, and nothing computed twice."""
 
 import dataclasses
+import inspect
 
 import equinox as eqx
 import jax
@@ -146,6 +147,39 @@ def test_a_mapper_asks_what_its_process_and_rules_ask():
 def test_a_mapper_that_does_not_fit_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+QUESTIONS = {  # about basins, and a call of each with the rules that are given
+    fd.map_basins: lambda **rules: fd.map_basins(HALVES, [(-1, 1)], 3, **rules),
+    fd.basin_fractions: lambda **rules: fd.basin_fractions(HALVES, [(-1, 1)], 9, KEY, **rules),
+    fd.basin_stability: lambda **rules: fd.basin_stability(HALVES, (1.0,), [(-1, 1)], 9, KEY, **rules),
+    fd.fractions_in: lambda **rules: fd.fractions_in(two_wells, "edge", [0.0], [(-1, 1)], 9, KEY, **rules),
+    fd.boundaries.uncertainty_exponent: lambda **rules: fd.boundaries.uncertainty_exponent(
+        HALVES, [(-1, 1)], [0.1, 0.2, 0.3], 9, KEY, **rules
+    ),
+}
+
+
+def keywords(function):
+    parameters = inspect.signature(function).parameters.values()
+    return {one.name: (one.default, str(one.annotation)) for one in parameters if one.kind is one.KEYWORD_ONLY}
+
+
+def test_the_questions_have_the_rules_of_a_mapper_with_its_defaults():
+    rules = keywords(Mapper)
+    assert len(rules) == 6
+    each = [keywords(question) for question in QUESTIONS]
+    for question, own in zip(QUESTIONS, each, strict=True):
+        assert {name: own.get(name) for name in rules} == rules, question.__name__
+    how = {"chunk", "progress", "store", "version"}  # a call is made, whatever it asks
+    assert set.intersection(*map(set, each)) - how == set(rules)
+
+
+@pytest.mark.parametrize("rule", keywords(Mapper))
+def test_every_question_hands_every_rule_on(rule):
+    for call in QUESTIONS.values():
+        with pytest.raises(ValueError, match=f"{rule} must"):
+            call(**{rule: -1})
 
 
 def test_what_is_no_process_makes_no_mapper():
