@@ -37,6 +37,7 @@ from flatdyn.stability import quadratic
 
 _ANGLES = 4096  # samples of the circle: roots closer than 2π/4096 to each other could be missed
 _SAME = 1e-7  # states closer than this, relative to 1 + |state|, are one point
+_RAYS, _KNOWN, _CELLS = 64, 64, 256  # directions per dimension; roots that repel at once; cells that give a start
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class FixedPoints(list):
     Attributes:
         complete: True if it is certain that the box holds no other isolated one (for SAM: none that is further than
             2π/4096 from the others on its circle)
-        how: one sentence on how they were found
+        how: one sentence on how the list was made
         unconverged: for a search, the starts that led nowhere, shape (number, dim)
     """
 
@@ -185,7 +186,7 @@ def _circle_points(process: Iteration, centres: list, rho: float) -> tuple[list[
 def _sphere_points(process: Iteration, centres: list, rho: float) -> tuple[list[np.ndarray], bool, str]:
     """As :func:`_circle_points` in three or more dimensions: ∇L(p − ρu) = m u, ‖u‖ = 1, from many u. Not exhaustive."""
     dim = process.dim
-    directions = np.random.default_rng(0).normal(size=(64 * dim, dim))
+    directions = np.random.default_rng(0).normal(size=(_RAYS * dim, dim))
     grad, hessian = process.landscape.grad, process.landscape.hessian
     places = []
 
@@ -204,7 +205,7 @@ def _sphere_points(process: Iteration, centres: list, rho: float) -> tuple[list[
             root = scipy.optimize.root(residual, start, args=(p,), jac=slope, options={"xtol": 1e-14})
             if root.success and root.x[-1] > 0 and np.abs(residual(root.x, p)).max() < 1e-8 * (1 + abs(root.x[-1])):
                 places.append(p - rho * root.x[:-1])
-    return places, False, f"a search from {66 * dim} directions around each critical point, not exhaustive"
+    return places, False, f"a search from {(_RAYS + 2) * dim} directions around each critical point, not exhaustive"
 
 
 def _pulled_points(process: Iteration, centres: list, rho: float, box: tuple) -> tuple[list[np.ndarray], bool, str]:
@@ -295,9 +296,9 @@ class _System:
 
     def solve(self, state: np.ndarray, known: np.ndarray | None) -> np.ndarray | None:
         """A root near `state`, other than the known ones, or None."""
-        padded, count = np.zeros((64, len(state))), 0
+        padded, count = np.zeros((_KNOWN, len(state))), 0
         if known is not None:
-            count = min(len(known), 64)
+            count = min(len(known), _KNOWN)
             padded[:count] = known[:count]
         root = scipy.optimize.root(
             lambda s: np.asarray(self.residual(s, padded, count)),
@@ -307,7 +308,7 @@ class _System:
         )
         if not np.isfinite(root.x).all():
             return None
-        empty = np.zeros((64, len(state)))
+        empty = np.zeros((_KNOWN, len(state)))
         for _ in range(2):  # polish on the plain equation, and judge by Newton's own step
             slope = np.asarray(self.slope(root.x, empty, 0))
             if not np.isfinite(slope).all() or np.linalg.matrix_rank(slope) < len(state):
@@ -360,7 +361,7 @@ def _sign_changes(process: Process, box: tuple, side: int = 65) -> np.ndarray:
     sign = np.sign(np.asarray(moved)).reshape(side, side, 2)
     corners = np.stack([sign[:-1, :-1], sign[1:, :-1], sign[:-1, 1:], sign[1:, 1:]])
     both = ((corners.min(axis=0) < 0) & (corners.max(axis=0) > 0)).all(axis=-1)
-    cells = np.argwhere(both)[:256]
+    cells = np.argwhere(both)[:_CELLS]
     return np.stack([(ticks[i][cells[:, i]] + ticks[i][cells[:, i] + 1]) / 2 for i in range(2)], axis=-1)
 
 
