@@ -234,9 +234,9 @@ class FiniteSum(Noise):
     Args:
         batch_size: B ≥ 1, a whole number
         replace: draw with replacement
-        ascent_size: m, a divisor of B: the ascent of a SAM step is made by each m examples for themselves and
-            the gradients found are averaged (m-sharpness); the whole batch if not given
-        micro_size: a divisor of B, and of m: gradients are found for so many examples at a time and averaged
+        ascent_size: m, a divisor of B: each m examples make the ascent of a SAM step by themselves, and their
+            gradients are averaged (m-sharpness); the whole batch if not given
+        micro_size: a divisor of B, and of m: gradients are computed for so many examples at a time and averaged
             (gradient accumulation), which takes less memory and gives the same step, SAM's too, up to rounding.
             A network with BatchNorm normalises each of these parts by itself, and so is another network
     Raises:

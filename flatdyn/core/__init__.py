@@ -6,12 +6,12 @@
     randomness      random numbers that belong to a run and a step
     statistics      numbers with honest errors
     algebra         one source, two algebras: an update rule in numbers and in symbols
-    cubature        expectations of functions that jump
+    quadrature      expectations of functions that jump
     hashing         a hash of functions and objects of yours, of their code and the values it reaches
-    programs        what a compiled computation is, in one word
+    programs        a hash of a compiled computation
     stores          where finished parts of long work are kept
     segments        long work in pieces, which hear Ctrl-C
-    memory          memory is asked for before it is taken
+    memory          refuse what does not fit, before it is allocated
     renaming        old public names, handed on with a warning
 
 Nothing here knows of landscapes, methods or processes.

@@ -1,6 +1,6 @@
 """One source, two algebras: the vector that an update rule is written in, and its norm.
 
-A rule uses ``+ - * / @``, ``abs`` and :func:`norm`. What a vector is made of is not its business: two
+A rule uses ``+ - * / @``, ``abs`` and :func:`norm`. It does not depend on what a vector is made of: two
 coordinates (fast, see below), one array, the parameters of a network, or SymPy symbols. The same source
 line therefore runs in a simulation and yields the symbolic map whose Jacobian is taken.
 
@@ -104,9 +104,9 @@ def norm(vector, eps=0.0):
 
         norm(v, ε) = ‖v‖ + ε,   and 1 where that is zero, so that v / norm(v) = 0 at v = 0
 
-    `eps` is a parameter of the model, not dust. With ε > 0 the direction v/(‖v‖+ε) has the derivative I/ε
-    at v = 0, which :func:`flatdyn.stability.jacobian` then uses; with ε = 0 it has none, and differentiating
-    it there gives NaN instead of a number that would be wrong.
+    `eps` is a parameter of the model, not a guard against a division by zero. With ε > 0 the direction v/(‖v‖+ε)
+    has the derivative I/ε at v = 0, which :func:`flatdyn.stability.jacobian` then uses; with ε = 0 it has none,
+    and differentiating it there gives NaN instead of a number that would be wrong.
 
     The squares are of v times a power of two, so they neither vanish nor overflow: any length is right that is itself
     a normal number. Components below the smallest normal number (1e-38 in 32 bits, 2e-308 in 64) count as zero.
@@ -122,12 +122,12 @@ def norm(vector, eps=0.0):
 
 
 def scaled(*vectors):
-    """A power of two that brings vectors to order one, and them times it, which rounds nothing.
+    """A power of two that brings vectors to order one, and the vectors times it, which rounds nothing.
 
         s Σ |vᵢ| between 2 and 4, over the components of all of them, or less if they are tiny;   (s, s v, …)
 
     What does not depend on the common length of some vectors (an angle, which of them is longer, where a line is
-    lowest) is asked of s v, whose products neither vanish nor overflow.
+    lowest) is computed from s v, whose products neither vanish nor overflow.
     """
     leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(vectors)]
     dtype = jnp.result_type(*leaves)

@@ -1,7 +1,7 @@
 """A hash of functions and objects of yours: of their code, and of the values that the code reaches.
 
 Cached work must be invalidated when the user's function changes: its code, its constants, or the variables elsewhere
-that it uses. All of these enter the word that :func:`identity` gives. What it cannot see into, it refuses.
+that it uses. All of these enter the hash of :func:`identity`, which refuses what it cannot see into.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _OWN = Path(__file__).parents[1]
 
 
 def identity(function: Callable, version: str | None = None) -> str:
-    """One word for what a function does, the same tomorrow.
+    """A hash of what a function does, the same tomorrow.
 
     It changes with the bytecode and constants of the function, its default arguments, the values that it closes over,
     and the globals that it names: numbers, texts, arrays, containers and dataclasses of them by value, your own
     functions and classes likewise, your own modules by their file and by the values of them that it names, installed
-    libraries by name alone. Another Python version may give another word.
+    libraries by name alone. Another Python version may give another hash.
 
     Args:
         function: anything that can be called
@@ -56,21 +56,21 @@ def identity(function: Callable, version: str | None = None) -> str:
     return _Walk(None).of(function, getattr(function, "__name__", type(function).__name__))
 
 
-def of_object(thing: Any, where: str, version: str | None = None) -> str:
-    """One word for an object by all that can be seen of it; as :func:`identity` for the functions in it.
+def of_object(value: Any, where: str, version: str | None = None) -> str:
+    """A hash of an object by all that can be seen of it; of the functions in it as :func:`identity`.
 
     Args:
-        thing: whose word
-        where: what it is called in an error
+        value: the object
+        where: its name in an error
         version: a text that stands for what can't be seen, and for the values that functions reach
     Raises:
         ValueError: if something in it cannot be identified by its value, and there is no version
     """
-    return _Walk(stated(version)).of(thing, where)
+    return _Walk(stated(version)).of(value, where)
 
 
 def of_array(value: Any) -> str:
-    """One word for an array, a JAX key or a number: type, shape and values."""
+    """A hash of an array, a JAX key or a number: of its type, shape and values."""
     weak = str(getattr(value, "weak_type", False))
     if isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
         return records.digest("key", str(value.dtype), np.asarray(jax.random.key_data(value)))
@@ -98,11 +98,11 @@ def _versioned(function: Callable, version: str) -> str:
 
 
 class _Walk:
-    """One walk through all that a thing reaches. Functions, classes and modules are entered once; then they are known.
+    """One walk through all that an object reaches. Functions, classes and modules are entered once.
 
     Attributes:
         version: what stands for things that can't be seen; None if they are errors
-        seen: id -> number in the order of entering, and the thing, which keeps the id its own
+        seen: id -> index in the order of entering, and the object, which keeps the id its own
     """
 
     def __init__(self, version: str | None):
@@ -111,7 +111,7 @@ class _Walk:
         self.above: list[int] = []  # containers that are being looked at: a list may hold itself
 
     def of(self, value: Any, where: str) -> str:
-        """The word of a value; `where` says for an error how it was reached."""
+        """The hash of a value; `where` says for an error how it was reached."""
         if isinstance(value, (types.FunctionType, types.ModuleType, type)):
             return self._once(value, where)
         if id(value) in self.above:
@@ -123,7 +123,7 @@ class _Walk:
             self.above.pop()
 
     def all(self, parts: Mapping[str, Any], where: str) -> list[str]:
-        """Words of named parts, names included."""
+        """Hashes of named parts, names included."""
         return [name + self.of(part, f"{where}.{name}") for name, part in parts.items()]
 
     def _once(self, value: Any, where: str) -> str:
@@ -314,7 +314,7 @@ def _attributes(code: types.CodeType) -> list[str]:
 
 
 def _by_name(value: Any) -> str | None:
-    """Under which name an installed library has exactly this thing: a ufunc, a compiled function, jax.nn.relu."""
+    """The name under which an installed library has exactly this object: a ufunc, a compiled function, jax.nn.relu."""
     name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
     module = getattr(value, "__module__", None)
     for place in (module, "numpy", "scipy.special") if isinstance(name, str) else ():

@@ -1,4 +1,4 @@
-"""Memory is asked for before it is taken: what is free here, and may be used.
+"""Memory is checked before it is allocated: how much is free here, and may be used.
 
 A machine that runs out of memory kills the process, and with it everything that was not on disk. So functions whose
 memory grows with an argument say what they are about to take, and what to do if that is too much.
@@ -29,7 +29,7 @@ def check_memory(needed: int, what: str, remedy: str, *, device: int = 0) -> Non
 
     Args:
         needed: bytes on the host, a Python number: such products overflow NumPy's
-        what: would take them, such as "the trajectories"
+        what: what would take them, such as "the trajectories"
         remedy: how the caller's own arguments make it less
         device: bytes on the device, shared out over all of them; on a CPU they come out of the same memory
     Raises:

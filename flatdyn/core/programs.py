@@ -1,7 +1,7 @@
-"""What a compiled computation is, in one word: every operation in it and every constant, however deep.
+"""A hash of a compiled computation: of every operation in it and every constant, however deep.
 
 The text of a traced function does not show the constants of the programs inside it: of `jax.jit` in a loss, of the
-body of a loop, of a function with a derivative of its own. So the operations are walked through.
+body of a loop, of a function with a derivative of its own. So this module walks through the operations.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _FOREIGN = ("ffi_call", "custom_call")
 
 
 def word(function: Callable, *args: Any, version: str | None = None) -> str:
-    """One word for what a function computes as JAX sees it, the same tomorrow and in another Python.
+    """A hash of what a function computes as JAX sees it, the same tomorrow and in another Python.
 
     Args:
         function: of arrays, in JAX

@@ -4,7 +4,7 @@
 
 A SAM step is a smooth function of its noise except where the sampled gradient vanishes: there its direction turns
 round. Gauss–Hermite rules, made for polynomials, gain only one digit from a tenfold number of nodes then. So the line
-is split at that point, and the plane is swept in polar coordinates around it, in which the jump is none. Functions on
+is split at that point, and the plane is swept in polar coordinates around it, in which there is no jump. Functions on
 an interval that jump at known places are kept on :class:`Panels` between them.
 """
 
@@ -95,7 +95,7 @@ class Panels(NamedTuple):
         return (middle[:, None] + half[:, None] * np.polynomial.legendre.leggauss(self.order)[0]).ravel()
 
     def panel(self, points: np.ndarray) -> np.ndarray:
-        """Number of the panel of each point."""
+        """Index of the panel of each point."""
         return np.clip(np.searchsorted(self.edges, points, side="right") - 1, 0, len(self.edges) - 2)
 
     def basis(self, points: np.ndarray, panel: np.ndarray) -> np.ndarray:

@@ -154,12 +154,12 @@ class Ensemble(Record):
 
 
 def described(thing: Any) -> str:
-    """What a thing calls itself, without the addresses in memory that functions add: the same text tomorrow."""
+    """The text of an object without the memory addresses that functions add, so that it is the same tomorrow."""
     return re.sub(r" at 0x[0-9a-f]+", "", repr(thing))
 
 
 def digest(*parts: Any) -> str:
-    """One word for some texts and arrays, the same tomorrow: it tells one call's unfinished work from another's.
+    """A hash of texts and arrays, the same tomorrow: it distinguishes one call's unfinished work from another's.
 
     Args:
         parts: texts and arrays, in order

@@ -182,7 +182,7 @@ class Folder(_Keeper):
 
     Args:
         store: where; made when the first part is begun
-        what: a part is called in messages
+        what: the name of a part in messages
     """
 
     def __init__(self, store: Any, what: str):
@@ -205,7 +205,7 @@ class Folder(_Keeper):
         return arrays, {key: value for key, value in header.items() if key not in expected}
 
     def file(self, name: str) -> Path:
-        """Where a part is."""
+        """The path of a part's file."""
         return self.path / f"{name}.npz"
 
     def refuse(self, error: Exception) -> None:

@@ -1,13 +1,13 @@
 """How sharp is it here? Hessian eigenvalues and their density, slices of the loss, sharpness at a radius.
 
-Every question takes the loss as a landscape, or as a JAX function of an array or of a tree of parameters, and a
-point in the same form. Nothing here stores a matrix beyond a few hundred parameters: curvature is asked for by
-products of the Hessian with a vector.
+Every function takes the loss as a landscape, or as a JAX function of an array or of a tree of parameters, and a
+point in the same form. No function stores a matrix beyond a few hundred parameters: curvature comes from products of
+the Hessian with vectors.
 
 Example:
     >>> import flatdyn as fd
-    >>> found = fd.curvature.extreme_eigenvalues(fd.landscapes.saddle((3.0, -1.0)), [0.0, 0.0])
-    >>> print(f"{found.largest:.6f} {found.smallest:.6f}")
+    >>> spectrum = fd.curvature.extreme_eigenvalues(fd.landscapes.saddle((3.0, -1.0)), [0.0, 0.0])
+    >>> print(f"{spectrum.largest:.6f} {spectrum.smallest:.6f}")
     3.000000 -1.000000
 """
 

@@ -103,7 +103,7 @@ def ritz(diagonal: Any, beside: Any, steps: int) -> tuple[np.ndarray, np.ndarray
 
 
 def not_finite(landscape: Landscape) -> ValueError:
-    """What to raise where a product is not a number."""
+    """The error where a product is not a number."""
     return ValueError(f"the Hessian of {landscape.name} is not finite at theta")
 
 

@@ -6,7 +6,7 @@ Along an eigen-direction λ of the Hessian, with a gradient noise of variance c/
     dw = −M w dt + √(η c/B) dW           Var w(t) = (η c/(2BM)) (1 − e^{−2Mt}),      t = k η
 
 References:
-    Z. Xie et al., arXiv 2006.15815. What is published of SAM is in :mod:`flatdyn.escape.published`.
+    Z. Xie et al., arXiv 2006.15815. Published results on SAM are in :mod:`flatdyn.escape.published`.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ _PANELS = 2**20
 
 
 class FirstPassage(NamedTuple):
-    """What is known of the time T at which a diffusion leaves an interval: numbers, or arrays over the starts.
+    """Moments of the time T at which a diffusion leaves an interval: numbers, or arrays over the starts.
 
     `mean` and `std` of T in units of time, and `right`: the probability to leave through the right end.
     """

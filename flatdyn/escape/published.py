@@ -1,4 +1,4 @@
-"""What is published on mean squared displacements of SAM near a saddle, and how far it holds.
+"""Published mean squared displacements of SAM near a saddle, and how far they hold.
 
 Papers take |λ| for the variance of one example's gradient. What M and c then are depends on which SAM is meant:
 

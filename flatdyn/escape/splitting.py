@@ -1,7 +1,7 @@
 """Escapes too rare to wait for: multilevel splitting, with the variance of its estimate.
 
 A run that leaves a well has first left its core, then reached one level of the score after another. Each such step
-up is not rare, and the rate of escape is their product:
+up is not rare, and the product of their chances gives the rate of escape:
 
     1 / E T = (1 / E gap) · p₁ p₂ ⋯ pₙ
 

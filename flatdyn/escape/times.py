@@ -1,4 +1,4 @@
-"""How long does it stay? First passage of many runs out of a region, with what is censored kept in every answer."""
+"""How long does it stay? First passage of many runs out of a region; every answer accounts for censored runs."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def escape_times(
     A run that leaves the finite numbers has left every region: it counts as escaped there, and as diverged.
 
     Args:
-        process: what moves; run number r draws with (key, r, step), so no result depends on how the work is cut
+        process: what moves; run r draws with (key, r, step), so no result depends on how the work is cut
         theta0: start, shape (dim,), or one per run, shape (runs, dim); its precision is the runs' precision
         inside: region: a :class:`Ball`, :class:`Box`, :class:`Sublevel`, :class:`HalfSpace`, or any JAX function from
             θ, shape (dim,), to a boolean
@@ -222,7 +222,7 @@ def _starts(process: Process, theta0: Any, runs: int | None) -> np.ndarray:
 
 
 def _identity(process: Process, inside: Callable, starts: np.ndarray, key: Any, version: str | None) -> str:
-    """What tells this call's unfinished work from another's."""
+    """What distinguishes this call's unfinished work from another's."""
     moves = fingerprints.of_process(process, starts.dtype, version)
     region = fingerprints.of_function(inside, process.dim, starts.dtype, version)
     return records.digest(moves, region, starts, fingerprints.of_key(key))

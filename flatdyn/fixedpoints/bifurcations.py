@@ -42,7 +42,7 @@ class Bifurcation:
         theta: position, shape (dim,)
         state: full state, shape (n,)
         multipliers: shape (n,), largest modulus first
-        tangent: of the branch on which it was found, in scaled (state, parameter), shape (n + 1,)
+        tangent: of the branch it lies on, in scaled (state, parameter), shape (n + 1,)
         period: of the orbit
     """
 
@@ -225,7 +225,7 @@ class FixedPointProblem:
         return left[:, -1], np.linalg.svd(slope[:, :-1])[2][-1], right[-2:]
 
     def crossing(self, bifurcation: Bifurcation) -> tuple[np.ndarray, np.ndarray]:
-        """A branch point, and the direction of the branch that crosses the one it was found on.
+        """A branch point, and the direction of the branch that crosses the first one.
 
         Solutions leave in the directions w = u cos a + v sin a with ψ·D²R[w, w] = 0.
 

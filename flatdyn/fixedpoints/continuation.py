@@ -65,7 +65,7 @@ class Branch(Record):
 
     @property
     def bifurcations(self) -> list[Bifurcation]:
-        """The bifurcations met, in order along the branch."""
+        """The bifurcations on the branch, in order along it."""
         columns = (self.special_theta, self.special_state, self.special_multipliers, self.special_tangent)
         rows = zip(self.special_kind, self.special_parameter, *columns, strict=True)
         return [Bifurcation(str(kind), float(p), *rest, period=int(self.period)) for kind, p, *rest in rows]

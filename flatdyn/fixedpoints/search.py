@@ -11,7 +11,7 @@ the perturbed point p is a critical point of L, which :meth:`Landscape.critical_
     USAM    θ + ρ ∇L(θ) = p                               the critical points of L(θ) + ‖θ − p‖²/(2ρ)
 
 Those with θ ≠ p are the points at which the method stops although the loss is not stationary there ("hallucinated
-minimizers", Park et al., arXiv 2509.21818). All other processes are searched, and the answer says so.
+minimizers", Park et al., arXiv 2509.21818). For all other processes there is a search, and the result says so.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class FixedPoint:
 
 
 class FixedPoints(list):
-    """A list of :class:`FixedPoint` that knows how complete it is.
+    """A list of :class:`FixedPoint` that says how complete it is.
 
     Attributes:
         complete: True if it is certain that the box holds no other isolated one (for SAM: none that is further than

@@ -10,8 +10,8 @@ Time is steps × lr. Both are processes: simulate, map_basins, ... work on them 
 Example:
     >>> import flatdyn as fd
     >>> flow = fd.flows.Flow(fd.landscapes.saddle((1.0,)), fd.GD(lr=0.1))
-    >>> found = fd.flows.solve(flow, [1.0], [0.0, 1.0])
-    >>> print(f"{found.theta[-1, 0]:.6f}")  # exp(-1)
+    >>> solution = fd.flows.solve(flow, [1.0], [0.0, 1.0])
+    >>> print(f"{solution.theta[-1, 0]:.6f}")  # exp(-1)
     0.367879
 """
 

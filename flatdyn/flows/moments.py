@@ -1,4 +1,4 @@
-"""Mean and covariance of the gradient that a method follows under noise: of the very step, and as published.
+"""Mean and covariance of the gradient that a method follows under noise: derived from the step, and as published.
 
     m(θ) = E G(θ; ξ),   C(θ) = Cov G(θ; ξ),   G(θ; ξ) = ∇ℓ(p; ξ) at the method's perturbed point p
 
@@ -71,7 +71,7 @@ def derived(process: Iteration, theta: Vector) -> Moments:
     """m and C of the gradient that `process` follows from θ.
 
     Under normal noise in the plane a SAM step takes 2048 gradients, others 400; on a line 112 and 32. Curvature noise
-    that is taken anew at each point is not smooth where an eigenvalue passes 0: there two digits are what it gives.
+    that is taken anew at each point is not smooth where an eigenvalue passes 0: there the result has two digits.
     """
     if isinstance(process.method, GD):
         return _plain(process, theta)
@@ -144,7 +144,7 @@ def _ordered(noise: FiniteSum) -> bool:
 
 
 def _all_batches(process: Iteration) -> tuple[jax.Array, jax.Array]:
-    """Every minibatch, as rows of numbers of examples, and its probability."""
+    """Every minibatch, as rows of indices of examples, and its probability."""
     n, B, noise = process.landscape.number, process.noise.batch_size, process.noise
     if _ordered(noise):
         rows = itertools.product(range(n), repeat=B) if noise.replace else itertools.permutations(range(n), B)

@@ -17,7 +17,7 @@ from flatdyn.processes import Iteration, OnLandscape
 
 
 class FlowState(eqx.Module):
-    """Where a flow is.
+    """State of a flow.
 
     Attributes:
         theta: θ
@@ -37,7 +37,7 @@ class Flow(OnLandscape):
         θ' = −G/(1−μ) − order · η c DG·G              c = (1+μ)/(2(1−μ)³);  Nesterov: (1−μ+2μ²)/(2(1−μ)³)
 
     Order 0 is the limit η → 0; the method stays O(η) close to it. Order 1 is the modified equation, to which it stays
-    O(η²) close. With momentum that is said of a start with the velocity that belongs to it, v₀ = −ηG/(1−μ): from rest
+    O(η²) close. With momentum that holds for a start with the velocity that belongs to it, v₀ = −ηG/(1−μ): from rest
     the method first loses η μ G/(1−μ)² (Nesterov: η μ² G/(1−μ)²), which an equation of first order cannot know. With
     `inertia` the equation is of second order and holds from rest on,
 

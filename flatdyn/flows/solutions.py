@@ -103,7 +103,7 @@ def _solution(flow: Flow, theta0: Any, times: Any, rtol: float, atol: float, max
 
 
 def _in_blocks(flow: Flow, starts: jax.Array, options: tuple, progress: bool | None) -> list[np.ndarray]:
-    """What :func:`_solved` finds for all runs, so many at a time that an interrupt is heard in between."""
+    """The results of :func:`_solved` for all runs, in blocks so that an interrupt is heard in between."""
     runs, size = len(starts), max(1, min(_BLOCK, _BLOCK_NUMBERS // flow.dim))
     blocks = []
     with segments.progress_bar(runs, "runs", progress) as bar:

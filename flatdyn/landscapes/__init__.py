@@ -1,4 +1,4 @@
-"""What is descended: losses L(θ), each one SymPy expression from which the JAX code is derived.
+"""Losses L(θ), each one SymPy expression from which the JAX code is derived.
 
     L = landscapes.beale()
     L.loss(theta), L.grad(theta), L.hessian(theta)      numbers, by JAX; theta of shape (..., dim)
@@ -8,7 +8,7 @@
 Your own: `Landscape.from_expression("x**2 - y**2 + x*y**3", symbols="x y")`, or, without symbolic questions,
 `Landscape.from_function(loss, dim)`.
 
-A long session that makes many landscapes gives the memory of compiled programs back by `landscapes.clear_programs()`.
+In a long session with many landscapes `landscapes.clear_programs()` frees the memory of compiled programs.
 
 Example:
     >>> import flatdyn as fd

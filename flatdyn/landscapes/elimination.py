@@ -180,7 +180,7 @@ def _factors(equation: sympy.Expr, symbols: list) -> list[sympy.Expr]:
 def _eliminate_linear(part: list, symbols: list) -> tuple[list, list, list]:
     """Solve equations of the form c·v + p(others) = 0 for v as long as there are any.
 
-    Returns the (v, expression) in the order found, the remaining equations, the remaining symbols.
+    Returns the (v, expression) in the order of their elimination, the remaining equations, the remaining symbols.
     """
     defined, rest, left = [], list(part), list(symbols)
     while True:

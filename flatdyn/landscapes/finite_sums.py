@@ -32,7 +32,7 @@ class Examples(Landscape):
         return len(jax.tree.leaves(self.examples)[0])
 
     def batch_field(self, point: Vector, indices: jax.Array) -> Vector:
-        """The mean of ∇ℓ(θ; xᵢ) over the examples with these numbers, a vector like θ."""
+        """The mean of ∇ℓ(θ; xᵢ) over the examples with these indices, a vector like θ."""
         return self.batch(indices).field(point)
 
     def batch(self, indices: jax.Array) -> Landscape:

@@ -1,8 +1,8 @@
-"""Compiled programs of landscapes: loss, gradient and Hessian at many points, and when their memory is given back.
+"""Compiled programs of landscapes: loss, gradient and Hessian at many points, and when their memory is freed.
 
 Landscapes that differ in their numbers alone (arrays and NumPy's floats) share their programs. Those of the last
-64 landscapes asked are kept, earlier ones are given back. What JAX keeps of simulations and other questions
-is given back by :func:`clear_programs`.
+64 landscapes in use are kept, the memory of earlier ones is freed. :func:`clear_programs` frees what JAX keeps of
+simulations and other questions.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def bound(what: str, landscape: Any) -> Callable:
 
 
 def clear_programs() -> None:
-    """Give back the memory of all compiled programs, JAX's own included; what is used again is compiled again.
+    """Free the memory of all compiled programs, JAX's own included; what is used again is compiled again.
 
     For a long session that makes many landscapes, each with a loss of its own (a new expression or function): every
     simulation, sweep or map of basins of such a landscape keeps some megabytes of compiled code.

@@ -1,4 +1,4 @@
-"""Critical points by search in a box, and of what kind a point is by its Hessian."""
+"""Critical points by search in a box, and the kind of a point by its Hessian."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def kind_of_signs(signs: np.ndarray) -> str:
 
 
 def kind_of(hessian: Callable, point: np.ndarray, size: np.ndarray, typical: float) -> str:
-    """Of what kind a critical point is that is known to 1e-6 of `size`.
+    """The kind of a critical point that is known to 1e-6 of `size`.
 
     An eigenvalue counts as zero if it is below rounding, 1e-10 of the typical curvature, or changes by more than
     itself from the point to those beside it: a critical point that is only known so well may then be another kind.
@@ -75,7 +75,7 @@ def search(
 ) -> tuple[list[tuple[np.ndarray, str]], str]:
     """Roots of the gradient with their kinds, by Powell's hybrid method from the box's centre and Sobol' points.
 
-    Returns the points and one sentence on how they were found. A degenerate point is listed if none lies beside it.
+    Returns the points and one sentence on the search. A degenerate point is listed if none lies beside it.
 
     Args:
         grad, hessian: functions of a float64 array (dim,), returning arrays (dim,), (dim, dim)
@@ -114,7 +114,7 @@ def search(
 
 
 class _Box:
-    """Where is searched, and what gradient and curvature are typical there."""
+    """The box of a search, and the gradient and the curvature that are typical in it."""
 
     def __init__(self, grad: Callable, hessian: Callable, box: tuple):
         self.grad, self.hessian = grad, hessian

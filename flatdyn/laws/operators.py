@@ -77,7 +77,10 @@ class _First(NamedTuple):
 
 
 def built(process: Process, interval: Any, start: float, panels: int | None, progress) -> tuple[Any, _First]:
-    """K on functions of θ, or of pairs with momentum, and the first step from the start. For the rest see exit_law."""
+    """K on functions of θ, or of pairs with momentum, and the first step from the start.
+
+    The arguments are those of :func:`flatdyn.laws.transfer.exit_law`.
+    """
     (low, high), pairs = fits(process, interval, start)
     if panels is not None:
         number = checks.count("panels", panels, at_least=1) * _NODES[pairs]
@@ -241,7 +244,7 @@ def _ragged(row: np.ndarray, values: np.ndarray, rows: int) -> np.ndarray:
 
 
 def fits(process: Process, interval: Any, start: float) -> tuple[tuple[float, float], bool]:
-    """The interval, and whether the process has momentum; raises what exit_law says of arguments that do not fit."""
+    """The interval, and whether the process has momentum; else the errors of exit_law."""
     (low, high) = checks.interval("interval", interval)
     if not (process.random and process.dim == 1 and hasattr(process, "driven")):
         raise TypeError(f"this needs a random process with one coordinate, driven by normal numbers; got {process!r}")

@@ -177,7 +177,7 @@ def expectation(
 
 
 def _expected(process, functions, start, steps: int, interval, panels: int, progress) -> tuple[np.ndarray, np.ndarray]:
-    """What :func:`expectation` is with so many panels, and the largest value of each function."""
+    """The result of :func:`expectation` with so many panels, and the largest value of each function."""
     operator, first = operators.built(process, interval, start, panels, progress)
     values = np.stack([checks.answers("functions", function, operator.nodes) for function in functions], axis=1)
     size = np.abs(values).max(axis=0)

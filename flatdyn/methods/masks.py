@@ -9,8 +9,8 @@ not computed at all; arrays may vary from run to run, and may hold weights.
     random(theta, size, key)          coordinates drawn at random, as a control of equal size
     largest(scores, size)             by magnitude, or by Fisher information: fisher(landscape, theta)
 
-SAM-ON, which perturbs the normalization layers only, is SAM or ASAM with mask=named(params, "norm"), and its opposite
-is that with the complement. Sparse SAM of the same size, to compare it with, where size = count(params, that mask):
+SAM-ON, which perturbs the normalization layers only, is SAM or ASAM with mask=named(params, "norm"); its opposite has
+the complement as mask. Masks for sparse SAM of the same size, where size = count(params, mask):
 
     random(params, size, key)                             at random
     largest(params, size)                                 by magnitude

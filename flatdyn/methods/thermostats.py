@@ -58,7 +58,7 @@ class NoseHoover(eqx.Module):
     Args:
         temperature: τ ≥ 0
         sigma: σ ≥ 0, strength of the noise that is added
-        coupling: ε > 0, how fast ζ answers
+        coupling: ε > 0, how fast ζ adapts
         start: ζ at the start
         scaling: "text" or "code"
     """
@@ -79,7 +79,7 @@ class NoseHoover(eqx.Module):
         checks.number("start", self.start)
 
     def check(self, theta):
-        """Any form of parameters will do, but there is one thermostat."""
+        """Accept any form of parameters: there is one thermostat."""
         for name in ("temperature", "sigma", "coupling", "start"):
             if np.shape(getattr(self, name, 0.0)) != ():
                 raise ValueError(f"{name} must be one number, got {checks.shown(getattr(self, name))}")

@@ -1,8 +1,8 @@
 """The ledger: each claim of the papers, what was measured, and the verdict.
 
-The claims are data (flatdyn/notebook/claims.toml). A notebook settles one with :func:`settle`, at the full preset into
-figures/data/ledger/ID_NN.json, NN the notebook's number: a claim may be settled on several systems. Notebook 00 and
-the table in the README are made from these files alone.
+The claims are data (flatdyn/notebook/claims.toml). A notebook settles one with :func:`settle`, which at the full preset
+writes figures/data/ledger/ID_NN.json, where NN is the notebook's number: a claim may be settled on several systems.
+Notebook 00 and figures/ledger.md are made from these files alone.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def number(value: float, uncertainty: float | None = None, sig: int = 6, zero: f
 
 
 def measured(name: str, value: Any) -> float:
-    """One number as a float, be it infinite or NaN: a result that is not there is printed as it is."""
+    """One number as a float, be it infinite or NaN: a missing result is printed as it is."""
     array = checks.entries(name, value)
     if array.size != 1:
         raise ValueError(f"{name} must be one number, got {checks.shown(value)}")

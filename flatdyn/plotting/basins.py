@@ -1,4 +1,4 @@
-"""Where runs end: basins, their shares, maps of labels, and branches of fixed points over a parameter."""
+"""Drawings of where runs end: basins, their shares, maps of labels, and branches of fixed points over a parameter."""
 
 from __future__ import annotations
 

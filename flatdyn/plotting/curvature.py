@@ -1,4 +1,4 @@
-"""How the loss goes on along a line and on a plane, and where the Hessian's eigenvalues are."""
+"""Drawings of the loss along a line and on a plane, and of the density of the Hessian's eigenvalues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lies in a plane of two parameters: a loss, trajectories on it, a field of steps, critical points, a manifold."""
+"""Drawings in a plane of two parameters: a loss, trajectories on it, a field of steps, critical points, a manifold."""
 
 from __future__ import annotations
 

@@ -57,8 +57,8 @@ def check_colors(colors: Any, names: Any) -> None:
 def use_style() -> None:
     """Switch on the house style (flatdyn/paper.mplstyle) for all figures that follow.
 
-    A notebook no longer displays a figure at the end of the cell that begins it, perhaps half-drawn, but when it is
-    asked to, by :func:`flatdyn.notebook.show` or `plt.show()`.
+    A notebook then displays a figure only when :func:`flatdyn.notebook.show` or `plt.show()` asks it to, and not
+    half-drawn at the end of the cell that begins it.
     """
     plt.style.use("flatdyn.paper")
     plt.draw_if_interactive()  # loads the backend: Jupyter's switches interactive display on when it is loaded

@@ -2,7 +2,7 @@
 
     Iteration(landscape, method, noise, ascent)     a method on a loss
     Map(step, dim)                                  any map of yours
-    Extended(process, names)                        hyperparameters as coordinates that stay put
+    Extended(process, names)                        hyperparameters as coordinates that stay constant
     probe(landscape, method, points)                what SAM sees from a point
 
 `processes.flat` gives the state of any process as one row of numbers, with its derivatives; `processes.regions` has

@@ -6,7 +6,7 @@
 
 :class:`Iteration` (landscape × noise × method) is one; :class:`Map` makes one of your own function; or subclass
 :class:`Process` and implement `init` and `step` on any state you like. Batching, chunks, devices, keys and
-what happens to runs that diverge are the business of :mod:`flatdyn.runs.ensembles`.
+runs that diverge are left to :mod:`flatdyn.runs.ensembles`.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ class ExtendedState(NamedTuple):
 
 
 class Extended(Process):
-    """A process over its extended phase space: some of its numbers are further coordinates, which stay put.
+    """A process over its extended phase space: some of its numbers are further coordinates, which stay constant.
 
         z = (θ, p),   θ⁺ = f(θ; p, ξ),   p⁺ = p
 

@@ -1,4 +1,4 @@
-"""A process as a map of one row of numbers, and its derivative where it has one that says something about its steps."""
+"""A process as a map of one row of numbers, and its derivative where the steps follow it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class FlatState:
 
 
 def flat_state(process: Process) -> FlatState:
-    """A process as :class:`FlatState`, the same one if it is asked again: of many points it is compiled but once."""
+    """A process as :class:`FlatState`; the same process gives the same one, which is compiled once for many points."""
     leaves, tree = jax.tree.flatten(process)
     if any(isinstance(leaf, np.ndarray | jax.Array) for leaf in leaves):
         return FlatState(process)
@@ -101,7 +101,7 @@ def reach(process: Process, flat: np.ndarray) -> float:
     """The largest step over which a derivative is to hold at a state.
 
     A thousandth of the size of the state, or of the box if that is smaller. Where a method divides by ‖∇L‖ + ε, its ε
-    is a parameter of the model and not dust: then a step that changes ∇L by little of that, for curvatures up to 10⁴.
+    is a parameter of the model: then the reach is a step that changes ∇L by little of that, for curvatures up to 10⁴.
     """
     size = 1 + float(np.abs(flat).max(initial=0))
     if process.box is not None:
@@ -114,12 +114,12 @@ def reach(process: Process, flat: np.ndarray) -> float:
 
 
 def confirmed(steps: Callable, flat: np.ndarray, slope: np.ndarray, reach: float) -> np.ndarray | None:
-    """A Jacobian that the map follows over finite steps, or None: what it says does not hold of any run.
+    """A Jacobian that the map follows over finite steps; None if it holds for no run.
 
         (F(x ± h d) − F(x))/(± h) → J d   along each direction d, for three steps h
 
-    A map may jump (the sign of a gradient), or be straight so close to a point only that no run sees it (Adam, within
-    its ε = 1e-8). It is then not its derivative that decides. Where automatic differentiation gives NaN or a slope
+    A map may jump (the sign of a gradient), or be straight only so close to a point that no run sees it (Adam, within
+    its ε = 1e-8). Then its derivative decides nothing. Where automatic differentiation gives NaN or a slope
     that holds on one side of a root alone (√v at v = 0), the limit of the differences stands in, if there is one. A
     side on which the map is not defined (v < 0) is left out.
 

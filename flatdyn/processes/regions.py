@@ -26,8 +26,8 @@ from flatdyn.landscapes import Landscape
 
 @dataclass(frozen=True)
 class Region:
-    """A region with a name: where runs end without coming to rest, as in a valley that descends to infinity; or what
-    they are to leave.
+    """A region with a name: runs end in it without coming to rest, as in a valley that descends to infinity, or they
+    are to leave it.
 
     Attributes:
         name: for legends and dictionaries

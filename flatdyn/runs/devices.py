@@ -113,7 +113,7 @@ class TooMany(RuntimeError):
 
 @contextlib.contextmanager
 def memory_guard(size: int):
-    """Tell a device that runs out of memory over `size` runs at once from other errors, while fewer could do."""
+    """Distinguish a device that runs out of memory with `size` runs at once from other errors, while fewer could do."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:

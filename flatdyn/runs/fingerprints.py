@@ -1,10 +1,10 @@
-"""What an answer depends on, in one word: the files of all unfinished work are told apart by it.
+"""Fingerprints: a hash of all that an answer depends on, by which files of unfinished work are identified.
 
     process    its start, step, position and loss as JAX sees them, with every constant in them, and its numbers
     function   a region, a measure: likewise
     object     what a question of your own may read besides: boxes and other fields that no step uses, classes
 
-What nothing shows (a callback into Python, an object of compiled code) is asked for by name: `version`.
+For what nothing shows (a callback into Python, an object of compiled code) the user gives a `version`.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _MOST = 32
 
 
 def of_process(process: Process, dtype: Any = None, version: str | None = None) -> str:
-    """A word for what a process computes in a precision, the session's if not given, and for all its numbers.
+    """A hash of what a process computes in a precision, the session's if not given, and of all its numbers.
 
-    Two processes that differ in a constant inside your own function have different ones; the same program has the
-    same one tomorrow.
+    Two processes that differ in a constant inside your own function have different hashes; the same program has the
+    same hash tomorrow.
 
     Raises:
         ValueError: if a part of it can't be seen, and no `version` stands for it
@@ -38,19 +38,19 @@ def of_process(process: Process, dtype: Any = None, version: str | None = None) 
 
 
 def of_function(function: Callable, dim: int, dtype: Any = None, version: str | None = None) -> str:
-    """A word for what a function of θ, shape (dim,), computes; errors as for :func:`of_process`."""
+    """A hash of what a function of θ, shape (dim,), computes; errors as for :func:`of_process`."""
     dtype = jnp.zeros(0).dtype if dtype is None else dtype
     function = prepared(function, dtype)
     return programs.word(lambda theta: function(theta), jax.ShapeDtypeStruct((dim,), dtype), version=version)
 
 
 def of_key(key: jax.Array | None) -> str:
-    """A word for the random numbers of a call; one for none at all."""
+    """A hash of the random numbers of a call; empty without a key."""
     return "" if key is None else records.digest(randomness.seed_words(key))
 
 
 class Traces:
-    """Words of many processes; those that differ in numbers share a trace.
+    """Hashes of many processes; those that differ in numbers share a trace.
 
     Args:
         version: a text that stands for what can't be seen
@@ -66,11 +66,11 @@ class Traces:
         return records.digest(traced, *map(of_array, values))
 
     def all_of(self, process: Process) -> str:
-        """A word for all that a question of the user's own may find in a process: what it computes, what it holds."""
+        """A hash of all that a question of the user's own may read in a process: what it computes, what it holds."""
         return records.digest(self._shared(process, None)[0], of_object(process, "the process", self.version))
 
     def _shared(self, process: Process, dtype: Any) -> tuple[str, list]:
-        """The word of the trace, and the numbers that it leaves open."""
+        """The hash of the trace, and the numbers that it leaves open."""
         dtype = np.dtype(jnp.zeros(0).dtype if dtype is None else dtype)
         leaves, tree = jax.tree.flatten(process)
         plain = [isinstance(leaf, (bool, int, float, np.ndarray, np.generic, jax.Array)) for leaf in leaves]
@@ -88,7 +88,7 @@ class Traces:
         return traced, values
 
     def _trace(self, process: Process, dtype: Any) -> str:
-        """A word for the process with its numbers left open.
+        """A hash of the process with its numbers left open.
 
         The loss is part of it: two losses can have the same gradient, and so the same steps.
         """

@@ -2,7 +2,7 @@
 
 Most runs end early and a few never do, so a batch that advances together would wait for its slowest run. Between
 rounds finished runs leave and new ones enter, on every device at once (on one CPU device: one set of lanes per core).
-What becomes of a run depends on its start, its number and the task alone, not on its neighbours.
+The fate of a run depends on its start, its index and the task alone, not on its neighbours.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def run(
     Args:
         process, starts: what moves, from where, shape (runs, dim)
         task: what decides
-        numbers: of the runs, for a random process; 0, 1, 2, … if not given
+        numbers: indices of the runs, for a random process; 0, 1, 2, … if not given
         key: needed if the process is random
         chunk: lanes on each device
         progress: as for :func:`flatdyn.simulate`
@@ -184,7 +184,7 @@ class _Work:
         return self._next >= len(self.todo)
 
     def take(self, number: int) -> np.ndarray:
-        """Numbers of the next runs, at most `number`."""
+        """Indices of the next runs, at most `number`."""
         with self._lock:
             taken = self.todo[self._next : self._next + number]
             self._next += len(taken)

@@ -1,7 +1,7 @@
-"""Does a run that stands still rest at a point that attracts? Asked in 64 bits, of the step and its derivative.
+"""Does a run that stands still rest at a point that attracts? The step and its derivative decide it, in 64 bits.
 
 A step that is smaller than rounding moves nothing, wherever that is: on a gentle slope, or so close to a saddle that
-its push is lost. What stands still is therefore asked three questions.
+its push is lost. So a run that stands still has to pass three tests.
 
 * Is there a fixed point? Newton's method on the step has to find one within the resolution of the run.
 * Does it let go? No multiplier may lie outside |z| = 1.
@@ -168,7 +168,7 @@ class _Asked:
         return self.padded(_differences, rows)
 
     def padded(self, program: Any, rows: np.ndarray) -> Any:
-        """What a compiled program says of rows, one for each state."""
+        """The results of a compiled program for rows, one for each state."""
         size = next(size for size in _SIZES if len(rows) <= size)
         index = np.resize(np.arange(len(rows)), size)
         found = program(self.process, jax.tree.map(lambda leaf: leaf[index], self.states), rows[index])

@@ -114,7 +114,7 @@ def next_exists(process, carry: Carry, seed, run):
 
 
 def start(process: Process, starts: jax.Array, part: Chunk) -> tuple[jax.Array, Carry]:
-    """Numbers of the runs of a chunk, and what they carry at step 0, on their devices."""
+    """Indices of the runs of a chunk, and what they carry at step 0, on their devices."""
     numbers = np.arange(part.start, part.start + part.size, dtype=np.uint32)
     states = _init(process, place(np.asarray(starts)[np.minimum(numbers, len(starts) - 1)]))
     alive, taken = np.ones(part.size, bool), np.zeros(part.size, np.int32)

@@ -93,7 +93,7 @@ def multipliers(
 
     Computed by forward differentiation in 64 bits, so it works for any process: a method on a landscape, an optax
     optimiser (past its first steps), your own map. The derivative is compared with differences over finite steps
-    (:mod:`flatdyn.processes.flat`): where it holds of none of them, as for Adam and Lion at critical points, the point
+    (:mod:`flatdyn.processes.flat`): where it holds for none of them, as for Adam and Lion at critical points, the point
     is singular and has no multipliers.
 
     Args:
@@ -176,7 +176,7 @@ def is_critical(landscape: Landscape, theta: Any, *, partly: bool = False) -> bo
 
 
 def _jumps_at(process: Iteration, theta: Any) -> bool:
-    """Whether a normalised method is asked about a critical point, or about another place where it jumps."""
+    """Whether θ is a critical point of a normalised method, or another place where its map jumps."""
     eps, partly = getattr(process.method, "eps", None), process.method.jumps_on_surfaces
     sharp = isinstance(eps, (int, float)) and eps == 0 and process.method.may_jump
     return sharp and is_critical(process.landscape, theta, partly=partly)

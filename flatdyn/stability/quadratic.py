@@ -1,8 +1,8 @@
-"""Normalised SAM on quadratics, exactly: what it is drawn to, when it arrives, and on which cycle it then sits.
+"""Normalised SAM on quadratics, exactly: where it is captured, when it arrives, and on which cycle it then stays.
 
     L = ½ Σ λᵢ wᵢ²,   map θ⁺ = θ − η ∇L(θ + ρ ∇L/‖∇L‖),   flow θ' = −∇L(θ + ρ ∇L/‖∇L‖)
 
-Near a critical point SAM has no linearisation. What takes its place: around a saddle a capture set of size ρ, with a
+Near a critical point SAM has no linearisation. In its place there are: around a saddle a capture set of size ρ, with a
 strip along the whole stable axis, bounded by the stable manifold of fixed points of the flow where the perturbed
 point is the saddle itself; arrival in finite time; and then, for the map, a two-cycle or a small chaotic band.
 """

@@ -1,8 +1,8 @@
 """The contract of a constraint.
 
 A constraint acts on one array: all coordinates, or one leaf of a network's parameters. It lifts the array to a point x
-of the space in which it is an equation, where moves end on it exactly, or say that they cannot: a multiplier along the
-normal does not exist, or is not found.
+of the space in which it is an equation. There a move ends exactly on the constraint, or says that it cannot, because
+the multiplier along the normal does not exist or Newton's method does not reach it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ALONG = ("new", "old")
 
 
 class Constraint(eqx.Module):
-    """What a constrained step needs; subclasses implement `tangent`, `shake`, `nearest` and `residual`.
+    """What a constrained step needs; a subclass implements `tangent`, `shake`, `nearest` and `residual`.
 
     Points x and vectors of their space are arrays, or a :class:`flatdyn.core.algebra.Vector` of arrays.
 

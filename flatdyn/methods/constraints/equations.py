@@ -1,4 +1,4 @@
-"""Constraints given by equations whose multipliers are found by iteration: orthogonal matrices, any smooth g."""
+"""Constraints given by equations whose multipliers are computed by iteration: orthogonal matrices, any smooth g."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Implicit(Constraint):
 
         g(θ) = 0,   g: ℝ^dim → ℝ^m with m < dim and a Jacobian of full rank
 
-    The multipliers are found by Newton's method. The law that is sampled is relative to the area of the surface.
+    The multipliers are computed by Newton's method. The law that is sampled is relative to the area of the surface.
 
     Args:
         function: g, a JAX function of an array (dim,) (a matrix is handed over flattened) to one number or (m,)

@@ -1,7 +1,7 @@
 """How far does it scale? Rates of networks in training and of their spectra, beside what the device could do at most.
 
-One switch: the environment variable FLATDYN_SCALE is `gpu` or `cpu`; without it the size follows the device that JAX
-found. The same code runs at both sizes:
+One switch: the environment variable FLATDYN_SCALE is `gpu` or `cpu`; without it the size follows the default
+device of JAX. The same code runs at both sizes:
 
     from flatdyn.networks import scale
     record = scale.measure()                          # all parts, at the size of this device
@@ -9,7 +9,7 @@ found. The same code runs at both sizes:
     print(record.table("spectra"))
     record.save("rates.npz")
 
-What is measured is what this library runs, not the fastest program for the purpose.
+The rates are those of this library, not of the fastest program for the purpose.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Scale(Record):
 
     Attributes:
         part: "ceilings", "ensembles", "spectra", "images" or "training"
-        what: was computed, and by which network
-        method: that moved the network, or "" if none did
+        what: what was computed, and by which network
+        method: the method that moved the network, or "" if none did
         precision: of the numbers
         networks: how many at once
         parameters: of each
@@ -101,7 +101,7 @@ class Scale(Record):
 
 
 def chosen() -> str:
-    """The size that FLATDYN_SCALE names, or that of the device which JAX found: "gpu" or "cpu".
+    """The size that FLATDYN_SCALE names, or that of JAX's default device: "gpu" or "cpu".
 
     Raises:
         ValueError: if the variable is another word

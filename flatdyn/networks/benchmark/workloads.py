@@ -1,4 +1,4 @@
-"""What is timed to see how far it scales, at two sizes: ceilings, ensembles, spectra, images, training.
+"""Workloads of the benchmark at two sizes: ceilings, ensembles, spectra, images, training.
 
 :func:`flatdyn.networks.scale.measure` makes one table of it.
 """
@@ -36,7 +36,7 @@ class Size(NamedTuple):
         copy: bytes copied for the ceiling
         networks: how many advance side by side
         updates: steps of networks in one timed call
-        widths: of the hidden layers of the networks whose spectra are found
+        widths: of the hidden layers of the networks whose spectra are computed
         lanczos: products of the Hessian with a vector for a spectrum
         examples: that these Hessians are means over
         image: shape of the random images

@@ -27,7 +27,7 @@ class Conv(eqx.Module):
     one matrix product, which for many networks at once (vmap over the weights) is a batched product. "lax" is
     `jax.lax.conv_general_dilated`: on a CPU in single precision about twice as fast for one network on images from
     14 × 14, no faster for many, and up to several times slower for many on images of 8 × 8. On a GPU, not measured
-    here, it is the one to expect more of for one network; for many it becomes a grouped convolution.
+    here, it should be the faster one for one network; for many it becomes a grouped convolution.
 
     Args:
         inputs, outputs: number of channels

@@ -72,7 +72,7 @@ class NodeGCN(Network):
 
         Z = Â a(Â X W₁ + b₁) W₂ + b₂,   row i of Z the scores of node i,   a(h) = max(h, 0)
 
-    Its inputs are numbers of nodes, so that a :class:`Split` of nodes is its data and a minibatch some of the nodes;
+    Its inputs are indices of nodes, so that a :class:`Split` of nodes is its data and a minibatch some of the nodes;
     every pass goes through the whole graph. The scores of a node that does not exist are NaN.
 
     Args:

@@ -85,7 +85,7 @@ class Pass:
 
 
 def norm_mask(network: eqx.Module) -> Any:
-    """The mask of SAM-ON: the gains and shifts of the normalization layers, found by their type.
+    """The mask of SAM-ON: the gains and shifts of the normalization layers, by their type.
 
         mᵢ = 1 if parameter i belongs to a BatchNorm, LayerNorm, GroupNorm or RMSNorm, else 0
 

@@ -197,7 +197,7 @@ def tied_pair(network: MLP, data: Split, weight_decay: float = 0.0, units: tuple
     Args:
         network: one hidden layer; its weights, the pair's averaged, are where the lowest point is looked for
         data, weight_decay: as for :func:`zero_unit`
-        units: numbers of the two
+        units: indices of the two
     Returns:
         Saddle
     Raises:
@@ -233,7 +233,7 @@ def split_unit(network: MLP, data: Split, share: float = 0.5, unit: int = 0) -> 
         network: the small network, one hidden layer and one output; its weights are where the minimum is looked for
         data: a regression, y of shape (n, 1). Without weight decay, which would settle s
         share: s, neither 0 nor 1
-        unit: which unit
+        unit: its index
     Returns:
         Saddle, of the network with the additional unit, the last one
     Raises:

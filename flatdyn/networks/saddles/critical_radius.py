@@ -59,7 +59,7 @@ def critical_rho(
 
     Args:
         saddle: with a negative transverse eigenvalue
-        method: SAM or USAM; its ρ is what is looked for
+        method: SAM or USAM; its ρ is the unknown
         batch_size: B, drawn with replacement
         key: a JAX key
         batches: minibatches that the rule averages over

@@ -17,7 +17,7 @@ from flatdyn.networks.training import Task, classifier, regressor
 
 
 class UnitLayout(NamedTuple):
-    """Numbers of the coordinates of a network with one hidden layer."""
+    """Indices of the coordinates of a network with one hidden layer."""
 
     into: np.ndarray
     bias: np.ndarray
@@ -79,7 +79,7 @@ def hessian_block(
         activation: a
         theta: the point, shape (dim,)
         weight_decay: λ
-        number: of the hidden unit, whose u (with its bias) and v are taken
+        number: index of the hidden unit, whose u (with its bias) and v are taken
         bend: factor of M
     Returns:
         array (inputs + 1 + outputs,) squared: first the weights in, then those out
