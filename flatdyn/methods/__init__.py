@@ -1,7 +1,7 @@
 """How one step is taken: descent and sharpness-aware minimization, averages, blocks, Langevin methods, any of optax.
 
-A method is one `step(grad, state)` that may evaluate the gradient field wherever it likes; `masks` say which parameters
-it treats differently, `constraints` which equations they obey.
+A method is one `step(grad, state)` that may evaluate the gradient field wherever it likes. `masks` select parameters
+that it treats differently, and `constraints` hold parameters on a set.
 
 Example:
     >>> import sympy
