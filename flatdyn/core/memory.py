@@ -19,7 +19,7 @@ except ImportError:  # Windows has no such limits
     resource = None
 
 _LITTLE = 2**24  # bytes that are taken without a look at the limits, which costs a millisecond
-_SHARE = 0.8  # of what is free may be taken by one thing
+_SHARE = 0.8  # of what is free may be taken by one request
 _MOST = 2**47  # bytes: what a process can address at all, whatever the machine says
 _PROC, _CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 

@@ -42,7 +42,7 @@ class _Reading:
 
     def __init__(self, version: str | None):
         self.version = version
-        self.known: dict[int, tuple[str, Any]] = {}  # by id, with the thing, which keeps the id its own
+        self.known: dict[int, tuple[str, Any]] = {}  # by id, with the value, which keeps the id its own
 
     def closed(self, program: ClosedJaxpr) -> str:
         return records.digest("closed", self.open(program.jaxpr), *map(self.constant, program.consts))
@@ -53,10 +53,10 @@ class _Reading:
     def constant(self, value: Any) -> str:
         return self._once(value, _of_constant)
 
-    def _once(self, thing: Any, read: Callable[[Any], str]) -> str:
-        if id(thing) not in self.known:
-            self.known[id(thing)] = read(thing), thing
-        return self.known[id(thing)][0]
+    def _once(self, value: Any, read: Callable[[Any], str]) -> str:
+        if id(value) not in self.known:
+            self.known[id(value)] = read(value), value
+        return self.known[id(value)][0]
 
     def _operations(self, program: Jaxpr) -> str:
         numbers: dict[Any, int] = {}

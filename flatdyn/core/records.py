@@ -153,9 +153,9 @@ class Ensemble(Record):
         return f"Ensemble({np.size(self.status)} runs x {self.times[-1]} steps in {self.dtype}: {counted})"
 
 
-def described(thing: Any) -> str:
+def described(value: Any) -> str:
     """The text of an object without the memory addresses that functions add, so that it is the same tomorrow."""
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(thing))
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 def digest(*parts: Any) -> str:

@@ -44,7 +44,7 @@ class ConstrainedState(eqx.Module):
     exists: Any
 
 
-class Blocks(NamedTuple):
+class Pieces(NamedTuple):
     """Parameters as the arrays on which constraints act."""
 
     constraints: list[Constraint]
@@ -92,13 +92,13 @@ class Constrained(Method):
 
     def check(self, theta):
         def shapes(theta):
-            blocks = self.blocks(theta)
-            for constraint, array in zip(blocks.constraints, blocks.arrays, strict=True):
+            pieces = self.pieces(theta)
+            for constraint, array in zip(pieces.constraints, pieces.arrays, strict=True):
                 constraint.check(jnp.shape(array))
 
         jax.eval_shape(shapes, theta)
 
-    def blocks(self, theta: Any) -> Blocks:
+    def pieces(self, theta: Any) -> Pieces:
         """The arrays of θ, or of a vector like it, each with its constraint.
 
         Raises:
@@ -109,44 +109,44 @@ class Constrained(Method):
             raise TypeError("constrained methods have no form in symbols: simulate, or ask stability.multipliers")
         join = functools.partial(jax.tree.unflatten, tree)
         if not _is_constraint(self.constraint):
-            return Blocks(_per_leaf(self.constraint, theta), leaves, join)
+            return Pieces(_per_leaf(self.constraint, theta), leaves, join)
         if self.constraint.elementwise or len(leaves) == 1:
-            return Blocks([self.constraint] * len(leaves), leaves, join)
+            return Pieces([self.constraint] * len(leaves), leaves, join)
         whole, unravel = ravel_pytree(theta)
-        return Blocks([self.constraint], [whole], lambda arrays: unravel(arrays[0]))
+        return Pieces([self.constraint], [whole], lambda arrays: unravel(arrays[0]))
 
     def init(self, theta):
-        blocks = self.blocks(theta)
-        points = blocks.points([None] * len(blocks.arrays))
-        slack = tuple(c.slack(x) for c, x in zip(blocks.constraints, points, strict=True))
+        pieces = self.pieces(theta)
+        points = pieces.points([None] * len(pieces.arrays))
+        slack = tuple(c.slack(x) for c, x in zip(pieces.constraints, points, strict=True))
         return ConstrainedState(theta, slack, self._at_rest(Vector(tuple(points))), jnp.asarray(True))
 
     @eqx.filter_jit
     def gap(self, theta):
-        blocks = self.blocks(theta)
-        return functools.reduce(jnp.maximum, blocks.each(lambda c, array: c.gap(array), blocks.arrays).tree)
+        pieces = self.pieces(theta)
+        return functools.reduce(jnp.maximum, pieces.each(lambda c, array: c.gap(array), pieces.arrays).tree)
 
     @eqx.filter_jit
     def project(self, theta):
-        blocks = self.blocks(theta)
-        return blocks.join(list(blocks.each(lambda c, array: c.feasible(array), blocks.arrays).tree))
+        pieces = self.pieces(theta)
+        return pieces.join(list(pieces.each(lambda c, array: c.feasible(array), pieces.arrays).tree))
 
     def possible(self, state):
         return state.exists
 
     def residual(self, state: ConstrainedState) -> jax.Array:
         """Largest distance of a state from its constraints; for `observe`."""
-        blocks = self.blocks(state.theta)
-        distances = blocks.each(lambda c, x: c.residual(x), blocks.points(state.slack))
+        pieces = self.pieces(state.theta)
+        distances = pieces.each(lambda c, x: c.residual(x), pieces.points(state.slack))
         return functools.reduce(jnp.maximum, distances.tree)
 
     def _at_rest(self, points: Vector) -> Any:
         return None
 
-    def _state(self, blocks: Blocks, points: list, momentum: Any, exists: list) -> ConstrainedState:
-        slack = tuple(c.slack(x) for c, x in zip(blocks.constraints, points, strict=True))
+    def _state(self, pieces: Pieces, points: list, momentum: Any, exists: list) -> ConstrainedState:
+        slack = tuple(c.slack(x) for c, x in zip(pieces.constraints, points, strict=True))
         return ConstrainedState(
-            blocks.below(points), slack, momentum, functools.reduce(operator.and_, map(jnp.asarray, exists))
+            pieces.below(points), slack, momentum, functools.reduce(operator.and_, map(jnp.asarray, exists))
         )
 
 
@@ -194,29 +194,29 @@ class ConstrainedLangevin(Constrained):
         return self.splitting.count("O")
 
     def step(self, grad, state, *normals):
-        blocks = self.blocks(state.theta)
-        points, p, exists = blocks.points(state.slack), state.momentum, [True]
+        pieces = self.pieces(state.theta)
+        points, p, exists = pieces.points(state.slack), state.momentum, [True]
         normals = iter(normals)
         for letter in self.splitting:
             time = self.lr / self.splitting.count(letter)
             if letter == "A":
-                moved = blocks.each(lambda c, x, own, time=time: c.drift(x, own, time), points, p).tree
+                moved = pieces.each(lambda c, x, own, time=time: c.drift(x, own, time), points, p).tree
                 points, momenta, now = zip(*moved, strict=True)
                 p, exists = Vector(momenta), [*exists, *now]
             elif letter == "B":
-                force = blocks.vector(self.blocks(grad(blocks.below(points))).arrays)
-                p = blocks.tangent(points, p - time * force)
+                force = pieces.vector(self.pieces(grad(pieces.below(points))).arrays)
+                p = pieces.tangent(points, p - time * force)
             else:
-                noise = blocks.each(
-                    lambda c, x, normal: c.thermal(x, normal), points, self.blocks(next(normals)).arrays
+                noise = pieces.each(
+                    lambda c, x, normal: c.thermal(x, normal), points, self.pieces(next(normals)).arrays
                 )
-                p = blocks.tangent(points, self.thermostat.act(p, time, None, None, noise)[0])
-        return self._state(blocks, points, p, exists)
+                p = pieces.tangent(points, self.thermostat.act(p, time, None, None, noise)[0])
+        return self._state(pieces, points, p, exists)
 
     def tangency(self, state: ConstrainedState) -> jax.Array:
         """Largest component of the momentum along a normal; for `observe`."""
-        blocks = self.blocks(state.theta)
-        normal = state.momentum - blocks.tangent(blocks.points(state.slack), state.momentum)
+        pieces = self.pieces(state.theta)
+        normal = state.momentum - pieces.tangent(pieces.points(state.slack), state.momentum)
         return functools.reduce(jnp.maximum, [jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(normal)])
 
     def _at_rest(self, points):
@@ -261,14 +261,14 @@ class ConstrainedSGLD(Constrained):
         return max(one.copies for one in jax.tree.leaves(self.constraint, is_leaf=_is_constraint))
 
     def step(self, grad, state, *normals):
-        blocks = self.blocks(state.theta)
-        points = blocks.points(state.slack)
-        noise = blocks.vector(*(self.blocks(normal).arrays for normal in normals))
-        force = blocks.vector(self.blocks(grad(state.theta)).arrays)
+        pieces = self.pieces(state.theta)
+        points = pieces.points(state.slack)
+        noise = pieces.vector(*(self.pieces(normal).arrays for normal in normals))
+        force = pieces.vector(self.pieces(grad(state.theta)).arrays)
         away = Vector(tuple(points)) - self.lr * force + sqrt(2 * self.lr * self.temperature) * noise
-        moved = blocks.each(lambda c, x, start: c.retract(x, start, self.along), away, points).tree
+        moved = pieces.each(lambda c, x, start: c.retract(x, start, self.along), away, points).tree
         points, exists = zip(*moved, strict=True)
-        return self._state(blocks, points, None, list(exists))
+        return self._state(pieces, points, None, list(exists))
 
 
 def _is_constraint(value: Any) -> bool:

@@ -232,9 +232,9 @@ def _check_plane(dim: int) -> None:
         raise ValueError(f"only what has two coordinates can be drawn in the plane, this has {dim}")
 
 
-def _grid(thing: Landscape | Process, box: Any, resolution: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    _check_plane(thing.dim)
-    box = thing.box if box is None else box
+def _grid(subject: Landscape | Process, box: Any, resolution: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    _check_plane(subject.dim)
+    box = subject.box if box is None else box
     if box is None:
         raise ValueError("no box to draw in: pass box=((x lower, x upper), (y lower, y upper))")
     sides = checks.box(box, 2)

@@ -57,13 +57,13 @@ Parts = dict[str, np.ndarray]  # of one result in one cell, seeds along the firs
 
 
 class _Statistic(NamedTuple):
-    """A variable of the Dataset: its name, what it is, its unit, how it follows; `each` if it has the seeds' axis."""
+    """A variable of the Dataset: its name, meaning, unit, function of a cell, and whether it has the seeds' axis."""
 
     label: str
     description: str
     unit: str
-    of: Callable[[Parts], np.ndarray]
-    each: bool = False
+    compute: Callable[[Parts], np.ndarray]
+    per_seed: bool = False
 
 
 class Layout:
@@ -111,7 +111,7 @@ class Layout:
                 raise ValueError(f"{what} are given for {sorted(unknown)}, which are none of {list(allowed)}")
         taken = [*self.grid.coords, "seed"]
         for name, shape in results.items():
-            taken += [made.label for made in self._statistics(name, shapes)]
+            taken += [statistic.label for statistic in self._statistics(name, shapes)]
             if len(self._axes(name, len(shape))) != len(shape):
                 raise ValueError(f"{name} has shape {shape}, its dims are {tuple(self.dims[name])}")
         if twice := {label for label in taken if taken.count(label) > 1}:
@@ -139,19 +139,19 @@ class Layout:
                 _Statistic(_label(name, p), description.get(p, f"{p} of {name}"), units[p], lambda v, p=p: v[p][0])
                 for p in parts
             ]
-        made = [
+        statistics = [
             _Statistic(name, f"mean over {n} seeds", unit, lambda v: v["value"].mean(axis=0)),
             _Statistic(f"{name}_stderr", f"standard error of {name}, from the spread of {n} seeds", unit, _spread),
         ]
         if "stderr" in parts:
-            made.append(_Statistic(f"{name}_within", f"standard error of {name} by the ask's own", unit, _within))
+            statistics.append(_Statistic(f"{name}_within", f"standard error of {name} by the ask's own", unit, _within))
         if "censored" in parts:
             description = f"censored of {name}, mean over {n} seeds"
-            made.append(_Statistic(f"{name}_censored", description, "1", lambda v: v["censored"].mean(axis=0)))
+            statistics.append(_Statistic(f"{name}_censored", description, "1", lambda v: v["censored"].mean(axis=0)))
         for label, part in ((_label(name, part), part) for part in parts if part not in ("stderr", "censored")):
-            each = _Statistic(f"{label}_seeds", f"{label} of each seed", unit, lambda v, p=part: v[p], each=True)
-            made.append(each)
-        return made
+            seeds = _Statistic(f"{label}_seeds", f"{label} of each seed", unit, lambda v, p=part: v[p], per_seed=True)
+            statistics.append(seeds)
+        return statistics
 
     def dataset(self, answers: Sequence[Results], attrs: dict[str, str]) -> xr.Dataset:
         """The Dataset of the answers of all cells and seeds, seeds fastest."""
@@ -168,13 +168,12 @@ class Layout:
                 for i in range(0, len(answers), n)
             ]
             axes = self._axes(name, answers[0][name, "value"].ndim)
-            for made in self._statistics(name, answers[0]):
-                values = np.stack([np.asarray(made.of(cell)) for cell in cells])
+            for statistic in self._statistics(name, answers[0]):
+                values = np.stack([np.asarray(statistic.compute(cell)) for cell in cells])
                 values = values.reshape(*self.grid.sizes.values(), *values.shape[1:])
-                inner = ("seed", *axes) if made.each else axes
-                variables[made.label] = xr.Variable(
-                    (*self.grid.sizes, *inner), values, _attrs(made.description, made.unit)
-                )
+                inner = ("seed", *axes) if statistic.per_seed else axes
+                attributes = _attrs(statistic.description, statistic.unit)
+                variables[statistic.label] = xr.Variable((*self.grid.sizes, *inner), values, attributes)
         return xr.Dataset(variables, self._coords(), attrs | self._not_finite(answers))
 
     def _coords(self) -> dict[str, xr.Variable]:
