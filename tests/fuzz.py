@@ -134,25 +134,25 @@ def _of_error(error: Exception, call: Call, arguments: dict) -> str:
     from flatdyn.networks import DataMissing
 
     text, kind = str(error), type(error).__name__
-    told = f"{kind}: {text}"[:300]
+    message = f"{kind}: {text}"[:300]
     if "a fault of the user's own function" in text and isinstance(error, ZeroDivisionError):
         return ""
     replaced = {name for name, *_ in call.replaced} | {other for _, how, other in call.replaced if how == "swap"}
     if isinstance(error, OSError) and replaced & FILES:
         return ""
     if type(error) not in (ValueError, TypeError, DataMissing, NotImplementedError, RuntimeError):
-        return told
+        return message
     frames = traceback.extract_tb(error.__traceback__)
     if PACKAGE not in Path(frames[-1].filename).parents:
-        return f"from {Path(frames[-1].filename).name}:{frames[-1].lineno} {told}"
+        return f"from {Path(frames[-1].filename).name}:{frames[-1].lineno} {message}"
     if INNER.search(re.sub(r"got .*", "", text, flags=re.DOTALL)):
-        return f"inner words: {told}"
+        return f"inner words: {message}"
     if isinstance(error, DataMissing):
         return ""
     words = {name for name in arguments if name in replaced} or set(arguments)
     known = words | {spoken for name in words for spoken in ALIASES.get(name, ())}
     if not any(re.search(rf"\b{re.escape(word)}", text, re.IGNORECASE) for word in known):
-        return f"argument not named: {told}"
+        return f"argument not named: {message}"
     return ""
 
 
@@ -320,22 +320,22 @@ def work(numbers: range, seed: int, wide: bool, only: str | None) -> None:
         print(json.dumps({"number": number, "call": str(call)}), flush=True)
         began = time.process_time()
         bad = run(call, recipes, fixtures)
-        told = {"number": number, "call": str(call), "bad": bad, "seconds": round(time.process_time() - began, 2)}
-        print(json.dumps(told), flush=True)
+        record = {"number": number, "call": str(call), "bad": bad, "seconds": round(time.process_time() - began, 2)}
+        print(json.dumps(record), flush=True)
 
 
 def drive(calls: int, seed: int, wide: bool, only: str | None, kept: Path) -> list[dict]:
-    """Make all calls in worker processes, go on where `kept` ends, and return what is told of each."""
+    """Make all calls in worker processes, go on where `kept` ends, and return a record of each."""
     done = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
     began, bad = time.monotonic(), sum(bool(one["bad"]) for one in done)
     with kept.open("a") as file:
         while len(done) < calls:
             first = done[-1]["number"] + 1 if done else 0
             number = min(calls - len(done), 2500)  # compiled programs are given back with the process
-            for told in _worker(first, number, seed, wide, only):
-                done.append(told)
-                bad += bool(told["bad"])
-                file.write(json.dumps(told) + "\n")
+            for record in _worker(first, number, seed, wide, only):
+                done.append(record)
+                bad += bool(record["bad"])
+                file.write(json.dumps(record) + "\n")
                 file.flush()
                 if len(done) % 50 == 0 or len(done) == calls:
                     print(f"{len(done)} of {calls} calls, {bad} bad, {time.monotonic() - began:.0f} s", flush=True)
@@ -343,7 +343,7 @@ def drive(calls: int, seed: int, wide: bool, only: str | None, kept: Path) -> li
 
 
 def _worker(first: int, number: int, seed: int, wide: bool, only: str | None):
-    """What one worker tells; if it hangs or dies, that is told of the call it was at, and it ends."""
+    """Records of one worker; if it hangs or dies, that is the record of the call it was at, and it ends."""
     command = [sys.executable, __file__, "--work", str(first), str(number), "--seed", str(seed)]
     command += [] if wide else ["--x32"]
     command += ["--only", only] if only else []

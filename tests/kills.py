@@ -116,7 +116,7 @@ def kept(store: Path) -> set[str]:
         return set()
     arrays, header = files[0]
     if "cell" in header:
-        return {repr(float(told["cell"]["rho"])) for _, told in files}
+        return {repr(float(header["cell"]["rho"])) for _, header in files}
     if "parts" in arrays:
         return {f"{start}:{k}" for start, _, _, done in arrays["parts"].tolist() for k in range(done)}
     return set(map(str, np.flatnonzero(arrays["finished"]).tolist()))
@@ -135,10 +135,10 @@ def child(work, store, log: Path, result: Path, prepare=lambda: None) -> int:
             signal.alarm(600)  # ends even if nobody kills it
             watched()
             prepare()
-            with warnings.catch_warnings(record=True) as told:
+            with warnings.catch_warnings(record=True) as warned:
                 warnings.simplefilter("always")
                 np.save(result, work(store))
-            result.with_suffix(".txt").write_text("\n".join(str(warning.message) for warning in told))
+            result.with_suffix(".txt").write_text("\n".join(str(warning.message) for warning in warned))
             status = 0
         except BaseException:
             traceback.print_exc()
@@ -210,15 +210,15 @@ def full(name: str, times: int, folder: Path) -> str:
         number = random.randint(2, 40 if name == "sweep" else 4)  # a map looks twice before it begins
         must(ended(child(work, store, log, result, lambda number=number: full_from(number))) == 0, f"{name}, disk full")
         must(np.load(result).tobytes() == whole.tobytes(), f"{name} ends differently on a full disk")
-        told = result.with_suffix(".txt").read_text()
-        must("No space left" in told and "keep the result yourself" in told, f"{name} said {told!r}")
+        said = result.with_suffix(".txt").read_text()
+        must("No space left" in said and "keep the result yourself" in said, f"{name} said {said!r}")
         before, size = kept(store), log.stat().st_size
         must(ended(child(work, store, log, result)) == 0, "after the disk was full")
         must(not before & set(logged(log, size)), f"{name} repeated what was kept")
         must(np.load(result).tobytes() == whole.tobytes(), f"{name} ends differently after a full disk")
         taken += len(before)
     kept_then = f"{taken / times:.0f} of {len(everything)} kept by then, repeated 0"
-    return f"{times} full disks: result bit-equal each time, told with path and size; {kept_then}"
+    return f"{times} full disks: result bit-equal each time, reported with path and size; {kept_then}"
 
 
 # --- figures --------------------------------------------------------------------------------------------------
@@ -333,8 +333,8 @@ def main() -> None:
             folder = Path(place)
             tests = (killed_figures, full_figures) if name == "figures" else (kills, full)
             for test in tests:
-                told = test(chosen.times, folder) if name == "figures" else test(name, chosen.times, folder)
-                print(f"{name:8} {told}", flush=True)
+                outcome = test(chosen.times, folder) if name == "figures" else test(name, chosen.times, folder)
+                print(f"{name:8} {outcome}", flush=True)
 
 
 if __name__ == "__main__":

@@ -351,8 +351,8 @@ def copy_tree(folder: str) -> Path:
             shutil.copytree(source, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy2(source, tree / name)
-    told = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
-    for name in {line.split("/")[0] for line in told} - set(COPIED):  # a test that misses a file would notice anything
+    names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    for name in {line.split("/")[0] for line in names} - set(COPIED):  # a test that misses a file would notice anything
         (tree / name).symlink_to(ROOT / name)
     return tree
 

@@ -88,8 +88,8 @@ def find_python(version: str, given: list[str]) -> str | None:
     for candidate in (sys.executable, *given, shutil.which(f"python{version}")):
         if candidate:
             code = "import sys; print(*sys.version_info[:2], sep='.')"
-            told = subprocess.run([candidate, "-c", code], capture_output=True, text=True, check=False)
-            if told.stdout.strip() == version:
+            answer = subprocess.run([candidate, "-c", code], capture_output=True, text=True, check=False)
+            if answer.stdout.strip() == version:
                 return candidate
     return None
 
@@ -208,7 +208,7 @@ def read(report: Path) -> tuple[list[str], int]:
     return [case.get("name") for case in bad], len(cases) - len(bad) - skipped
 
 
-def told(results: dict[str, dict[str, dict]]) -> list[str]:
+def summary(results: dict[str, dict[str, dict]]) -> list[str]:
     """The table, a line a row: setting, notebooks and tests that passed and failed, names of those that failed."""
     lines = [f"{'setting':<14} {'notebooks':>16} {'tests':>16}  failed", "-" * 60]
     for name, done in results.items():
@@ -245,8 +245,8 @@ def run_row(name: str, row: Row, chosen: argparse.Namespace, state: str) -> dict
 
     def one(path: Path) -> dict:
         done = run_piece(name, row, python, path, stamps[path], chosen.match)
-        told = f"failed: {', '.join(done['failed'])}" if done["failed"] else "ok"
-        print(f"{name}: {path.stem} {told}", flush=True)
+        outcome = f"failed: {', '.join(done['failed'])}" if done["failed"] else "ok"
+        print(f"{name}: {path.stem} {outcome}", flush=True)
         return done
 
     with ThreadPoolExecutor(chosen.jobs) as slots:
@@ -274,7 +274,7 @@ def main() -> int:
         return 0
     state = library()
     results = {name: run_row(name, ROWS[name], chosen, state) for name in chosen.row or ROWS}
-    print(*told({name: done for name, done in results.items() if done}), sep="\n")
+    print(*summary({name: done for name, done in results.items() if done}), sep="\n")
     return int(any(one["failed"] for done in results.values() for one in done.values()))
 
 

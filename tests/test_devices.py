@@ -90,8 +90,8 @@ def test_an_ensemble_is_its_networks_one_at_a_time_on_any_number_of_devices(devi
 
 if __name__ == "__main__":
     jax.config.update("jax_enable_x64", True)
-    told = {"devices": len(jax.devices())}
+    words_of = {"devices": len(jax.devices())}
     for question in ASKED:
         arrays = question()
-        told[question.__name__] = [a.tolist() for a in arrays] if question is trained else words(arrays)
-    print(json.dumps(told))
+        words_of[question.__name__] = [a.tolist() for a in arrays] if question is trained else words(arrays)
+    print(json.dumps(words_of))

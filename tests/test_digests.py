@@ -22,7 +22,7 @@ GRID = np.linspace(0, 1, 40)
 FIELD = np.add.outer(GRID**2, np.sin(5 * GRID))
 
 
-def told(figure):
+def digest_of(figure):
     text = notebook.digest(figure)
     plt.close(figure)
     return text
@@ -51,7 +51,7 @@ def gallery(change=lambda name, data: data):
     bars.pcolormesh(change("corners", np.linspace(0, 1, 41)), np.linspace(0, 1, 41), change("mesh", FIELD))
     bars.set_ylim(-1, 6)
     solid.plot(GRID, GRID, change("space", GRID**2))
-    return told(figure)
+    return digest_of(figure)
 
 
 NAMES = ["curve", "logs", "contours", "image", "bars", "errorbars", "points", "colours", "band"]
@@ -109,7 +109,7 @@ def test_one_pixel_counts_in_a_large_map_and_so_does_its_orientation():
     def drawn(labels, **look):
         figure, ax = plt.subplots()
         ax.imshow(labels, **look)
-        return told(figure)
+        return digest_of(figure)
 
     changed = labels.copy()
     changed[200, 100] = (changed[200, 100] + 1) % 4
@@ -128,7 +128,7 @@ def test_zero_but_for_rounding_is_zero_and_far_outside_is_at_the_border():
     beside.plot([1.0, 2.0], [1e6, 1e6 + 1e-9])
     cut.plot([1.0, 2.0, 3.0], [0.0, -7.862e104, 1.0])
     cut.set_ylim(-1, 2)
-    first, second, third = (block.splitlines() for block in told(figure).split("[||]\n")[1:])
+    first, second, third = (block.splitlines() for block in digest_of(figure).split("[||]\n")[1:])
     assert (
         first[1] == "  line y n 2 range 0.00000e-09 0.00000e-09 means 0.000000000e-09 0.000000000e-09 0.000000000e-09"
     )
@@ -143,7 +143,7 @@ def test_what_a_chaotic_artist_does_to_its_axes_changes_nothing_else():
         ax.plot(GRID, GRID**2)
         ax.plot(GRID, size * GRID, gid="chaotic")
         ax.contour(GRID, GRID, FIELD)
-        texts.add(told(figure))
+        texts.add(digest_of(figure))
     assert len(texts) == 1
     assert "line y n 40\n" in texts.pop()
 

@@ -199,10 +199,10 @@ except KeyboardInterrupt:
 
 
 def test_ctrl_c_is_heard_while_attractors_are_looked_for():
-    told = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=120)
-    sent, heard = map(float, told.stdout.split())
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=120)
+    sent, heard = map(float, done.stdout.split())
     assert heard - sent < 4  # two seconds, and as much again for a machine with other work
-    assert "steps in search of attractors" in told.stderr  # the bar
+    assert "steps in search of attractors" in done.stderr  # the bar
 
 
 def test_what_walks_take_is_known_before():

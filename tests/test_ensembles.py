@@ -302,9 +302,9 @@ def test_lanes_that_do_not_fit_are_cut(monkeypatch):
 def test_only_what_does_not_fit_is_cut_and_only_while_fewer_could_do():
     full, other = "RESOURCE_EXHAUSTED: Out of memory", "INTERNAL: something else"
     for size, text, kind in ((64, full, devices.TooMany), (64, other, None), (1, full, None), (1, other, None)):
-        with pytest.raises(RuntimeError) as told, devices.memory_guard(size):
+        with pytest.raises(RuntimeError) as raised, devices.memory_guard(size):
             raise jax.errors.JaxRuntimeError(text)
-        assert type(told.value) is (kind or jax.errors.JaxRuntimeError)
+        assert type(raised.value) is (kind or jax.errors.JaxRuntimeError)
 
 
 def test_chunks_of_many_coordinates_do_not_change_a_bit_either():

@@ -303,9 +303,9 @@ def test_splitting_finds_rare_escapes(name, key):
     # what is shown of it multiplies to the rate, up to the correlation of its factors over the replicates
     assert abs(found.chances.prod() / found.gap * found.mean - 1) < 4 * found.stderr / found.mean
     if name == "heavy ball" and key == 0:  # the same levels, given: other random numbers, the same rate
-        told = list(found.levels[:-1])
+        levels = list(found.levels[:-1])
         again = fd.escape.multilevel_splitting(
-            RARE[name], np.array([-1.0]), OUT, jax.random.key(5), levels=told, **WALKERS
+            RARE[name], np.array([-1.0]), OUT, jax.random.key(5), levels=levels, **WALKERS
         )
         assert_allclose(again.levels, found.levels, rtol=1e-12)
         assert abs(1 / again.mean - 1 / exact) < 4.6 * again.stderr / again.mean**2

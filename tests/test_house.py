@@ -46,11 +46,11 @@ def test_a_number_that_was_checked_is_what_is_used():
         for function in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)):
             given = {one.arg for one in (*function.args.args, *function.args.kwonlyargs)}
             alone = [node.value for node in ast.walk(function) if isinstance(node, ast.Expr) and _checks_a_number(node)]
-            told = given & {call.args[1].id for call in alone if isinstance(call.args[1], ast.Name)}
+            checked = given & {call.args[1].id for call in alone if isinstance(call.args[1], ast.Name)}
             # Of data whole numbers may be labels, and stay what they are
-            if told and function.name.lstrip("_")[:5] != "check" and function.name != "_column":
+            if checked and function.name.lstrip("_")[:5] != "check" and function.name != "_column":
                 kept = {one.id for one in ast.walk(function) if isinstance(one, ast.Name) and _is_stored(one)}
-                assert not told - kept, f"{path.name}: {function.name} goes on with {told - kept} as it was given"
+                assert not checked - kept, f"{path.name}: {function.name} goes on with {checked - kept} as it was given"
 
 
 def _is_stored(name):
@@ -332,9 +332,9 @@ def test_a_type_checker_sees_the_public_names_and_signatures(tmp_path):
     done = subprocess.run(
         command, cwd=tmp_path, env=os.environ | {"MYPYPATH": str(ROOT)}, capture_output=True, text=True
     )
-    told = done.stdout.splitlines()
-    assert not [line for line in told if not line.startswith(f"example_{len(blocks)}.py")], done.stdout
-    assert {int(line.split(":")[1]) for line in told} == {2, 3, 4}, done.stdout + done.stderr
+    errors = done.stdout.splitlines()
+    assert not [line for line in errors if not line.startswith(f"example_{len(blocks)}.py")], done.stdout
+    assert {int(line.split(":")[1]) for line in errors} == {2, 3, 4}, done.stdout + done.stderr
 
 
 def test_the_ledgers_tables_are_made_from_the_entries():
@@ -358,12 +358,12 @@ def test_the_pages_links_lead_somewhere(page):
 
 
 def test_a_wheel_holds_every_package_and_the_files_beside_the_code():
-    told = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     folders = [path.parent.relative_to(ROOT) for path in ROOT.glob("flatdyn/**/__init__.py")]
-    assert sorted(told["packages"]) == sorted(".".join(folder.parts) for folder in folders)
+    assert sorted(setup["packages"]) == sorted(".".join(folder.parts) for folder in folders)
     kept = {
         path
-        for package, names in told["package-data"].items()
+        for package, names in setup["package-data"].items()
         for n in names
         for path in ROOT.glob(f"{package.replace('.', '/')}/{n}")
     }

@@ -237,9 +237,9 @@ def box(v):
 
 def field_that_no_step_uses(v):
     class Other(Seen):
-        told: str = eqx.field(static=True, default="")
+        note: str = eqx.field(static=True, default="")
 
-    return fingerprints.Traces().all_of(Other(told="ab"[v]))
+    return fingerprints.Traces().all_of(Other(note="ab"[v]))
 
 
 def method_that_no_step_uses(v):
@@ -252,9 +252,9 @@ def method_that_no_step_uses(v):
 
 def field_equal_to_another(v):
     class Other(Seen):
-        told: float = eqx.field(static=True, default=1)
+        note: float = eqx.field(static=True, default=1)
 
-    return fingerprints.Traces().all_of(Other(told=(1, 1.0)[v]))
+    return fingerprints.Traces().all_of(Other(note=(1, 1.0)[v]))
 
 
 def layers(v):
@@ -464,8 +464,8 @@ def test_words_are_the_same_in_a_new_process():
     )
     command = [sys.executable, "-c", code, str(Path(__file__).parent)]
     env = os.environ | {"PYTHONHASHSEED": "7", "JAX_PLATFORMS": "cpu"}
-    told = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
-    assert {name for name, word in ast.literal_eval(told).items() if word != here(name)} == set()
+    printed = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+    assert {name for name, word in ast.literal_eval(printed).items() if word != here(name)} == set()
 
 
 def test_functions_of_libraries_are_known_by_name_and_their_arguments():
@@ -521,11 +521,11 @@ def test_a_callback_asks_for_a_version(function):
 
 
 def test_printing_is_no_part_of_a_question():
-    def told(t):
+    def printing(t):
         jax.debug.print("{}", t)
         return t
 
-    assert fingerprints.of_process(fd.Map(told, 2))
+    assert fingerprints.of_process(fd.Map(printing, 2))
 
 
 @pytest.mark.parametrize(

@@ -124,9 +124,9 @@ def test_basins_are_drawn_with_what_is_missing_named(ax):
     for j, i in [(0, 0), (30, 40), (3, 30)]:
         expected = matplotlib.colors.to_rgb(colors[names[basins.labels[j, i]]])
         assert_allclose(image.get_array()[j, i], expected)
-    told = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert f"{basins.counts()['undecided']} undecided" in told
-    assert len(told) == 4  # no runs diverged: not in the legend
+    shown = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert f"{basins.counts()['undecided']} undecided" in shown
+    assert len(shown) == 4  # no runs diverged: not in the legend
     left, right, low, high = image.get_extent()
     assert (left, right) == (-5.125, 5.125)  # half a cell beyond the outermost points
     assert_allclose((low, high), (-5 - 1 / 6, 5 + 1 / 6))

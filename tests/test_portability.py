@@ -60,7 +60,7 @@ def test_a_piece_is_repeated_only_if_something_has_changed(monkeypatch, tmp_path
         results = portability.run_row("SSE4_2", row, CHOSEN, state)
     assert len(ran) == 2
     assert ran[0].endswith("--xla_cpu_max_isa=SSE4_2")
-    line = portability.told({"SSE4_2": results})[-1].split()
+    line = portability.summary({"SSE4_2": results})[-1].split()
     assert line == ["SSE4_2", "0", "passed,", "1", "-", "00_what_is_claimed_a:", "Cell", "1"]
 
 

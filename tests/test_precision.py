@@ -325,7 +325,7 @@ def test_a_manifold_is_followed_in_64_bits():
 # --- the warning ----------------------------------------------------------------------------------------------
 
 
-def told(ask):
+def warned_by(ask):
     with jax.enable_x64(False), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         ask()
@@ -337,7 +337,7 @@ STEPPED = functools.partial(fd.simulate, fd.Iteration(BEALE, fd.GD(0.01)), steps
 
 @pytest.mark.parametrize("start", [[1e-8, 1.0], np.array([[1e-8, 1.0], [1.0, 1.0]]), (0.1, 0.2)])
 def test_one_warning_says_that_64_bits_were_rounded_and_what_to_write(start):
-    (warning,) = told(lambda: STEPPED(start))
+    (warning,) = warned_by(lambda: STEPPED(start))
     assert issubclass(warning.category, fd.PrecisionWarning)
     assert "theta0" in str(warning.message)
     assert 'jax.config.update("jax_enable_x64", True)' in str(warning.message)
@@ -351,7 +351,7 @@ def test_nothing_is_said_where_nothing_is_lost():
         np.array([0.1, 0.2], np.float32),
         jnp.array([0.1, 0.2], jnp.float32),
     ):
-        assert not told(lambda start=start: STEPPED(start))
+        assert not warned_by(lambda start=start: STEPPED(start))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         STEPPED(np.array([0.1, 0.2]))  # in 64 bits
@@ -361,11 +361,11 @@ def test_data_are_told_of_as_starts_are():
     def given(column):
         return lambda: fd.Landscape.from_examples("(a*x - b)**2 / 2", {"a": column, "b": [0.0, 1.0]}, symbols=(x,))
 
-    (warning,) = told(given([0.1, 1.0]))
+    (warning,) = warned_by(given([0.1, 1.0]))
     assert issubclass(warning.category, fd.PrecisionWarning)
     assert "examples" in str(warning.message)
-    assert not told(given(np.array([0.1, 1.0], np.float32)))
-    assert not told(given([0.5, 1.0]))
+    assert not warned_by(given(np.array([0.1, 1.0], np.float32)))
+    assert not warned_by(given([0.5, 1.0]))
 
 
 # --- the range of 32 bits -------------------------------------------------------------------------------------
@@ -383,6 +383,6 @@ def test_a_number_that_32_bits_lose_is_refused_by_name_and_one_of_64_bits_is_not
         fd.simulate(process, [1.0, 1.0], 1)
         with jax.enable_x64(False), pytest.raises(ValueError, match=f"{name} must be within the range of 32 bits"):
             fd.simulate(process, np.ones(2, np.float32), 1)
-    # Zero itself is fine; beside others a small number is rounded to it, and told of
+    # Zero itself is fine; beside others a small number is rounded to it, with a warning
     with jax.enable_x64(False), pytest.warns(fd.PrecisionWarning, match="theta0 is given in 64 bits and rounded"):
         fd.simulate(fd.Iteration(BEALE, fd.SAM(0.01, 0.0)), np.array([1.0, 1e-60]), 1)

@@ -119,6 +119,6 @@ def test_old_style_keys_are_keys():
 def test_cut_from_a_larger_draw_the_numbers_are_jaxs_own():
     assert [room(number) for number in (0, 1, 257, 4096, 4097)] == [256, 256, 1024, 4096, 4097]
     bounds = {"minval": -0.3, "maxval": 0.2}
-    for sample, shape, told in [(jax.random.normal, (33, 12), {}), (jax.random.uniform, (7,), bounds)]:
+    for sample, shape, options in [(jax.random.normal, (33, 12), {}), (jax.random.uniform, (7,), bounds)]:
         for key in (jax.random.key(1), jax.random.PRNGKey(2)):
-            assert_array_equal(drawn(sample, key, shape, **told), sample(key, shape, **told))
+            assert_array_equal(drawn(sample, key, shape, **options), sample(key, shape, **options))

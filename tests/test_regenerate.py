@@ -56,10 +56,10 @@ FORKING = """
 import json, os, runpy, sys
 import flatdyn, jupyter_client, nbclient, tqdm
 for line in sys.stdin:
-    sys.argv, told = json.loads(line)
+    sys.argv, output = json.loads(line)
     if (child := os.fork()) == 0:
         os.setsid()
-        for stream, number in (os.devnull, 0), (told + "out", 1), (told + "err", 2):
+        for stream, number in (os.devnull, 0), (output + "out", 1), (output + "err", 2):
             os.dup2(os.open(stream, os.O_RDWR | os.O_CREAT | os.O_TRUNC), number)
         runpy.run_path(sys.argv[0], run_name="__main__")
         sys.exit()
@@ -79,16 +79,16 @@ def forking():
 @pytest.fixture
 def start(house, forking, tmp_path_factory):
     """The script with some arguments, in a process and a session of its own: its number, and a way to its end."""
-    told = str(tmp_path_factory.mktemp("told")) + os.sep
+    output = str(tmp_path_factory.mktemp("output")) + os.sep
 
     def started(*arguments):
         command = [str(house / "figures" / "regenerate.py"), *arguments]
-        print(json.dumps([command, told]), file=forking.stdin, flush=True)
+        print(json.dumps([command, output]), file=forking.stdin, flush=True)
         return int(forking.stdout.readline()), lambda: ended(command)
 
     def ended(command):
         status = int(forking.stdout.readline())
-        stdout, stderr = (Path(told + name).read_text() for name in ("out", "err"))
+        stdout, stderr = (Path(output + name).read_text() for name in ("out", "err"))
         return subprocess.CompletedProcess(command, status, stdout, stderr)
 
     return started

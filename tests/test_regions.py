@@ -131,4 +131,4 @@ def test_basins_are_the_same_at_any_size(scale):
         found = fd.map_basins(two, [(-3 * scale, 5 * scale)], 16, bound=100 * scale, max_steps=400)
         assert sorted(found.counts().values()) == [0, 0, 6, 10]
         assert len(set(map(str, found.names))) == 2
-        assert not any("'" in str(name) for name in found.names)  # they are told apart by where they are
+        assert not any("'" in str(name) for name in found.names)  # their positions distinguish them

@@ -189,11 +189,11 @@ def full_after(number, monkeypatch, until=10**9):
 def test_a_disk_that_fills_up_ends_nothing(call, tmp_path, monkeypatch, plain):
     monkeypatch.setattr(stores, "CHECKPOINT_SECONDS", 0.0)
     full_after(2 if call is mapped else 1, monkeypatch)  # a map looks before its search for attractors, too
-    with pytest.warns(UserWarning, match="could not be written|keep the result") as told:
+    with pytest.warns(UserWarning, match="could not be written|keep the result") as warned:
         found = call(place(call, tmp_path))
     for name, values in numbers(found).items():
         assert_array_equal(values, plain[call][name])
-    first, last = (str(warning.message) for warning in told)  # once on the way, once at the end
+    first, last = (str(warning.message) for warning in warned)  # once on the way, once at the end
     assert "could not be written" in first
     assert "No space left on device" in first
     assert str(place(call, tmp_path)) in first
@@ -205,9 +205,9 @@ def test_a_disk_that_fills_up_ends_nothing(call, tmp_path, monkeypatch, plain):
 def test_what_did_not_fit_is_kept_when_there_is_room_again(call, tmp_path, monkeypatch, plain):
     monkeypatch.setattr(stores, "CHECKPOINT_SECONDS", 0.0)
     full_after(1, monkeypatch, until=2)
-    with pytest.warns(UserWarning, match="the next checkpoint tries again") as told:
+    with pytest.warns(UserWarning, match="the next checkpoint tries again") as warned:
         call(place(call, tmp_path))
-    assert len(told) == 1
+    assert len(warned) == 1
     monkeypatch.undo()
     if call is swept:
         assert len(list(place(call, tmp_path).glob("*.npz"))) == 2
@@ -222,21 +222,21 @@ jax.config.update("jax_enable_x64", True)
 import flatdyn as fd
 noisy = fd.Iteration(fd.landscapes.saddle((2.0, -2.0)), fd.GD(0.1), fd.noise.Gaussian(1.0))
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # the operating system refuses: no pretence
-with warnings.catch_warnings(record=True) as told:
+with warnings.catch_warnings(record=True) as warned:
     warnings.simplefilter("always")
     found = fd.escape_times(noisy, jnp.zeros(2), fd.escape.Ball((0.0, 0.0), 0.5), 2000, 50, jax.random.key(0),
                             store=sys.argv[1])
-print(int(found.steps.sum()), [str(warning.message).split(":")[0] for warning in told])
+print(int(found.steps.sum()), [str(warning.message).split(":")[0] for warning in warned])
 """
 
 
 def test_a_file_that_the_system_refuses_loses_no_run(tmp_path):
     command = [sys.executable, "-c", LIMITED, str(tmp_path / "kept")]
     env = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}  # it writes, too
-    told = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
     found = escape.escape_times(NOISY, jnp.zeros(2), escape.Ball((0.0, 0.0), 0.5), 2000, 50, KEY)
-    assert told.startswith(f"{int(found.steps.sum())} ")
-    assert "File too large" in told
+    assert printed.startswith(f"{int(found.steps.sum())} ")
+    assert "File too large" in printed
     assert list((tmp_path / "kept").iterdir()) == []
 
 
@@ -355,15 +355,15 @@ RECORDS = [kind for kind in subclasses(records.Record) if kind._form and kind.__
 def test_every_record_is_held_to_its_form(kind, tmp_path):
     sizes = {"two": 2}
     arrays = {field.name: np.zeros(0) for field in dataclasses.fields(kind) if field.name not in kind._own}
-    for name, told in kind._form.items():
-        kinds, *dims = told.split()
+    for name, form in kind._form.items():
+        kinds, *dims = form.split()
         shape = [sizes.setdefault(dim, 3 + len(sizes)) for dim in dims]
         arrays[name] = np.zeros(shape, {"U": "U3", "b": bool, "i": int}.get(kinds[0], float))
     record = kind(config=dict.fromkeys(kind._asked, ""), provenance={}, **arrays)
     path = record.save(tmp_path / "record.npz")
     assert set(kind.load(path).arrays()) == set(arrays)
-    for name, told in kind._form.items():
-        values, many = arrays[name], told.split()[1:]
+    for name, form in kind._form.items():
+        values, many = arrays[name], form.split()[1:]
         wrong = [values[..., None, None], values.astype("S3")]
         if many and sum(many[0] in other.split()[1:] for other in kind._form.values()) > 1:
             wrong.append(np.concatenate([values, values]))  # of another length than its like

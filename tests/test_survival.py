@@ -162,9 +162,9 @@ def test_a_censored_mean_is_right_and_its_error_too(cap):
     # the spread of the estimates is what the errors say, within the error of a standard deviation (4 s.e. = 14 %)
     assert_allclose(np.std([m.value for m in means]) / np.mean([m.stderr for m in means]), 1, atol=0.2)
     if cap == 60:  # of constant rates as many seem to change as pass 2.5 standard errors, 1.2 %
-        told = sum("still changes" in m.estimator for m in means)
+        remarks = sum("still changes" in m.estimator for m in means)
         low, high = scipy.stats.binom.ppf([1e-2, 1 - 1e-4], replicates, 2 * scipy.stats.norm.sf(2.5))
-        assert low <= told <= high
+        assert low <= remarks <= high
 
 
 def test_the_error_of_the_censored_mean_against_the_jackknife():
