@@ -1332,7 +1332,7 @@ NOTHING = "takes no arguments"
 _contract = """init step position check gap possible ascend gradient draw parts sample driven spread factor
         vanishing field
         vector array value score outputs forward drift feasible lift lower nearest residual retract shake
-        example_metric metric_sum slack tangent thermal single blocks masked tangency of header misfit arrays Task.loss
+        example_metric metric_sum slack tangent thermal single pieces masked tangency of header misfit arrays Task.loss
         Method.project Alternating.project Wrapper.project"""
 _bases = """Landscape Process OnLandscape Method FirstOrder Noise Normal Constraint Free Exact Network Task Classifier
         Regressor Saddle"""

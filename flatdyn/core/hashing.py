@@ -178,8 +178,8 @@ class _Walk:
             parts = ("fget", "fset", "func", "__func__", "args", "keywords")
             return records.digest(name, *self.all({p: getattr(value, p) for p in parts if hasattr(value, p)}, where))
         if _is_library(type(value)):
-            if found := _by_name(value):
-                return records.digest("library", found)
+            if known := _by_name(value):
+                return records.digest("library", known)
             if isinstance(value, np.vectorize):
                 names = ("pyfunc", "otypes", "excluded", "signature")
                 return records.digest(name, *self.all({n: getattr(value, n) for n in names}, where))
@@ -191,12 +191,12 @@ class _Walk:
                 return records.digest(name, value.__qualname__, *self.all(parts, where))
         if dataclasses.is_dataclass(value):
             fields = [field.name for field in dataclasses.fields(value)]
-            found = {n: getattr(value, n) for n in fields if hasattr(value, n)}
-            found |= {n: v for n, v in sorted(getattr(value, "__dict__", {}).items()) if n not in found}
+            held = {n: getattr(value, n) for n in fields if hasattr(value, n)}
+            held |= {n: v for n, v in sorted(getattr(value, "__dict__", {}).items()) if n not in held}
             cached = {
-                n for n in found if isinstance(inspect.getattr_static(type(value), n, 0), functools.cached_property)
+                n for n in held if isinstance(inspect.getattr_static(type(value), n, 0), functools.cached_property)
             }
-            shown = {n: v for n, v in found.items() if n not in cached}
+            shown = {n: v for n, v in held.items() if n not in cached}
             return records.digest(name, *self.all(shown, where))
         if self.version is not None:
             return records.digest("version", self.version, name)

@@ -184,8 +184,8 @@ def misfit(arrays: dict[str, np.ndarray], form: dict[str, str]) -> str | None:
             What is called status must hold a :class:`Status`, what is called steps whole numbers from 0
     """
     sizes: dict[str, Any] = {}
-    for name, told in form.items():
-        kinds, *dims = told.split()
+    for name, axes in form.items():
+        kinds, *dims = axes.split()
         array, single = arrays[name], [dim for dim in dims if not dim.startswith(("?", "*"))]
         many = array.shape[: max(array.ndim - len(single), 0)]  # ?x and *x come first
         shown = array.shape[len(many) :]

@@ -44,8 +44,8 @@ class RiskTable(NamedTuple):
         """Escapes, and runs at risk, at given times."""
         place = np.searchsorted(self.times, times)
         at_risk = np.append(self.at_risk, 0)[place]
-        found = np.append(self.times, np.nan)[place] == times
-        return np.where(found, np.append(self.exits, 0)[place], 0), at_risk
+        exact = np.append(self.times, np.nan)[place] == times
+        return np.where(exact, np.append(self.exits, 0)[place], 0), at_risk
 
     def area(self) -> np.ndarray:
         """Area under Ŝ from 0, and from just after each distinct time, to the last one: shape (1 + times,)."""

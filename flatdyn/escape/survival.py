@@ -1,10 +1,10 @@
 """How long do runs stay, when not all of them were seen to leave? Means, quantiles, curves and rates with errors.
 
-Everything is asked of two arrays, one entry a run: `steps`, the time of its escape τ, and `escaped`. Where `escaped`
-is False the run was still inside at that time, and τ is known to be larger: it is censored. Leaving such runs out, or
-counting the cap as their escape, would make every process look faster than it is.
+Every function takes two arrays with one entry for each run: `steps`, the time of its escape T, and `escaped`. Where
+`escaped` is False the run was still inside at that time, and T is known to be larger: it is censored. Leaving such
+runs out, or counting the cap as their escape, would make every process look faster than it is.
 
-    Ŝ(k) = Π_{j ≤ k} (1 − dⱼ/nⱼ)        Kaplan–Meier, for S(k) = P(τ > k)
+    Ŝ(k) = Π_{j ≤ k} (1 − dⱼ/nⱼ)        Kaplan–Meier, for S(k) = P(T > k)
 
 with dⱼ escapes at time j among the nⱼ runs then inside. The reason why a run is censored must not depend on where it
 is: a common cap is fine, throwing out runs that look slow is not. Times may be steps or real numbers.
@@ -55,7 +55,7 @@ class Quantile(NamedTuple("Quantile", [("value", float), ("lower", float), ("upp
 
 
 class Survival(NamedTuple):
-    """P(τ > k) at `steps`, with a pointwise confidence band; arrays of one shape."""
+    """P(T > k) at `steps`, with a pointwise confidence band; arrays of one shape."""
 
     steps: np.ndarray
     value: np.ndarray
@@ -93,9 +93,9 @@ def mean(
 ) -> Mean:
     """Mean escape time with its standard error, censored runs accounted for.
 
-        no censoring     τ̄ = (1/n) Σ τᵢ
-        censoring        Σ Ŝ up to the last time T,  plus Ŝ(T)/h,   h = escapes / time at risk, both after `after`
-        restricted       mean of min(τ, T) alone, without any assumption on what comes later
+        no censoring     T̄ = (1/n) Σ Tᵢ
+        censoring        Σ Ŝ up to the last time K,  plus Ŝ(K)/h,   h = escapes / time at risk, both after `after`
+        restricted       mean of min(T, K) alone, without any assumption on what comes later
 
     The second assumes that from `after` on the rate is constant, as it is for a process in its quasi-stationary state.
     `estimator` says so if it is seen to change between the two halves of the late escapes (by 2.5 standard errors), or
@@ -105,8 +105,8 @@ def mean(
     Args:
         steps: time of escape, or time until which a run was seen inside, shape (runs,)
         escaped: whether it escaped, shape (runs,) bool
-        restricted: mean of min(τ, T)
-        until: T of the restricted mean; the last time if not given
+        restricted: mean of min(T, K)
+        until: K of the restricted mean; the last time if not given
         after: where the tail begins; if not given, the median of the observed escapes (0 if fewer than 10 came later)
     Returns:
         Mean: value, standard error, share of censored runs. None escaped: infinite value; a single run: infinite error
@@ -169,7 +169,7 @@ def median(steps: Any, escaped: Any, level: float = 0.95) -> Quantile:
 
 
 def survival(steps: Any, escaped: Any, at: Any = None, level: float = 0.95) -> Survival:
-    """The share of runs that are still inside after k steps, P(τ > k), by Kaplan and Meier, with a confidence band.
+    """The share of runs that are still inside after k steps, P(T > k), by Kaplan and Meier, with a confidence band.
 
     The band is pointwise: Clopper and Pearson's exact interval for a share, of n* runs,
 
@@ -199,7 +199,7 @@ def survival(steps: Any, escaped: Any, at: Any = None, level: float = 0.95) -> S
 def rate(steps: Any, escaped: Any, after: float | None = None, level: float = 0.95) -> Rate:
     """The rate at which runs leave once they are in their quasi-stationary state.
 
-        h = d/E,   d escapes later than `after`,   E = Σ max(τᵢ − after, 0)
+        h = d/E,   d escapes later than `after`,   E = Σ max(Tᵢ − after, 0)
 
     the maximum likelihood estimate of an exponential tail; for whole steps of a geometric one, where h is the share of
     the remaining runs that leaves in a step, 1 − (leading eigenvalue of the transfer operator). The interval is that
@@ -226,7 +226,7 @@ def compare(a: Any, b: Any, level: float = 0.95) -> Comparison:
         mean ratio       mean(a)/mean(b), interval and error from those of the logarithms
         hazard ratio     Mantel–Haenszel: Σ dᵃ nᵇ/n over Σ dᵇ nᵃ/n; > 1 where a leaves faster
 
-    Where the two rates change order in time the test may miss the difference, and one hazard ratio cannot tell it.
+    Where the order of the two rates changes in time the test may miss the difference, and one hazard ratio hides it.
 
     Args:
         a, b: (steps, escaped), or anything with attributes `steps` and `escaped`
@@ -265,7 +265,7 @@ def compare(a: Any, b: Any, level: float = 0.95) -> Comparison:
 
 
 def _mean_error(table: RiskTable, tail: float, late: Rate | None = None) -> float:
-    """Standard error of the area under Ŝ plus tail = Ŝ(T)/h, from the influence of each run on it.
+    """Standard error of the area under Ŝ plus tail = Ŝ(K)/h, from the influence of each run on it.
 
     Escapes at u act on all of the area after u; per unit of Λ(u) = d/n they take area/(1 − d/n) away.
     """
@@ -307,7 +307,7 @@ def _rate(table: RiskTable, after: float, level: float) -> Rate:
 
 
 def _trend(table: RiskTable, after: float) -> str:
-    """What the estimator says if the rate is not seen to be constant in the late part."""
+    """The remark of the estimator if the late rate is not seen to be constant."""
     late = np.where(table.times > after, table.exits, 0)
     middle = table.times[np.searchsorted(np.cumsum(late), late.sum() / 2)]
     first, second = _rate(table.truncated(middle), after, 0.95), _rate(table, middle, 0.95)

@@ -171,8 +171,8 @@ class _Asked:
         """The results of a compiled program for rows, one for each state."""
         size = next(size for size in _SIZES if len(rows) <= size)
         index = np.resize(np.arange(len(rows)), size)
-        found = program(self.process, jax.tree.map(lambda leaf: leaf[index], self.states), rows[index])
-        return jax.tree.map(lambda leaf: np.asarray(leaf)[: len(rows)], found)
+        results = program(self.process, jax.tree.map(lambda leaf: leaf[index], self.states), rows[index])
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[: len(rows)], results)
 
 
 def _on_rows(process: Process, state: Any) -> Any:

@@ -86,8 +86,8 @@ class Scale(Record):
         lines = []
         for i in range(len(rows["rate"])):
             what = ", ".join(filter(None, (str(rows[name][i]) for name in ("what", "method", "precision"))))
-            told = f"{what}: {rows['networks'][i]} x {rows['parameters'][i]}" if rows["parameters"][i] else what
-            line = f"{told}: {rows['rate'][i]:.3g} {rows['unit'][i]}"
+            title = f"{what}: {rows['networks'][i]} x {rows['parameters'][i]}" if rows["parameters"][i] else what
+            line = f"{title}: {rows['rate'][i]:.3g} {rows['unit'][i]}"
             for name, label in (("of_product", "product"), ("of_copy", "copy")):
                 if np.isfinite(rows[name][i]):
                     line += f", {100 * rows[name][i]:.2g} % of {label}"
@@ -148,7 +148,7 @@ def measure(
         if part not in PARTS:
             raise ValueError(f"parts must be among {', '.join(PARTS)}, got {part!r}")
     repeat = checks.count("repeat", repeat, at_least=5)
-    of = SIZES[size] if isinstance(size, str) else size
+    numbers = SIZES[size] if isinstance(size, str) else size
     load = f"{os.getloadavg()[0]:.0f} on {os.cpu_count()} cores" if hasattr(os, "getloadavg") else "unknown"
     rows: list[dict] = []
     missing: list[str] = []
@@ -158,7 +158,7 @@ def measure(
             # Threads that train do not see the switch: what is learnt has the session's precision
             with jax.enable_x64(jax.config.jax_enable_x64 and part == "training"):
                 try:
-                    for row in PARTS[part](of, ceilings, repeat):
+                    for row in PARTS[part](numbers, ceilings, repeat):
                         rows.append({"part": part, **row})
                         bar.update(1)
                 except DataMissing:
@@ -171,7 +171,7 @@ def measure(
         "load": load,
         "repeat": str(repeat),
     }
-    config |= {"products": str(jax.config.jax_default_matmul_precision or "default"), "numbers": repr(of)}
+    config |= {"products": str(jax.config.jax_default_matmul_precision or "default"), "numbers": repr(numbers)}
     config |= {"without data": ", ".join(missing)} if missing else {}
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     return Scale(config=config, provenance=records.provenance(), **columns)

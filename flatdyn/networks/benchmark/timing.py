@@ -72,8 +72,10 @@ def repeated(function: Callable[[int], Any], repeat: int = 5) -> Timing:
     """
     repeat = checks.count("repeat", repeat, at_least=5)
     first = seconds(lambda: function(0))[0]
-    found = _summary([seconds(lambda number=number: function(number)) for number in range(1, repeat + 1)], 0.0, np.nan)
-    return found._replace(compiling=first - found.clock)
+    summary = _summary(
+        [seconds(lambda number=number: function(number)) for number in range(1, repeat + 1)], 0.0, np.nan
+    )
+    return summary._replace(compiling=first - summary.clock)
 
 
 def seconds(function: Callable[[], Any]) -> tuple[float, float]:
@@ -112,7 +114,7 @@ def _summary(taken: list[tuple[float, float]], compiling: float, memory: float) 
 
 
 def _memory(program: Any) -> float:
-    found = program.memory_analysis()
-    if found is None:
+    analysis = program.memory_analysis()
+    if analysis is None:
         return np.nan
-    return float(found.argument_size_in_bytes + found.output_size_in_bytes + found.temp_size_in_bytes)
+    return float(analysis.argument_size_in_bytes + analysis.output_size_in_bytes + analysis.temp_size_in_bytes)

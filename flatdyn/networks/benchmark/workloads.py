@@ -114,9 +114,9 @@ def _row(what: str, timing: Timing, work: float, unit: str, **more: Any) -> dict
     return {"what": what, "rate": work / timing.seconds, "unit": unit, **timing._asdict(), **empty, **more}
 
 
-def _ceilings(of: Size, ceilings: Ceilings, repeat: int) -> Iterator[dict]:
+def _ceilings(size: Size, ceilings: Ceilings, repeat: int) -> Iterator[dict]:
     def squares(dtype: Any) -> Callable:
-        shape = (2, of.product, of.product)
+        shape = (2, size.product, size.product)
         return lambda key: tuple(jax.random.normal(key, shape, jnp.float32).astype(dtype))
 
     exact = lambda a, b: jnp.matmul(a, b, precision="highest")  # noqa: E731
@@ -124,18 +124,18 @@ def _ceilings(of: Size, ceilings: Ceilings, repeat: int) -> Iterator[dict]:
     products["bfloat16"] = (jnp.matmul, jnp.bfloat16)
     for precision, (product, dtype) in products.items():
         timing = timed(product, squares(dtype), repeat)
-        row = _row("matrix product", timing, 2.0 * of.product**3, "FLOP/s", precision=precision)
+        row = _row("matrix product", timing, 2.0 * size.product**3, "FLOP/s", precision=precision)
         ceilings[precision] = row["rate"]
         yield row
     # In one place, over and over: new memory would be slow for reasons of its own
     over = lambda x: jax.lax.fori_loop(0, COPIES, lambda _, x: x + 1, x)  # noqa: E731
-    timing = timed(over, lambda key: (jax.random.normal(key, (of.copy // 4,), jnp.float32),), repeat)
-    row = _row("copy", timing, 2.0 * of.copy * COPIES, "bytes/s")
+    timing = timed(over, lambda key: (jax.random.normal(key, (size.copy // 4,), jnp.float32),), repeat)
+    row = _row("copy", timing, 2.0 * size.copy * COPIES, "bytes/s")
     ceilings["copy"] = row["rate"]
     yield row
 
 
-def _ensembles(of: Size, ceilings: Ceilings, repeat: int) -> Iterator[dict]:
+def _ensembles(size: Size, ceilings: Ceilings, repeat: int) -> Iterator[dict]:
     digits = data.digits()
     small = preprocessing.principal_components(preprocessing.split(digits, [500])[0], number=12)[0]
     key = jax.random.key(0)
@@ -146,8 +146,8 @@ def _ensembles(of: Size, ceilings: Ceilings, repeat: int) -> Iterator[dict]:
     for what, (task, batch) in cases.items():
         for name, method in {"GD": GD(0.1), "SAM": SAM(0.1, 0.1)}.items():
             process = Iteration(task.landscape, method, FiniteSum(batch))
-            for number in of.networks:
-                steps = int(np.clip(of.updates // number, 5, 500))
+            for number in size.networks:
+                steps = int(np.clip(size.updates // number, 5, 500))
                 try:
                     with devices.memory_guard(number):
                         row = _advance(process, number, steps, ceilings, repeat, what=what, method=name)
@@ -180,19 +180,19 @@ def _advance(
     return _row(timing=timing, work=number * steps * each, unit=unit, **counts, **shares, **more)
 
 
-def _spectra(of: Size, ceilings: Ceilings, repeat: int) -> Iterator[dict]:
+def _spectra(size: Size, ceilings: Ceilings, repeat: int) -> Iterator[dict]:
     digits = data.digits()
-    some = preprocessing.split(digits, [min(of.examples, len(digits.y))])[0]
-    for width in of.widths:
+    some = preprocessing.split(digits, [min(size.examples, len(digits.y))])[0]
+    for width in size.widths:
         network = MLP((64, width, width, 10), jax.random.key(0), jnp.tanh)
         task = classifier(network, some)
         with jax.default_matmul_precision("highest"):
-            rows = list(_spectrum(of, task, ceilings, repeat))
-            rows += [_against_double(of, task, network, some)] if width == of.widths[0] else []
+            rows = list(_spectrum(size, task, ceilings, repeat))
+            rows += [_against_double(size, task, network, some)] if width == size.widths[0] else []
         yield from rows
 
 
-def _spectrum(of: Size, task: Any, ceilings: Ceilings, repeat: int) -> Iterator[dict]:
+def _spectrum(size: Size, task: Any, ceilings: Ceilings, repeat: int) -> Iterator[dict]:
     """Rates of products with the Hessian of a network, and of Lanczos decompositions of it."""
     loss, start = task.landscape, task.start
 
@@ -202,22 +202,24 @@ def _spectrum(of: Size, task: Any, ceilings: Ceilings, repeat: int) -> Iterator[
     def lanczos(number: int) -> Any:
         key = jax.random.key(number)
         theta = start + jax.random.normal(key, start.shape, start.dtype) / 100
-        return extreme_eigenvalues(loss, theta, of.lanczos, key, most=of.lanczos, starts=1, method="lanczos").largest
+        return extreme_eigenvalues(
+            loss, theta, size.lanczos, key, most=size.lanczos, starts=1, method="lanczos"
+        ).largest
 
     timing = timed(hessian_product, vectors, repeat)
     operations = flops(hessian_product, *vectors(jax.random.key(0)))
     more = {"parameters": task.dim, "precision": "float32, exact"}
     share = operations / timing.seconds / ceilings["float32, exact"]
     yield _row("products Hv", timing, 1, "products/s", of_product=share, **more)
-    yield _row(f"Lanczos, k = {of.lanczos}", repeated(lanczos), 1, "spectra/s", **more)
+    yield _row(f"Lanczos, k = {size.lanczos}", repeated(lanczos), 1, "spectra/s", **more)
 
 
-def _against_double(of: Size, task: Any, network: Network, some: data.Split) -> dict:
-    """How far the largest eigenvalue found here, in single precision, is from that in double precision on a CPU."""
-    here = extreme_eigenvalues(task.landscape, task.start, of.lanczos, method="lanczos")
+def _against_double(size: Size, task: Any, network: Network, some: data.Split) -> dict:
+    """How far the largest eigenvalue here, in single precision, is from that in double precision on a CPU."""
+    here = extreme_eigenvalues(task.landscape, task.start, size.lanczos, method="lanczos")
     with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
         double = classifier(jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf, float)), network), some)
-        there = extreme_eigenvalues(double.landscape, double.start, of.lanczos, method="lanczos")
+        there = extreme_eigenvalues(double.landscape, double.start, size.lanczos, method="lanczos")
     off = float(abs(here.largest - there.largest) / there.largest)
     none = Timing(1.0, *[np.nan] * 5)
     return _row("largest eigenvalue against float64", none, off, "relative difference", parameters=task.dim)
@@ -236,9 +238,9 @@ class InHalf(Network):
         return y.astype(x.dtype), used
 
 
-def _residual(of: Size, engine: str) -> Network:
-    build = resnet18 if of.deep else resnet8
-    return build(of.image, 10, jax.random.key(0), width=of.width, engine=engine)
+def _residual(size: Size, engine: str) -> Network:
+    build = resnet18 if size.deep else resnet8
+    return build(size.image, 10, jax.random.key(0), width=size.width, engine=engine)
 
 
 def _methods(network: Network, lr: float, rho: float) -> dict[str, Any]:
@@ -246,43 +248,43 @@ def _methods(network: Network, lr: float, rho: float) -> dict[str, Any]:
     return {"SGD": GD(lr, momentum=0.9), "SAM": SAM(lr, rho, momentum=0.9), "SAM-ON": on}
 
 
-def _images(of: Size, ceilings: Ceilings, repeat: int) -> Iterator[dict]:
-    pixels = data.random_pixels(of.image, 4 * of.batch).x
+def _images(size: Size, ceilings: Ceilings, repeat: int) -> Iterator[dict]:
+    pixels = data.random_pixels(size.image, 4 * size.batch).x
     labelled = data.Split(pixels, np.arange(len(pixels)) % 10)  # no label means anything: speed only
-    network = _residual(of, "lax" if jax.default_backend() == "gpu" else "product")
-    name = f"ResNet-{18 if of.deep else 8} on random pixels {'x'.join(map(str, of.image))}"
-    for precision in ("float32", "bfloat16") if of.half else ("float32",):
+    network = _residual(size, "lax" if jax.default_backend() == "gpu" else "product")
+    name = f"ResNet-{18 if size.deep else 8} on random pixels {'x'.join(map(str, size.image))}"
+    for precision in ("float32", "bfloat16") if size.half else ("float32",):
         model = InHalf(network) if precision == "bfloat16" else network
         task = classifier(model, labelled)
         for method, rule in _methods(model, 0.01, 0.05).items():
-            process = Iteration(task.landscape, rule, FiniteSum(of.batch))
-            told = {"what": name, "method": method, "precision": precision, "unit": "images/s"}
-            yield _advance(process, 1, 5, ceilings, repeat, each=of.batch, **told)
+            process = Iteration(task.landscape, rule, FiniteSum(size.batch))
+            labels = {"what": name, "method": method, "precision": precision, "unit": "images/s"}
+            yield _advance(process, 1, 5, ceilings, repeat, each=size.batch, **labels)
 
 
-def _training(of: Size, ceilings: Ceilings, repeat: int) -> Iterator[dict]:
-    if of.deep:
+def _training(size: Size, ceilings: Ceilings, repeat: int) -> Iterator[dict]:
+    if size.deep:
         name, (learnt, test) = "Fashion-MNIST", files.fashion_mnist("image")
     else:
         name, (learnt, test) = "digits", preprocessing.split(data.digits("image"), [1000, 797])
     shape = learnt.x.shape[1:]
-    batch = min(128, of.batch)
+    batch = min(128, size.batch)
     makers = {
-        "ResNet-8": lambda key: resnet8(shape, 10, key, width=16 if of.deep else of.width),
-        "ViT": lambda key: ViT(shape, 10, key, width=64 if of.deep else 16, depth=4 if of.deep else 1),
+        "ResNet-8": lambda key: resnet8(shape, 10, key, width=16 if size.deep else size.width),
+        "ViT": lambda key: ViT(shape, 10, key, width=64 if size.deep else 16, depth=4 if size.deep else 1),
     }
     for model, make in makers.items():
         task = classifier(make(jax.random.key(0)), learnt)
-        starts = task.starts(make, jax.random.key(1), of.seeds)
+        starts = task.starts(make, jax.random.key(1), size.seeds)
         for method, rule in _methods(make(jax.random.key(0)), 0.05, 0.05).items():
             process = Iteration(task.landscape, rule, FiniteSum(batch))
-            found = train(task, process, starts, of.steps, jax.random.key(2), of.steps, eval_sets={"test": test})
-            metrics, spent = found.last("test"), float(found.seconds)
+            trained = train(task, process, starts, size.steps, jax.random.key(2), size.steps, eval_sets={"test": test})
+            metrics, spent = trained.last("test"), float(trained.seconds)
             learned = dict(zip(("accuracy", "error"), mean_sem_of(metrics), strict=True))
-            more = {"method": method, "precision": str(starts.dtype), "networks": of.seeds, "parameters": task.dim}
+            more = {"method": method, "precision": str(starts.dtype), "networks": size.seeds, "parameters": task.dim}
             timing = Timing(spent, *[np.nan] * 5)  # once, compiling and evaluation included
             yield _row(
-                f"{model} on {name}", timing, of.seeds * of.steps, "network-steps/s of the clock", **more, **learned
+                f"{model} on {name}", timing, size.seeds * size.steps, "network-steps/s of the clock", **more, **learned
             )
 
 

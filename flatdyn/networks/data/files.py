@@ -124,15 +124,15 @@ def fashion_mnist(shape: str = "flat", side: int = 28, folder: str | Path | None
     """
     checks.choice("shape", shape, ("flat", "image"))
     side = checks.count("side", side, at_least=1)
-    found = find(FASHION, folder)
+    files = find(FASHION, folder)
 
     def part(name: str, number: int) -> Split:
-        pixels = idx(FASHION, found[f"{name}-images-idx3-ubyte"], (number, 28, 28))
-        labels = idx(FASHION, found[f"{name}-labels-idx1-ubyte"], (number,))
+        pixels = idx(FASHION, files[f"{name}-images-idx3-ubyte"], (number, 28, 28))
+        labels = idx(FASHION, files[f"{name}-labels-idx1-ubyte"], (number,))
         return images(pixels.astype(np.float32) / 255, labels, shape, side)
 
     parts = tuple(part(name, number) for name, number in FASHION_SIZES.items())
-    _verify(FASHION, found)
+    _verify(FASHION, files)
     return parts
 
 
@@ -153,14 +153,14 @@ def cifar10(shape: str = "flat", side: int = 32, folder: str | Path | None = Non
     """
     checks.choice("shape", shape, ("flat", "image"))
     side = checks.count("side", side, at_least=1)
-    found = find(CIFAR, folder)
-    _verify(CIFAR, found)  # before anything is unpickled
-    batches = {name: _cifar_batch(file, name.endswith(".bin")) for name, file in found.items()}
+    files = find(CIFAR, folder)
+    _verify(CIFAR, files)  # before anything is unpickled
+    batches = {name: _cifar_batch(file, name.endswith(".bin")) for name, file in files.items()}
 
     def part(word: str, per_class: int) -> Split:
         pixels, labels = (np.concatenate(column) for column in zip(*_with(batches, word), strict=True))
         if not np.array_equal(np.bincount(labels, minlength=10), np.full(10, per_class)):
-            where = next(file for name, file in found.items() if word in name)
+            where = next(file for name, file in files.items() if word in name)
             refuse(CIFAR, where, f"the {word} set has {np.bincount(labels)} images by class, not {per_class} in each")
         planes = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
         return images(planes.astype(np.float32) / 255, labels, shape, side)
@@ -182,9 +182,9 @@ def mutag(folder: str | Path | None = None) -> Split:
     References:
         Debnath et al., Journal of Medicinal Chemistry 34 (1991); Morris et al., arXiv 2007.08663.
     """
-    found = find(MUTAG, folder)
-    _verify(MUTAG, found, as_words=True)
-    edges, graph, labels, kinds = (_integers(file) for file in found.values())
+    files = find(MUTAG, folder)
+    _verify(MUTAG, files, as_words=True)
+    edges, graph, labels, kinds = (_integers(file) for file in files.values())
     sizes = np.bincount(graph)[1:]
     first = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     row, place = graph - 1, np.arange(len(graph)) - first[graph - 1]
@@ -218,9 +218,9 @@ def reuters_r8(words: int = 1500, folder: str | Path | None = None) -> Documents
         Yao, Mao and Luo, Graph convolutional networks for text classification, arXiv 1809.05679.
     """
     words = checks.count("words", words, at_least=1)
-    found = find(R8, folder)
-    _verify(R8, found, as_words=True)
-    (train, y_train), (test, y_test) = (_documents(file) for file in found.values())
+    files = find(R8, folder)
+    _verify(R8, files, as_words=True)
+    (train, y_train), (test, y_test) = (_documents(file) for file in files.values())
     bags = package("sklearn.feature_extraction.text", "scikit-learn").TfidfVectorizer(
         max_features=words, stop_words="english", dtype=np.float32
     )
@@ -230,9 +230,9 @@ def reuters_r8(words: int = 1500, folder: str | Path | None = None) -> Documents
     y = np.array([classes.index(name) for name in y_train + y_test], np.int32)
     document, word = np.nonzero(x)
     graph = Graph(len(x) + len(vocabulary), np.stack([document, len(x) + word], axis=1), x[document, word])
-    told, asked = np.split(np.arange(len(x)), [len(train)])
-    nodes = Nodes(graph, Split(told, y[told]), Split(asked, y[asked]))
-    return Documents(Split(x[told], y[told]), Split(x[asked], y[asked]), vocabulary, classes, nodes)
+    labelled, asked = np.split(np.arange(len(x)), [len(train)])
+    nodes = Nodes(graph, Split(labelled, y[labelled]), Split(asked, y[asked]))
+    return Documents(Split(x[labelled], y[labelled]), Split(x[asked], y[asked]), vocabulary, classes, nodes)
 
 
 def mnist1d() -> tuple[Split, Split]:
@@ -250,16 +250,16 @@ def mnist1d() -> tuple[Split, Split]:
     made = package("mnist1d.data", "mnist1d")
     before = random.getstate(), np.random.get_state()  # noqa: NPY002, the package seeds the global generators
     try:
-        found = made.make_dataset(made.get_dataset_args())
+        arrays = made.make_dataset(made.get_dataset_args())
     finally:
         random.setstate(before[0])
         np.random.set_state(before[1])  # noqa: NPY002
-    train, test = (Split(found[f"x{end}"], found[f"y{end}"].astype(np.int32)) for end in ("", "_test"))
+    train, test = (Split(arrays[f"x{end}"], arrays[f"y{end}"].astype(np.int32)) for end in ("", "_test"))
     return train, test
 
 
-def _verify(source: Source, found: dict[str, DataFile], as_words: bool = False) -> None:
-    for name, file in found.items():
+def _verify(source: Source, files: dict[str, DataFile], as_words: bool = False) -> None:
+    for name, file in files.items():
         verify(source, file, DIGESTS[name], as_words)
 
 

@@ -102,10 +102,10 @@ def verify(source: Source, file: DataFile, digest: str, as_words: bool = False) 
     """
     kind, _, expected = digest.partition(":")
     content = b" ".join(file.content.split()) if as_words else file.content
-    found = hashlib.new(kind, content, usedforsecurity=False).hexdigest()
-    if found != expected:
+    computed = hashlib.new(kind, content, usedforsecurity=False).hexdigest()
+    if computed != expected:
         raise ValueError(
-            f"{file.where} is not the file of {source.title}: its {kind} is {found}, not {expected}. "
+            f"{file.where} is not the file of {source.title}: its {kind} is {computed}, not {expected}. "
             f"It may be damaged, or another set's file of the same name: delete it, then {source.remedy}"
         )
 
@@ -124,9 +124,9 @@ def idx(source: Source, file: DataFile, shape: Sequence[int]) -> np.ndarray:
     head = 4 + 4 * len(shape)
     if file.content[:4] != bytes([0, 0, 8, len(shape)]):
         refuse(source, file, f"it begins with the bytes {file.content[:4].hex(' ')}, not 00 00 08 0{len(shape)}")
-    found = tuple(int.from_bytes(file.content[at : at + 4], "big") for at in range(4, head, 4))
-    if found != tuple(shape):
-        refuse(source, file, f"its header says shape {found}, not {tuple(shape)}")
+    declared = tuple(int.from_bytes(file.content[at : at + 4], "big") for at in range(4, head, 4))
+    if declared != tuple(shape):
+        refuse(source, file, f"its header says shape {declared}, not {tuple(shape)}")
     if len(file.content) != head + np.prod(shape):
         refuse(source, file, f"it has {len(file.content)} bytes, not {head + np.prod(shape)}")
     return np.frombuffer(file.content, np.uint8, offset=head).reshape(shape)
@@ -158,8 +158,8 @@ def _places(source: Source, folder: str | Path | None) -> list[Path]:
     if folder is not None:
         bases = [Path(folder)]
     else:
-        told = os.environ.get("FLATDYN_DATA")
-        bases = [*([Path(told)] if told else []), Path("data").absolute(), *map(Path, source.installed)]
+        named = os.environ.get("FLATDYN_DATA")
+        bases = [*([Path(named)] if named else []), Path("data").absolute(), *map(Path, source.installed)]
     return [base.expanduser() / inner for base in bases for inner in ("", *source.folders)]
 
 

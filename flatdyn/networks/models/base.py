@@ -19,7 +19,7 @@ class Network(eqx.Module):
     """What flatdyn asks of a network of its own; any other Equinox module maps one input to one output.
 
     BatchNorm needs statistics of the activations. In training they are those of the minibatch. To evaluate a network
-    they are found anew from the training data, whatever the weights are: an average of weights (SWA) has its own.
+    they are computed anew from the training data, whatever the weights are: an average of weights (SWA) has its own.
 
     Subclasses implement `outputs`, and send what they normalize through the
     :class:`flatdyn.networks.models.normalization.Pass`.
