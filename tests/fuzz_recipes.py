@@ -415,8 +415,7 @@ call(
     "Alternating", fd.Alternating, methods=of(lambda f: (fd.GD(0.1), fd.GD(0.2))), blocks=((True, False), (False, True))
 )
 call("Averaged", fd.Averaged, method=method, start=0.0, every=1.0, decay=None)
-call("Scheduled", fd.Scheduled, method=method, factor=of(lambda f: fd.methods.Cosine(10)))
-call("methods.Cosine", fd.methods.Cosine, steps=10)
+call("Scheduled", fd.Scheduled, method=method, factor=of(lambda f: __import__("optax").cosine_decay_schedule(1.0, 10)))
 call("from_optax", fd.from_optax, transformation=of(lambda f: __import__("optax").sgd(0.1)), follows=None)
 
 call("noise.Gaussian", fd.noise.Gaussian, scale=0.1, batch_size=2, covariance=None)
@@ -1162,6 +1161,7 @@ bound("Saddle.inside", lambda f: f.saddle.inside, radius=0.1)
 bound("Saddle.start", lambda f: f.saddle.start, distance=1e-3, key=key, runs=2)
 bound("Saddle.transverse", lambda f: f.saddle.transverse, theta=of(lambda f: f.saddle.theta))
 bound("Saddle.verify", lambda f: f.saddle.verify)
+call("networks.flops", lambda function: networks.flops(function, np.ones(3)), function=of(lambda f: jnp.sin))
 call("networks.split", networks.split, data=split, sizes=[4, 4], seed=0)
 recipe(
     "networks.principal_components",

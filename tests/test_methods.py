@@ -71,12 +71,70 @@ def test_momentum_agrees_with_optax(nesterov):
     assert_allclose(path(ours, 300), path(theirs, 300), rtol=1e-11)
 
 
-def test_a_schedule_is_optaxs():
+SCHEDULES = {  # each a factor; some begin with 0, one is a whole number, one starts again
+    "constant": optax.constant_schedule(1),
+    "cosine": optax.cosine_decay_schedule(1.0, 20, alpha=0.1),
+    "exponential": optax.exponential_decay(1.0, 5, 0.5, staircase=True),
+    "joined": optax.join_schedules([optax.linear_schedule(1.0, 0.5, 8), optax.constant_schedule(0.2)], [12]),
+    "piecewise": optax.piecewise_constant_schedule(1.0, {6: 0.3, 15: 0.5}),
+    "polynomial": optax.polynomial_schedule(1.0, 0.1, 2, 20, transition_begin=3),
+    "restarts": optax.sgdr_schedule(
+        [{"init_value": 0.0, "peak_value": 1.0, "warmup_steps": 3, "decay_steps": 10, "end_value": 0.1}] * 3
+    ),
+    "warm-up": optax.warmup_cosine_decay_schedule(0.0, 1.0, 5, 20),
+}
+
+
+def test_schedules_are_optaxs_as_they_are():
+    """GD with lr f(k) against optax's own two ways: a factor of the update, and a step size that is injected."""
+    line, lr = fd.landscapes.saddle((2.0, -1.0)), 0.3
+    start = jnp.array([1.0, 0.5])
+
+    def ours(schedule):
+        method = fd.Scheduled(fd.GD(lr), schedule)
+        states = jax.lax.scan(lambda s, _: (method.step(line.grad, s), s.theta), method.init(start), length=35)
+        return states[1]
+
+    def theirs(transformation):
+        def step(carry, _):
+            theta, inner = carry
+            updates, inner = transformation.update(line.grad(theta), inner, theta)
+            return (optax.apply_updates(theta, updates), inner), theta
+
+        return jax.lax.scan(step, (start, transformation.init(start)), length=35)[1]
+
+    @jax.jit  # one program for all of them
+    def paths():
+        scaled = [theirs(optax.chain(optax.scale_by_schedule(f), optax.sgd(lr))) for f in SCHEDULES.values()]
+        injected = [
+            theirs(optax.inject_hyperparams(optax.sgd)(lambda k, f=f: jnp.asarray(lr * f(k), float)))
+            for f in SCHEDULES.values()
+        ]
+        return [ours(f) for f in SCHEDULES.values()], scaled, injected
+
+    found, scaled, injected = paths()
+    for name, path_, one, other in zip(SCHEDULES, found, scaled, injected, strict=True):
+        # optax counts in 32 bits, and so computes factors in single precision: 35 roundings of them
+        for same in (one, other):
+            assert_allclose(path_, same, rtol=35 * np.finfo(np.float32).eps, err_msg=name)
+        assert (np.abs(np.diff(path_[:, 0])) > 0).sum() > 18, name  # it moves, but for cosines that have ended
+
+
+def test_a_schedule_of_step_sizes_goes_with_a_step_size_of_one():
     schedule = optax.cosine_decay_schedule(1e-3, 60)
-    ours = fd.Iteration(L, fd.Scheduled(fd.SAM(1e-3, 0.1), fd.methods.Cosine(60)))
+    ours = fd.Iteration(L, fd.Scheduled(fd.SAM(1.0, 0.1), schedule))
     theirs = fd.Iteration(L, fd.from_optax(optax.sgd(schedule), follows=fd.SAM(1.0, 0.1)))
     assert_allclose(path(ours, 80), path(theirs, 80), rtol=1e-12)  # 20 steps beyond the end: nothing moves any more
     assert_array_equal(path(ours, 80)[-1], path(ours, 60)[-1])
+
+
+def test_the_old_cosine_is_handed_on_and_is_optaxs():
+    with pytest.warns(DeprecationWarning, match=r"Cosine is now optax.cosine_decay_schedule\(1.0, steps\)"):
+        old = fd.methods.Cosine(60)
+    at = jnp.arange(80)
+    assert_allclose(old(at), optax.cosine_decay_schedule(1.0, 60)(at), atol=2e-16)  # π (k/n) for (π k)/n
+    with pytest.raises(AttributeError, match="no attribute 'Cosines'"):
+        _ = fd.methods.Cosines
 
 
 def test_a_schedule_on_a_line_is_a_product():
@@ -86,13 +144,16 @@ def test_a_schedule_on_a_line_is_a_product():
     assert_allclose(path(process, 9, jnp.ones(1))[:, 0], product, rtol=1e-13)
 
 
+HALVING = SCHEDULES["exponential"]
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: fd.Scheduled(fd.Averaged(fd.GD(0.1)), fd.methods.Cosine(5)), "step size lr of its own"),
+        (lambda: fd.Scheduled(fd.Averaged(fd.GD(0.1)), HALVING), "step size lr of its own"),
         (lambda: fd.Scheduled(fd.GD(0.1), 0.5), "factor must be a function"),
-        (lambda: fd.Scheduled(lambda g: g, fd.methods.Cosine(5)), "needs a method"),
-        (lambda: fd.stability.update_map(fd.Scheduled(fd.GD(0.1), fd.methods.Cosine(5)), L), "changes from step to"),
+        (lambda: fd.Scheduled(lambda g: g, HALVING), "needs a method"),
+        (lambda: fd.stability.update_map(fd.Scheduled(fd.GD(0.1), HALVING), L), "changes from step to"),
     ],
 )
 def test_what_cannot_be_scheduled_is_refused(build, message):
@@ -183,7 +244,7 @@ ALL = {
     "optax": lambda first: fd.from_optax(optax.adam(0.01)),
     "optax on SAM": lambda first: fd.from_optax(optax.adam(0.01), follows=fd.SAM(1, 0.1)),
     "SWA": lambda first: fd.Averaged(fd.GD(0.01, momentum=0.9), start=1),
-    "a schedule": lambda first: fd.Scheduled(fd.SAM(0.01, 0.1, momentum=0.5), fd.methods.Cosine(3)),
+    "a schedule": lambda first: fd.Scheduled(fd.SAM(0.01, 0.1, momentum=0.5), SCHEDULES["warm-up"]),
     "WASAM": lambda first: fd.Averaged(fd.SAM(0.01, 0.1), every=2, decay=0.5),
     "an average of a sampler": lambda first: fd.Averaged(fd.SGLD(0.01)),
     "Alternating": lambda first: fd.Alternating((fd.SAM(0.01, 0.1), fd.SGLD(0.01)), (first, masks.complement(first))),

@@ -157,6 +157,16 @@ def test_presets(monkeypatch):
         notebook.preset(quick=1, full=2)
 
 
+def test_what_is_not_known_is_said_in_words(capsys):
+    assert notebook.say("stay", 12.0, 0.5, unknown="beyond the cap") == (12.0, 0.5)
+    value, error = notebook.say("stay", np.nan, np.inf, unknown="beyond the cap")
+    assert (np.isnan(value), error) == (True, np.inf)
+    notebook.say("stay", 3.0, np.inf)
+    assert capsys.readouterr().out == "stay = 12.0(5)\nstay = beyond the cap\nstay = 3.00000\n"
+    with pytest.raises(ValueError, match="error must be a number"):
+        notebook.say("stay", 3.0, "large", unknown="beyond the cap")
+
+
 def test_figures_are_written_by_the_full_preset_only_and_byte_identically(tmp_path, monkeypatch, ensemble, capsys):
     monkeypatch.setenv("FLATDYN_FIGURES", str(tmp_path))
     monkeypatch.delenv("FLATDYN_PRESET", raising=False)

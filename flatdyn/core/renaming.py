@@ -16,15 +16,23 @@ from typing import Any, TypeVar
 _Function = TypeVar("_Function", bound=Callable)
 
 
-def renamed(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
+def renamed(
+    module: str, names: Mapping[str, str], elsewhere: Mapping[str, tuple[str, str]] | None = None
+) -> Callable[[str], Any]:
     """The `__getattr__` of a module that hands old names on.
 
     Args:
         module: its `__name__`
         names: old name -> new name in the same module
+        elsewhere: old name -> the module in which it still lies, and what to write in its place
     """
+    others = elsewhere or {}
 
     def handed_on(name: str) -> Any:
+        if name in others:
+            home, instead = others[name]
+            warnings.warn(f"{module}.{name} is now {instead}", DeprecationWarning, stacklevel=2)
+            return getattr(importlib.import_module(home), name)
         if name not in names:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         _warn(f"{module}.{name}", f"{module}.{names[name]}")

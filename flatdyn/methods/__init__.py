@@ -11,6 +11,7 @@ Example:
     Matrix([[-h*lambda*(lambda*rho + 1) + 1]])
 """
 
+from flatdyn.core.renaming import renamed
 from flatdyn.methods.averaging import Averaged as Averaged
 from flatdyn.methods.base import FirstOrder as FirstOrder
 from flatdyn.methods.base import Method as Method
@@ -32,5 +33,8 @@ from flatdyn.methods.langevin import LeimkuhlerMatthews as LeimkuhlerMatthews
 from flatdyn.methods.optax import from_optax as from_optax
 from flatdyn.methods.partitioned import Alternating as Alternating
 from flatdyn.methods.partitioned import Multirate as Multirate
-from flatdyn.methods.schedules import Cosine as Cosine
 from flatdyn.methods.schedules import Scheduled as Scheduled
+
+__getattr__ = renamed(
+    __name__, {}, {"Cosine": ("flatdyn.methods.schedules", "optax.cosine_decay_schedule(1.0, steps), a factor as well")}
+)

@@ -36,15 +36,22 @@ class Scheduled(Wrapper):
 
         step k = 0, 1, …  is taken with  ηₖ = η f(k)
 
+    f is a factor, as in optax.scale_by_schedule, so any schedule of optax is taken as it is. One that gives step sizes
+    themselves goes with lr = 1:
+
+        Scheduled(SAM(0.1, rho), optax.cosine_decay_schedule(1.0, 500))                               from 0.1 to 0
+        Scheduled(SAM(1.0, rho), optax.warmup_cosine_decay_schedule(0.0, 0.1, 50, 500))      from 0 to 0.1, and to 0
+
     The velocity of a heavy ball is a displacement here, v⁺ = μ v − ηₖ g: a smaller step size acts on new gradients
     and leaves what was gathered before.
 
     Args:
         method: has a step size, lr (η)
-        factor: f, from the number of steps taken to a number: :class:`Cosine`, or any JAX function, such as a schedule
-            of optax that begins with 1
+        factor: f, from the number of steps taken to a number: a schedule of optax, or any JAX function. Processes that
+            share one schedule share a compiled program; a schedule that is made anew is compiled anew
     Raises:
         TypeError: if `method` has no lr, or `factor` is not a function
+        ValueError: if `factor` does not return one real number
     """
 
     factor: Callable
@@ -55,11 +62,8 @@ class Scheduled(Wrapper):
         factor = checks.traced(
             "factor", self.factor, jax.ShapeDtypeStruct((), jnp.int32), what="a function of the number of steps taken"
         )
-        if (
-            jax.tree.structure(factor) != jax.tree.structure(0)
-            or jnp.shape(factor)
-            or not jnp.issubdtype(jnp.result_type(factor), jnp.floating)
-        ):
+        one = jax.tree.structure(factor) == jax.tree.structure(0) and not jnp.shape(factor)
+        if not one or not any(jnp.issubdtype(factor.dtype, kind) for kind in (jnp.floating, jnp.integer)):
             raise ValueError(f"factor must return one real number, got {factor}")
 
     def init(self, theta):
@@ -74,7 +78,7 @@ class Scheduled(Wrapper):
 
 
 class Cosine(eqx.Module):
-    """From 1 to 0 along half a cosine, and 0 from then on.
+    """The old name of `optax.cosine_decay_schedule(1.0, steps)`, for one release: from 1 to 0 along half a cosine.
 
         f(k) = ½ (1 + cos(π min(k/n, 1)))
 

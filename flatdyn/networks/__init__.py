@@ -19,6 +19,7 @@ Example:
 
 from flatdyn.core.renaming import renamed
 from flatdyn.networks.benchmark import scale as scale
+from flatdyn.networks.benchmark.timing import flops as flops
 from flatdyn.networks.data import DataMissing as DataMissing
 from flatdyn.networks.data import Documents as Documents
 from flatdyn.networks.data import Graph as Graph

@@ -54,6 +54,7 @@ def number(value: float, uncertainty: float | None = None, sig: int = 6, zero: f
     A number in the middle between two texts, such as 0.25 with one digit, is rounded away from 0 on every machine.
     Without an uncertainty, one of size `zero` or less is 0.
     """
+    # The package `uncertainties` has this notation, but neither "(exact)" nor a rounding that is the same everywhere
     sig = checks.count("sig", sig, at_least=1, at_most=17)
     if isinstance(value, (bool, np.bool_, str)):
         return str(value)
@@ -120,11 +121,18 @@ def report(
         print(f"{name:<{width}} = {text}")
 
 
-def say(name: str, value: Any, error: Any) -> tuple[float, float]:
-    """Print `name = value(error)`, and return both as floats."""
+def say(name: str, value: Any, error: Any, unknown: str | None = None) -> tuple[float, float]:
+    """Print `name = value(error)`, and return both as floats.
+
+    Args:
+        name: what it is
+        value, error: a number and its standard error, such as :func:`flatdyn.statistics.mean_sem` gives
+        unknown: what to print where the error is not finite; the value if not given
+    """
     checks.text("name", name)
     value, error = measured("value", value), measured("error", error)
-    report({name: value}, unc={name: error})
+    known = unknown is None or np.isfinite(error)
+    report({name: value if known else checks.text("unknown", unknown)}, unc={name: error})
     return value, error
 
 

@@ -88,9 +88,13 @@ def seconds(function: Callable[[], Any]) -> tuple[float, float]:
 def flops(function: Callable, *args: Any) -> float:
     """Floating-point operations of function(*args), as XLA counts them before it optimizes; NaN if it does not say.
 
-    A loop counts as one turn.
+    A loop counts as one turn. Nothing is computed, so the arguments may be shapes, as `jax.eval_shape` gives them.
+
+    Example:
+        flops(process.step, process.init(theta), key)               of one step
     """
-    arrays, static = eqx.partition(args, eqx.is_array)
+    checks.function("function", function)
+    arrays, static = eqx.partition(args, lambda leaf: eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct))
     cost = jax.jit(lambda arrays: function(*eqx.combine(arrays, static))).lower(arrays).cost_analysis()
     return float((cost or {}).get("flops", np.nan))
 

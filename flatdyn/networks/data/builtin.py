@@ -236,8 +236,8 @@ def images(x: np.ndarray, y: np.ndarray, shape: str, side: int) -> Split:
     return Split(small.reshape(number, -1) if shape == "flat" else small, np.asarray(y, np.int32))
 
 
-def package(module: str, name: str | None) -> ModuleType:
-    """A module of a package that ships a set.
+def package(module: str, name: str | None, use: str = "this set lies inside") -> ModuleType:
+    """A module of a package that ships a set, or does what `use` says.
 
     Raises:
         DataMissing: if it cannot be imported; it says how to install it
@@ -247,6 +247,6 @@ def package(module: str, name: str | None) -> ModuleType:
     except ImportError as error:
         remedy = f"install it with: pip install {name}" if name else "install a complete Python"
         raise DataMissing(
-            f"this set lies inside the package {name or module}, which cannot be imported ({error}): {remedy}. "
+            f"{use} the package {name or module}, which cannot be imported ({error}): {remedy}. "
             "Nothing is downloaded, and nothing else is used in its place."
         ) from None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 
 import jax
 import numpy as np
 
 from flatdyn.core import checks
-from flatdyn.networks.data.builtin import Split
+from flatdyn.networks.data.builtin import Split, package
 
 
 def shuffled(data: Split, seed: int = 0) -> Split:
@@ -37,6 +38,7 @@ def split(data: Split, sizes: Sequence[int], seed: int = 0) -> tuple[Split, ...]
     total = len(data.y)
     if sum(sizes) > total:
         raise ValueError(f"sizes must sum to at most the {total} examples, got {' + '.join(map(str, sizes))}")
+    # scikit-learn's train_test_split does these two lines for two parts, and refuses to leave the second one empty
     order = np.random.default_rng(seed).permutation(total)
     chosen = np.split(order, np.cumsum(sizes))[: len(sizes)]
     return tuple(jax.tree.map(lambda leaf, rows=rows: np.asarray(leaf)[rows], data) for rows in chosen)
@@ -73,17 +75,24 @@ def standardize(train: Split, *others: Split) -> tuple[Split, ...]:
 
         x ↦ (x − m)/s,   and y likewise where it is real; s = 1 where a feature is constant
 
+    Done by scikit-learn's `StandardScaler`.
+
     Args:
         train: the part that m and s are taken from; x an array
         others: the parts that must not be looked at
     Returns:
         one Split for each given, train first
+    Raises:
+        ValueError: if x is not of finite numbers, or the parts have other features than train
+        DataMissing: if scikit-learn is not installed
     """
-    for one in (train, *others):
-        checks.kind("train and others", one, Split, "flatdyn.networks.Split(x, y)")
-    of_x = _scale(train.x)
-    of_y = _scale(train.y) if np.issubdtype(np.asarray(train.y).dtype, np.floating) else np.asarray
-    return tuple(Split(of_x(split.x), of_y(split.y)) for split in (train, *others))
+    of_x = _flat_parts([split.x for split in _splits(train, others)], "x")
+    xs, ys = _scaled(of_x), [np.asarray(split.y) for split in (train, *others)]
+    if np.issubdtype(ys[0].dtype, np.floating):
+        scaled = zip(_scaled(_flat_parts(ys, "y")), ys, strict=True)
+        ys = [one.reshape(y.shape) for one, y in scaled]
+    shapes = [np.shape(split.x) for split in (train, *others)]
+    return tuple(Split(x.reshape(shape), y) for x, y, shape in zip(xs, ys, shapes, strict=True))
 
 
 def principal_components(train: Split, *others: Split, number: int) -> tuple[Split, ...]:
@@ -92,7 +101,7 @@ def principal_components(train: Split, *others: Split, number: int) -> tuple[Spl
         x ↦ Vᵀ (x − m),   V the first right singular vectors of the centred training inputs
 
     Their means on the training part are 0, their variances fall from the first to the last. The sign of a direction is
-    such that its largest entry is positive.
+    such that its largest entry is positive. Done by scikit-learn's `PCA`.
 
     Args:
         train: the part that m and V are taken from; x an array (n, ...), flattened
@@ -101,28 +110,41 @@ def principal_components(train: Split, *others: Split, number: int) -> tuple[Spl
     Returns:
         one Split for each given, train first; x of shape (n, number)
     Raises:
-        ValueError: if there are not that many components
+        ValueError: if there are not that many components, or as for :func:`standardize`
+        DataMissing: if scikit-learn is not installed
     """
+    flat = _flat_parts([split.x for split in _splits(train, others)], "x")
+    shape = flat[0].shape
+    if checks.count("number", number, at_least=1) > min(shape):
+        raise ValueError(f"number must be at most {min(shape)}, for inputs {shape}, got {number}")
+    # The full decomposition: what is chosen for many rows, that of the covariance matrix, squares rounding errors
+    found = package("sklearn.decomposition", "scikit-learn", _DONE_BY).PCA(number, svd_solver="full").fit(flat[0])
+    largest = np.take_along_axis(found.components_, np.abs(found.components_).argmax(axis=1)[:, None], axis=1)
+    signs = np.sign(largest[:, 0])  # scikit-learn had another rule for them before 1.5
+    parts = zip(flat, (train, *others), strict=True)
+    return tuple(Split(found.transform(x) * signs, np.asarray(split.y)) for x, split in parts)
+
+
+_DONE_BY = "this is done by"  # what to say if scikit-learn is missing
+
+
+def _splits(train: Split, others: Sequence[Split]) -> tuple[Split, ...]:
     for one in (train, *others):
         checks.kind("train and others", one, Split, "flatdyn.networks.Split(x, y)")
-    flat = _flat(train.x)
-    if checks.count("number", number, at_least=1) > min(flat.shape):
-        raise ValueError(f"number must be at most {min(flat.shape)}, for inputs {flat.shape}, got {number}")
-    mean = flat.mean(axis=0)
-    directions = np.linalg.svd(flat - mean, full_matrices=False)[2][:number]
-    largest = np.take_along_axis(directions, np.abs(directions).argmax(axis=1)[:, None], axis=1)
-    turned = directions * np.sign(largest)
-    return tuple(Split((_flat(split.x) - mean) @ turned.T, np.asarray(split.y)) for split in (train, *others))
+    return (train, *others)
 
 
-def _flat(x: np.ndarray) -> np.ndarray:
-    x = np.asarray(x, float)
-    return x.reshape(len(x), -1)
+def _flat_parts(parts: Sequence, name: str) -> list[np.ndarray]:
+    """Inputs of all parts as rows of one length, of finite numbers."""
+    arrays = [checks.numbers(name, part) for part in parts]
+    if arrays[0].ndim == 0 or not arrays[0].size or any(one.shape[1:] != arrays[0].shape[1:] for one in arrays):
+        shapes = ", ".join(str(one.shape) for one in arrays)
+        raise ValueError(
+            f"{name} must have shape (n, ...), n > 0 in train, the same but for n in all parts, got {shapes}"
+        )
+    return [one.reshape(len(one), math.prod(one.shape[1:])) for one in arrays]
 
 
-def _scale(values: np.ndarray) -> Callable:
-    values = np.asarray(values, float)
-    mean, spread = values.mean(axis=0), values.std(axis=0)
-    # a constant column is centred to rounding errors, which must not be blown up to variance 1
-    spread = np.where(spread > 1e-12 * np.maximum(np.abs(mean), 1e-300), spread, 1)
-    return lambda other: (np.asarray(other, float) - mean) / spread
+def _scaled(parts: Sequence[np.ndarray]) -> list[np.ndarray]:
+    scaler = package("sklearn.preprocessing", "scikit-learn", _DONE_BY).StandardScaler().fit(parts[0])
+    return [scaler.transform(part) if len(part) else part for part in parts]
