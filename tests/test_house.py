@@ -128,7 +128,7 @@ def imported(code):
 
 def test_every_import_is_declared():
     """tqdm, for one, is nobody's dependency: what is imported must stand in pyproject.toml."""
-    names = {"yaml": "pyyaml", "IPython": "ipython", "PIL": "pillow"}
+    names = {"yaml": "pyyaml", "IPython": "ipython", "PIL": "pillow", "sklearn": "scikit-learn"}
     declared = {requirement.name.lower() for requirement in requirements()} | {"flatdyn"}
     standard = set(sys.stdlib_module_names)
     for path in [*(ROOT / "flatdyn").rglob("*.py"), *(ROOT / "tests").rglob("*.py"), *(ROOT / "figures").glob("*.py")]:
