@@ -152,12 +152,12 @@ def _order(p: Any) -> float:
 class ASAM(_Ascending):
     """Adaptive SAM: the ascent is measured in units of the parameters, so that rescaling them changes less.
 
-        p = θ + ρ T² g / (‖T g‖ + ε)       p = 2
-        p = θ + ρ T sign(g)                p = ∞
-        p = θ + ρ T² g                     unnormalised
+        p = θ + ρ T² g / (‖T g‖ + ε)       the argument p=2, for the 2-norm
+        p = θ + ρ T sign(g)                p=inf, for the maximum norm
+        p = θ + ρ T² g                     normalized=False
         θ⁺ = θ − η ∇ℓ(p; ξ);               with momentum as in :class:`flatdyn.methods.base.FirstOrder`
 
-    with g = m ⊙ ∇ℓ(θ; ξ) and T = |θ| + shift, element by element (and T = 1 outside the mask `scaled`). With p = ∞ the
+    with g = m ⊙ ∇ℓ(θ; ξ) and T = |θ| + shift, element by element (and T = 1 outside the mask `scaled`). With p=inf the
     ascent jumps wherever a coordinate of g changes its sign, not only at critical points.
 
     Args:
@@ -175,7 +175,8 @@ class ASAM(_Ascending):
         ValueError: if a number is out of range, p is neither 2 nor infinity, p = ∞ is to be unnormalised, or eps is
             given where no norm is taken
     References:
-        Kwon, Kim, Park, Choi, arXiv 2102.11600 (their T is element-wise, too; the shift is their code's η).
+        Kwon, Kim, Park, Choi, arXiv 2102.11600, whose letters T and p these are (T is element-wise there,
+        too; the shift is their code's η).
     """
 
     lr: Any = hyperparameter()
