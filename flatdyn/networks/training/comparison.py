@@ -28,8 +28,8 @@ class MethodComparison(Record):
     Attributes:
         methods: names, shape (methods,)
         settings: what distinguishes each candidate from the others of its method, shape (candidates,)
-        owner: number of its method, shape (candidates,)
-        chosen: number of the candidate that each method was left with, shape (methods,)
+        owner: index of its method, shape (candidates,)
+        chosen: index of the candidate that was chosen for each method, shape (methods,)
         valid: metric at the end on the split that chose, shape (candidates, runs); NaN after a run has ended early
         test: metric at the end on the split that is reported, shape (candidates, runs); NaN likewise
         stopped: that metric when the one on the split that chose was best, shape (candidates, runs)
@@ -63,14 +63,14 @@ class MethodComparison(Record):
     _asked: ClassVar = ("metric",)
 
     def number(self, name: str) -> int:
-        """Which candidate a method was left with."""
+        """The index of the candidate that was chosen for a method."""
         checks.text("name", name)
         if name not in self.methods:
             raise ValueError(f"{name!r} was not compared, only {', '.join(self.methods)}")
         return int(self.chosen[list(self.methods).index(name)])
 
     def setting(self, name: str) -> str:
-        """What was chosen for a method."""
+        """The setting that was chosen for a method."""
         return str(self.settings[self.number(name)])
 
     def metric(self, name: str, stopped: bool = False) -> np.ndarray:

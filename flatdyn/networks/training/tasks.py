@@ -113,7 +113,7 @@ class Task(eqx.Module):
 
 
 class Classifier(Task):
-    """A network that tells classes apart; its loss is the mean cross-entropy. See :func:`classifier`."""
+    """A network that classifies; its loss is the mean cross-entropy. See :func:`classifier`."""
 
     metric = "accuracy"
 
