@@ -41,7 +41,7 @@ _RARE = 0.1  # escapes per departure from the core: with more, no quasi-stationa
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Splitting(Record):
-    """The result of multilevel splitting; see :func:`split`.
+    """The result of multilevel splitting; see :func:`multilevel_splitting`.
 
     Attributes:
         mean: E T in steps, shape ()

@@ -29,7 +29,7 @@ _MOST_STARTS = 1 << 12
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Manifold(Record):
-    """A one-dimensional manifold of a saddle point; see :func:`manifold`.
+    """A one-dimensional manifold of a saddle point; see :func:`invariant_manifold`.
 
     Attributes:
         theta: the curve through the saddle, from the end of one side to the end of the other, shape (points, 2); a row
