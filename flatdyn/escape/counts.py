@@ -37,7 +37,7 @@ class RiskTable(NamedTuple):
         times = np.union1d(self.times[kept], [until])
         exits, lost = (np.resize(np.append(x[kept], 0), len(times)) for x in (self.exits, self.lost))
         lost[-1] += (self.exits + self.lost)[~kept].sum()
-        at_risk = np.maximum(np.cumsum((exits + lost)[::-1])[::-1], 1)  # of no run none leaves
+        at_risk = np.maximum(np.cumsum((exits + lost)[::-1])[::-1], 1)  # none leaves where no run is at risk
         return RiskTable(times, exits, lost, at_risk)
 
     def at(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

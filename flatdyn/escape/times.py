@@ -20,7 +20,7 @@ from flatdyn.processes.regions import check_inside
 from flatdyn.runs import fingerprints, queues, stepping
 from flatdyn.runs.stepping import Carry
 
-_RUN_BYTES = 48  # of a run's number, steps and outcome, while it waits and when it is done
+_RUN_BYTES = 48  # of a run's index, steps and outcome, while it waits and when it is done
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

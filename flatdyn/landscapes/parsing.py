@@ -127,7 +127,7 @@ class _Reader:
             return _CONSTANTS[name]
         if name in FUNCTIONS or name == "Piecewise":
             raise _NotAccepted(f"the function {name} is not called")
-        return sympy.Symbol(name)  # who asked knows which symbols are missing
+        return sympy.Symbol(name)  # the caller knows which symbols are missing
 
     def _chain(self, node: ast.BinOp, depth: int) -> sympy.Expr:
         """From left to right, not one level deeper for each term of a sum."""

@@ -342,5 +342,5 @@ def derivative(expression: sympy.Expr, symbols: tuple, by: tuple[int, ...]) -> t
         def spelled_out(self):
             return at(self.args)
 
-    Entry.__name__ = "dL_" + "".join(symbols[i].name for i in by)  # SymPy tells functions apart by their names too
+    Entry.__name__ = "dL_" + "".join(symbols[i].name for i in by)  # SymPy distinguishes functions by their names too
     return Entry

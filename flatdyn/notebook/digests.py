@@ -23,7 +23,7 @@ from matplotlib.path import Path
 from matplotlib.quiver import Quiver
 
 RANGE, MEANS, WHOLE = 5, 6, 9  # places behind the scale: of a range, of means, of means of whole numbers
-SMALLEST = 1e-9  # a linear axis that spans less shows rounding: there is nothing to tell its scale by
+SMALLEST = 1e-9  # a linear axis that spans less shows rounding, and has no scale of its own
 ZOOM = 1e-4  # of the largest value: an axis that spans less of it is compared no finer
 
 
