@@ -98,14 +98,16 @@ def normals(key: jax.Array, like: Vector) -> Vector:
     return jax.tree.unflatten(tree, drawn)
 
 
-def drawn(sample: Callable[..., jax.Array], key: jax.Array, shape: tuple[int, ...], **told: Any) -> jax.Array:
-    """`sample(key, shape, **told)`, of `jax.random.uniform` or another, with one compiled program for many shapes.
+def drawn(sample: Callable[..., jax.Array], key: jax.Array, shape: tuple[int, ...], **options: Any) -> jax.Array:
+    """`sample(key, shape, **options)`, of `jax.random.uniform` or another, with one compiled program for many shapes.
 
     JAX compiles its generator anew for each shape, which takes longer than to draw. But number i depends on the key
     and i alone. So :func:`room` for the array is drawn and cut.
     """
     number = math.prod(shape)
-    return _cut(sample(key, (room(number),), **told), shape) if room(number) > number else sample(key, shape, **told)
+    if room(number) == number:
+        return sample(key, shape, **options)
+    return _cut(sample(key, (room(number),), **options), shape)
 
 
 def room(number: int) -> int:
