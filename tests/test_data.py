@@ -187,6 +187,11 @@ def test_features_of_any_shape_are_scaled_one_by_one():
     assert_allclose([line.x.std(), line.y.std(), *line.x], [1, 1, *one.x[:, 0, 0, 0]], rtol=1e-13)
 
 
+def test_inputs_that_do_not_vary_have_components_of_zero():
+    for x in (np.ones((4, 3)), np.ones((1, 3))):
+        assert_allclose(nets.principal_components(Split(x, np.zeros(len(x), int)), number=1)[0].x, 0, atol=1e-15)
+
+
 @pytest.mark.parametrize("do", [nets.standardize, lambda *parts: nets.principal_components(*parts, number=1)])
 @pytest.mark.parametrize(
     ("parts", "message"),

@@ -118,7 +118,9 @@ def principal_components(train: Split, *others: Split, number: int) -> tuple[Spl
     if checks.count("number", number, at_least=1) > min(shape):
         raise ValueError(f"number must be at most {min(shape)}, for inputs {shape}, got {number}")
     # The full decomposition: what is chosen for many rows, that of the covariance matrix, squares rounding errors
-    found = package("sklearn.decomposition", "scikit-learn", _DONE_BY).PCA(number, svd_solver="full").fit(flat[0])
+    found = package("sklearn.decomposition", "scikit-learn", _DONE_BY).PCA(number, svd_solver="full")
+    with np.errstate(divide="ignore", invalid="ignore"):  # of shares of the variance, if there is none
+        found.fit(flat[0])
     largest = np.take_along_axis(found.components_, np.abs(found.components_).argmax(axis=1)[:, None], axis=1)
     signs = np.sign(largest[:, 0])  # scikit-learn had another rule for them before 1.5
     parts = zip(flat, (train, *others), strict=True)
@@ -137,7 +139,8 @@ def _splits(train: Split, others: Sequence[Split]) -> tuple[Split, ...]:
 def _flat_parts(parts: Sequence, name: str) -> list[np.ndarray]:
     """Inputs of all parts as rows of one length, of finite numbers."""
     arrays = [checks.numbers(name, part) for part in parts]
-    if arrays[0].ndim == 0 or not arrays[0].size or any(one.shape[1:] != arrays[0].shape[1:] for one in arrays):
+    fits = all(one.ndim and one.shape[1:] == arrays[0].shape[1:] for one in arrays)
+    if not fits or not arrays[0].size:
         shapes = ", ".join(str(one.shape) for one in arrays)
         raise ValueError(
             f"{name} must have shape (n, ...), n > 0 in train, the same but for n in all parts, got {shapes}"
