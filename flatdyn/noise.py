@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks
+from flatdyn.core import checks, memory
 from flatdyn.core.algebra import Vector
 from flatdyn.core.randomness import normals
 from flatdyn.landscapes import Landscape
@@ -121,15 +121,15 @@ class Gaussian(Normal):
             covariance is not symmetric positive semidefinite
     """
 
-    scale: Any = eqx.field(converter=checks.real, default=None)
-    batch_size: Any = eqx.field(converter=checks.real, default=1)
+    scale: Any = eqx.field(converter=checks.plain, default=None)
+    batch_size: Any = eqx.field(converter=checks.plain, default=1)
     root: Any = None
 
     def __init__(self, scale: Any = None, batch_size: Any = 1, covariance: Any = None):
         if (scale is None) == (covariance is None):
             raise ValueError("Gaussian needs either scale (standard deviations) or covariance (a matrix)")
-        self.scale = checks.numbers("scale", scale) if isinstance(scale, list | tuple) else checks.real(scale)
-        self.batch_size = checks.real(batch_size)
+        self.scale = checks.numbers("scale", scale) if isinstance(scale, list | tuple) else checks.plain(scale)
+        self.batch_size = checks.plain(batch_size)
         self.root = None if covariance is None else _kept_root(checks.covariance("covariance", covariance))
 
     def __check_init__(self):
@@ -170,7 +170,7 @@ class Curvature(Normal):
     root: Any
 
     def __init__(self, scale: Any = 1.0, batch_size: Any = 1, matrix: Any = None):
-        self.scale, self.batch_size = checks.real(scale), checks.real(batch_size)
+        self.scale, self.batch_size = checks.plain(scale), checks.plain(batch_size)
         self.root = None if matrix is None else _kept_root(checks.symmetric("matrix", matrix))
 
     def __check_init__(self):
@@ -204,7 +204,7 @@ class StateDependent(Normal):
     """
 
     function: Callable
-    batch_size: Any = eqx.field(converter=checks.real, default=1)
+    batch_size: Any = eqx.field(converter=checks.plain, default=1)
 
     def __check_init__(self):
         checks.function("function", self.function, "a function from θ (dim,) to S")
@@ -252,7 +252,7 @@ class FiniteSum(Noise):
     micro_size: int | None = eqx.field(static=True, converter=checks.whole, default=None)
 
     def __check_init__(self):
-        checks.count("batch_size", self.batch_size, at_least=1)
+        checks.counts(batch_size=self.batch_size)
         checks.flag("replace", self.replace)
         if self.ascent_size is not None and self.batch_size % checks.count("ascent_size", self.ascent_size, 1):
             raise ValueError(f"ascent_size must divide batch_size={self.batch_size}, got {self.ascent_size}")
@@ -268,6 +268,11 @@ class FiniteSum(Noise):
                 f"batch_size={self.batch_size} is larger than the {landscape.number} examples: draw with replacement, "
                 f"or at most {landscape.number}"
             )
+        shapes = [leaf.shape[1:] for leaf in jax.tree.leaves(landscape.examples)]
+        each = memory.array_bytes(1) + sum(memory.array_bytes(*shape) for shape in shapes) * (self.micro_size is None)
+        memory.check_memory(
+            0, "a minibatch", "take a smaller `batch_size`, or `micro_size`", device=each * self.batch_size
+        )
 
     def draw(self, key, landscape, theta):
         if self.replace:

@@ -190,9 +190,11 @@ def test_symbolic_questions_that_have_no_answer_are_refused():
         fd.stability.jacobian(fd.GD(0.1), function)
     with pytest.raises(TypeError, match="no symbolic step"):
         fd.stability.update_map(fd.from_optax(optax.adam(0.1)), L)
-    with pytest.raises(ValueError, match="2 coordinates or 4 state values, got 3"):
+    with pytest.raises(ValueError, match="2 coordinates of the landscape, or the 4 numbers of the full state, got 3"):
         fd.stability.jacobian(fd.GD(0.1, momentum=0.9), L, at=(0, 1, 2))
-    with pytest.raises(ValueError, match=r"shape \(2,\) or be a state \(2,\), got \(3,\)"):
+    with pytest.raises(
+        ValueError, match=r"shape \(2,\), a position of the process, or \(2,\), the full state, got \(3,\)"
+    ):
         fd.stability.multipliers(fd.GD(0.1), L, at=(0, 1, 2))
     with pytest.raises(ValueError, match="give the landscape"):
         fd.stability.multipliers(fd.GD(0.1), at=(0, 1))

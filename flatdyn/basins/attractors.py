@@ -77,8 +77,8 @@ def given(attractors: Any, dim: int) -> tuple[list[Attractor], list[Region]]:
     """
     if isinstance(attractors, Mapping):
         items = list(checks.mapping("attractors", attractors, "name -> position").items())
-    elif isinstance(attractors, Iterable) and getattr(attractors, "ndim", 1):
-        items = [(None, value) for value in attractors]
+    elif (several := checks.listed(attractors)) is not None:
+        items = [(None, value) for value in several]
     else:
         raise ValueError(f"attractors must be a list or a dict of positions, got {checks.shown(attractors)}")
     points, regions, theta = [], [], jax.ShapeDtypeStruct((dim,), jnp.zeros(0).dtype)
@@ -160,6 +160,8 @@ def targets(
     radii = np.array([radius + attractor.spread for attractor in attractors] + [0.0] * (rows - len(attractors)))
     traps = np.zeros(rows)
     if attractors:
+        checks.squarable("radius", radii.max(), dtype)
+        checks.squarable("radius", radii[: len(attractors)].min(), dtype)
         traps[: len(attractors)] = _traps(
             process, attractors, radii, dtype, {"max_steps": max_steps, "bound": bound, "key": key}, progress
         )

@@ -70,13 +70,13 @@ class Mapper:
         """The rules as numbers, with what was not given filled in for the precision of the session."""
         check_every = stepping.check_steps("check_every", self.check_every, at_least=1)
         max_steps, stay, tol = stepping.check_steps("max_steps", self.max_steps, at_least=1), self.stay, self.tol
-        checks.bound("bound", self.bound)
+        bound = checks.bound("bound", self.bound)
         if stay is None:
             stay = 100 if _with_memory(self.process) else 0
         unit = float(jnp.finfo(jnp.zeros(0).dtype).eps)
         tol = unit if tol is None else float(checks.number("tol", tol, at_least=0, one=True))
         rounded = stepping.check_steps("max_steps, rounded up,", -(-max_steps // check_every) * check_every)
-        return Rules(rounded, check_every, checks.count("stay", stay), float(self.bound), tol)
+        return Rules(rounded, check_every, checks.count("stay", stay), bound, tol)
 
     @property
     def ends(self) -> tuple[list[Attractor], list[Region]] | None:

@@ -6,6 +6,7 @@ The idea of both is that of Attractors.jl (Datseris, Luiz Rossi, Wagemakers, Cha
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -40,7 +41,7 @@ def match_attractors(known: Sequence[Attractor], present: Sequence[Attractor], r
         return list(range(len(known), len(known) + len(present)))
     distance = np.array([[_hausdorff(a.points, b.points) for b in known] for a in present])
     far = 1e3 * reach  # more than any set of admissible pairs can save
-    return _assigned(np.where(distance <= reach, distance, far), distance <= reach, len(known))
+    return _assigned(np.where(distance <= reach, distance, far), distance <= reach, range(len(known)), len(known))
 
 
 def match_by_overlap(before: Labels, indices: Sequence[int], after: Labels, known: int) -> list[int]:
@@ -55,12 +56,14 @@ def match_by_overlap(before: Labels, indices: Sequence[int], after: Labels, know
     Returns:
         for each attractor of `after` the index of its known one; known, known + 1, … for those that are new
     Raises:
-        ValueError: if the labels are those of other starts, or there is not one index for each attractor
+        ValueError: if the labels are those of other starts, or there is not one index of its own for each attractor
     """
     checks.kind("before", before, Labels)
     checks.kind("after", after, Labels)
     known = checks.count("known", known)
     indices = [checks.count("indices", i, at_most=known - 1) for i in checks.sequence("indices", indices, "indices")]
+    if len(set(indices)) < len(indices):
+        raise ValueError(f"indices must be different, got {indices}")
     if before.labels.shape != after.labels.shape:
         raise ValueError(f"labels must be of the same starts, got {before.labels.shape} and {after.labels.shape}")
     if indices and len(indices) != len(before.attractors):
@@ -69,17 +72,15 @@ def match_by_overlap(before: Labels, indices: Sequence[int], after: Labels, know
     there = (before.labels.ravel() == np.arange(len(indices))[:, None]).astype(float)
     shared, smaller = here @ there.T, np.minimum(here.sum(axis=1)[:, None], there.sum(axis=1))
     enough = shared >= np.maximum(_SHARED * smaller, 1)
-    wide = np.zeros((len(here), known)), np.zeros((len(here), known), bool)
-    wide[0][:, indices], wide[1][:, indices] = np.where(enough, -shared, 0), enough
-    return _assigned(*wide, known)
+    return _assigned(np.where(enough, -shared, 0), enough, indices, known)
 
 
-def _assigned(cost: np.ndarray, allowed: np.ndarray, known: int) -> list[int]:
-    """The cheapest assignment of rows to columns, with new numbers for rows whose pair is not allowed."""
-    rows, columns = scipy.optimize.linear_sum_assignment(cost)
-    matched = {i: j for i, j in zip(rows, columns, strict=True) if allowed[i, j]}
-    new = iter(range(known, known + len(cost)))
-    return [int(matched[i]) if i in matched else next(new) for i in range(len(cost))]
+def _assigned(cost: np.ndarray, allowed: np.ndarray, columns: Sequence[int], known: int) -> list[int]:
+    """The cheapest assignment of rows to columns by their numbers, new numbers for rows whose pair is not allowed."""
+    pairs = zip(*scipy.optimize.linear_sum_assignment(cost), strict=True)
+    matched = {i: columns[j] for i, j in pairs if allowed[i, j]}
+    new = itertools.count(known)
+    return [matched[i] if i in matched else next(new) for i in range(len(cost))]
 
 
 def _hausdorff(a: np.ndarray, b: np.ndarray) -> float:

@@ -35,17 +35,23 @@ def extent(process: Process, starts: np.ndarray, ends: Callable[[], np.ndarray])
     Starts that are all at one place, but for rounding, say nothing about how near to each other two attractors may be:
     then it is the diagonal of the process's own box or, without one, how far the runs go, from `ends()`.
     """
-    filled = float(np.linalg.norm(np.ptp(starts.astype(float), axis=0)))
+    filled = _length(np.ptp(starts.astype(float), axis=0))
     if filled > _ONE_PLACE * np.abs(starts).max():
         return filled
     if process.box is not None:
         return _diagonal(process.box)
-    gone = float(np.linalg.norm(ends()[:_FEW] - starts[:_FEW], axis=1).max())
-    return gone or float(np.linalg.norm(starts[0])) or 1.0
+    gone = max(map(_length, ends()[:_FEW] - starts[:_FEW]))
+    return gone or _length(starts[0]) or 1.0
 
 
 def _diagonal(box: Any) -> float:
-    return float(np.linalg.norm(np.diff(np.asarray(box, dtype=float), axis=1)))
+    return _length(np.diff(np.asarray(box, dtype=float), axis=1)[:, 0])
+
+
+def _length(vector: np.ndarray) -> float:
+    """‖v‖, whose squares neither vanish nor overflow: a power of two changes no digit."""
+    power = np.frexp(np.abs(vector).max())[1]
+    return float(np.ldexp(np.linalg.norm(np.ldexp(vector, -power)), power))
 
 
 def labelled(mapper: Mapper, starts, box, key, chunk, progress, kept) -> dict[str, Any]:

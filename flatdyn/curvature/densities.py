@@ -76,7 +76,12 @@ class Density(Record):
         width = checks.number("width", width, above=0, one=True)
         grid = np.asarray(grid, dtype=float)
         scale = np.sqrt(2 * np.pi) * width
-        return self.mean(lambda x: np.exp(-(((grid[..., None] - x) / width) ** 2) / 2) / scale)
+
+        def bell(x):
+            with np.errstate(over="ignore"):  # so many widths away that nothing is left
+                return np.exp(-(((grid[..., None] - x) / width) ** 2) / 2) / scale
+
+        return self.mean(bell)
 
     def __repr__(self) -> str:
         return f"Density({len(self.nodes)} probes, trace {self.trace[0]:.4g} ± {self.trace[1]:.1g})"

@@ -33,8 +33,12 @@ def placed(loss: Loss, theta: Any, name: str = "theta") -> tuple[Landscape, jax.
     return loss, coordinates(loss, theta, name)
 
 
-def coordinates(landscape: Landscape, theta: Any, name: str = "theta") -> jax.Array:
-    """Coordinates (dim,) of one point given as an array, or as a tree like the landscape's parameters."""
+def coordinates(landscape: Landscape, theta: Any, name: str = "theta", beside: str = "") -> jax.Array:
+    """Coordinates (dim,) of one point given as an array, or as a tree like the landscape's parameters.
+
+    Args:
+        beside: name of another point in the landscape, which messages tell
+    """
     if not _is_array(theta):
         if not hasattr(landscape, "flatten"):
             return checks.point(name, theta, landscape.dim)
@@ -43,13 +47,13 @@ def coordinates(landscape: Landscape, theta: Any, name: str = "theta") -> jax.Ar
                 f"{name} must be a tree like the parameters of {landscape.name}, got {checks.shown(theta)}"
             )
         theta = landscape.flatten(theta)
-    theta = checks.points(name, theta, landscape.dim)
-    if theta.ndim != 1:
-        raise ValueError(f"{name} must be one point, shape ({landscape.dim},), got {theta.shape}")
-    return theta
+    if np.shape(theta) != (landscape.dim,):
+        as_beside = f" as that of {beside}" if beside else ""
+        raise ValueError(f"{name} must be one point, shape ({landscape.dim},){as_beside}, got {np.shape(theta)}")
+    return checks.points(name, theta, landscape.dim)
 
 
 def _is_array(theta: Any) -> bool:
-    return (hasattr(theta, "shape") and not isinstance(theta, type)) or (
+    return isinstance(getattr(theta, "shape", None), tuple) or (
         isinstance(theta, (list, tuple)) and all(map(np.isscalar, theta))
     )

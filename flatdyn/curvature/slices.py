@@ -79,7 +79,7 @@ def slice1d(loss: Loss, a: Any, b: Any, points: int = 51, beyond: float = 0.0, *
         ValueError: if an argument does not fit
     """
     landscape, a = placed(loss, a, "a")
-    b = coordinates(landscape, b, "b")
+    b = coordinates(landscape, b, "b", "a")
     points = checks.count("points", points, at_least=2)
     memory.check_memory(points * 64, "the line", "ask for fewer `points`")
     beyond = checks.number("beyond", beyond, at_least=0, one=True)
@@ -119,7 +119,7 @@ def interpolate(
     """
     checks.flag("by_layer", by_layer)
     landscape, a = placed(loss, theta_a, "theta_a")
-    b = coordinates(landscape, theta_b, "theta_b")
+    b = coordinates(landscape, theta_b, "theta_b", "theta_a")
     line = slice1d(landscape, a, b, points, progress=progress)
     config = line.config | {"by_layer": str(by_layer)}
     if not by_layer:
@@ -201,10 +201,10 @@ def slice2d(
         raise ValueError("through lays the plane through three points: give neither directions nor filterwise")
     marks = np.zeros((1, 2))
     if through is not None:
-        others = [coordinates(landscape, point, f"through[{i}]") for i, point in enumerate(through)]
+        others = [coordinates(landscape, point, f"through[{i}]", "centre") for i, point in enumerate(through)]
         pair, marks = _through(centre, others)
     elif directions is not None:
-        pair = jnp.stack([coordinates(landscape, d, f"directions[{i}]") for i, d in enumerate(directions)])
+        pair = jnp.stack([coordinates(landscape, d, f"directions[{i}]", "centre") for i, d in enumerate(directions)])
     elif key is None:
         raise ValueError("random directions need key=jax.random.key(0), or another seed; or give directions or through")
     else:
@@ -246,7 +246,7 @@ def filter_normalised(landscape: Landscape, theta: Any, direction: Any) -> jax.A
     """
     checks.kind("landscape", landscape, Landscape)
     _layers(landscape, "filter normalisation needs a")
-    theta, direction = coordinates(landscape, theta), coordinates(landscape, direction, "direction")
+    theta, direction = coordinates(landscape, theta), coordinates(landscape, direction, "direction", "theta")
 
     return _filterwise(landscape, theta, direction)
 

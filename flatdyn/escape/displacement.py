@@ -26,6 +26,8 @@ from flatdyn.processes import Iteration
 from flatdyn.processes.base import ASCENTS
 from flatdyn.processes.flat import flat_state
 
+_STIFFEST = 100.0  # ηM up to which 16 nodes a step resolve the turns of the Langevin equation
+
 
 def msd_theory(
     method: Method,
@@ -67,9 +69,9 @@ def msd_theory(
     share, power = np.frexp(abs(curvature) ** 0.5 if scale is None else scale)
     transition, gain = _linear_step(method, curvature, Gaussian(float(share), batch_size), ascent)
     covariance, mean = np.zeros_like(transition), np.zeros(len(transition))
-    mean[0], added = start, gain @ gain.T
-    displacement = np.zeros(steps + 1)
+    mean[0], displacement = start, np.zeros(steps + 1)
     with np.errstate(over="ignore", invalid="ignore"):  # beyond the largest number: infinite
+        added = gain @ gain.T
         for k in range(1, steps + 1):
             covariance, mean = transition @ covariance @ transition.T + added, transition @ mean
             displacement[k] = np.ldexp(covariance[0, 0], 2 * power) + (mean[0] - start) ** 2
@@ -84,9 +86,9 @@ def _linear_step(method: Method, curvature: float, noise: Noise, ascent: str) ->
         somewhere = np.linspace(0.3, 1.7, size), np.linspace(-0.7, 0.4, process.draws)
         landed, transition, gain = map(np.asarray, step(*somewhere))
         landed_else, *again = map(np.asarray, step(*(-2 * x for x in somewhere)))
-    through_zero = np.allclose(
-        [landed, landed_else], np.outer([1, -2], transition @ somewhere[0] + gain @ somewhere[1])
-    )
+    with np.errstate(over="ignore", invalid="ignore"):
+        expected = np.outer([1, -2], transition @ somewhere[0] + gain @ somewhere[1])
+    through_zero = np.allclose([landed, landed_else], expected, equal_nan=True)
     if not (through_zero and np.allclose(transition, again[0]) and np.allclose(gain, again[1])):
         raise ValueError(
             f"the step of {type(method).__name__} is not linear on a quadratic, so no recursion of second moments "
@@ -112,10 +114,12 @@ def sam_first_step_variance(
     scale = np.sqrt(abs(curvature)) if scale is None else checks.number("scale", scale, at_least=0, one=True)
     checks.number("lr", lr, above=0)
     s = scale / np.sqrt(checks.number("batch_size", batch_size, at_least=1))
-    with np.errstate(over="ignore"):  # beyond the largest number: infinite
-        push = np.float64(curvature) * checks.number("rho", rho, at_least=0)
-        power = np.frexp(max(s, abs(push)))[1]  # powers of two bring these lengths to 1, and change no digit
-        s, push, lr = np.ldexp(s, -power), np.ldexp(push, -power), np.ldexp(lr, power)
+    (c, power), (r, rho_power), (s, s_power) = map(np.frexp, (curvature, checks.number("rho", rho, at_least=0), s))
+    push, push_power = c * r, power + rho_power
+    power = max([p for x, p in ((s, s_power), (push, push_power)) if x], default=0)
+    with np.errstate(over="ignore", under="ignore"):  # beyond the largest number: infinite
+        # Powers of two bring these lengths to 1, and change no digit
+        s, push, lr = np.ldexp(s, s_power - power), np.ldexp(push, push_power - power), np.ldexp(lr, power)
         return float(lr**2 * (s**2 + 2 * push * s * np.sqrt(2 / np.pi) + push**2)) if s or push else 0.0
 
 
@@ -143,22 +147,22 @@ def heavy_ball_msd(
     lr, drift, momentum, noise, batch_size = checks.floats(
         lr=lr, drift=drift, momentum=momentum, noise=noise, batch_size=batch_size
     )
-    strength = noise_strength(lr, noise, batch_size)
     momentum = checks.number("momentum", momentum, at_least=0, below=1)
-    j = np.arange(1, step_count(steps) + 1)
-    s = lr * checks.number("drift", drift)
-    if momentum == 0:
-        kernel = (1.0 - s) ** (j - 1)
-    else:
-        # z = ±√μ e^{±δ}, cosh δ = x: ratios of sines, accurate where the roots nearly meet. The sign squares away.
-        x = abs(1 + momentum - s) / (2 * np.sqrt(momentum))
-        fade, angle = np.log(momentum) / 2 * (j - 1), np.arccos(min(x, 1.0))
-        if x > 1:
-            delta = np.arccosh(x)
-            kernel = np.exp(fade + delta * (j - 1)) * np.expm1(-2 * j * delta) / np.expm1(-2 * delta)
+    j, s = np.arange(1, step_count(steps) + 1), lr * drift
+    with np.errstate(over="ignore", invalid="ignore"):
+        x = abs(1 + momentum - s) / (2 * np.sqrt(momentum)) if momentum else np.inf
+        if np.isinf(x):
+            kernel = (1.0 - s) ** (j - 1)
         else:
-            kernel = np.exp(fade) * (np.sin(j * angle) / np.sin(angle) if angle else j)
-    return lr * strength * np.append(0, np.cumsum(kernel**2))
+            # z = ±√μ e^{±δ}, cosh δ = x: ratios of sines, accurate where the roots nearly meet. The sign squares away.
+            fade, angle = np.log(momentum) / 2 * (j - 1), np.arccos(min(x, 1.0))
+            if x > 1:
+                delta = np.arccosh(x)
+                kernel = np.exp(fade + delta * (j - 1)) * np.expm1(-2 * j * delta) / np.expm1(-2 * delta)
+            else:
+                kernel = np.exp(fade) * (np.sin(j * angle) / np.sin(angle) if angle else j)
+        growth = np.append(0, np.cumsum(kernel**2))
+    return driven(2, lr, noise, batch_size, growth)
 
 
 def ou_msd(lr: float, drift: float, times: Any, *, noise: float = 1.0, batch_size: float = 1) -> np.ndarray:
@@ -172,9 +176,9 @@ def ou_msd(lr: float, drift: float, times: Any, *, noise: float = 1.0, batch_siz
     """
     lr, drift, noise, batch_size = checks.floats(lr=lr, drift=drift, noise=noise, batch_size=batch_size)
     times = checks.number("times", checks.numbers("times", times), at_least=0)
-    strength = noise_strength(lr, noise, batch_size)
-    with np.errstate(over="ignore"):  # beyond the largest number: infinite
-        return strength * (np.expm1(-2 * drift * times) / (-2 * drift) if checks.number("drift", drift) else times)
+    with np.errstate(over="ignore"):
+        growth = np.expm1(-2 * drift * times) / (-2 * drift) if drift else times
+    return driven(1, lr, noise, batch_size, growth)
 
 
 def overdamped_msd(
@@ -190,7 +194,9 @@ def overdamped_msd(
     checks.number("lr", lr, above=0)
     steps = checks.number("steps", checks.numbers("steps", steps), at_least=0)
     effective = lr / (1 - checks.number("momentum", momentum, at_least=0, below=1))
-    return ou_msd(effective, drift, np.asarray(steps) * effective, noise=noise, batch_size=batch_size)
+    with np.errstate(over="ignore"):
+        times = checks.number("steps * lr / (1 - momentum)", np.asarray(steps) * effective)
+    return ou_msd(effective, drift, times, noise=noise, batch_size=batch_size)
 
 
 def langevin_msd(
@@ -212,14 +218,23 @@ def langevin_msd(
         lr, drift, steps, momentum, noise, batch_size: as for :func:`heavy_ball_msd`
     Returns:
         array (steps + 1,), in units of θ²
+    Raises:
+        ValueError: if an argument does not fit, or ηM is above 100: the equation then turns too often within a step
     """
     lr, drift, momentum, noise, batch_size = checks.floats(
         lr=lr, drift=drift, momentum=momentum, noise=noise, batch_size=batch_size
     )
     checks.choice("velocity", velocity, ("rest", "stationary"))
-    heat = noise_strength(lr, noise, batch_size) / lr**2
+    if checks.number("lr", lr, above=0) * drift > _STIFFEST:
+        raise ValueError(f"lr * drift must be at most {_STIFFEST:g}, got {lr * drift:g}: take a smaller `lr`")
+    # In another unit of time, a power of two near η: no digit changes, and squares stay numbers
+    (lr, power), (share, noise_power) = np.frexp(lr), np.frexp(checks.number("noise", noise, at_least=0))
+    heat = lr * share / checks.number("batch_size", batch_size, at_least=1) / lr**2
+    if noise == 0:
+        return np.zeros(step_count(steps) + 1)
     friction = (1 - checks.number("momentum", momentum, at_least=0, below=1)) / lr
-    split = np.sqrt(complex(friction**2 / 4 - checks.number("drift", drift) / lr))
+    with np.errstate(over="ignore"):
+        split = np.sqrt(complex(friction**2 / 4 - np.ldexp(drift, power) / lr))
 
     def response(t):
         """What a kick of v at 0 has moved by t: (e^{r₁t} − e^{r₂t})/(r₁ − r₂)."""
@@ -230,9 +245,10 @@ def langevin_msd(
 
     places, weights = legendre.leggauss(16)
     ends = lr * np.arange(step_count(steps) + 1)
-    kicks = response(ends[:-1, None] + lr / 2 * (1 + places)) ** 2 @ weights * lr / 2
-    initial = heat / (2 * friction) * response(ends) ** 2 if velocity == "stationary" else 0.0
-    return heat * np.append(0, np.cumsum(kicks)) + initial
+    with np.errstate(over="ignore"):  # beyond the largest number: infinite
+        kicks = response(ends[:-1, None] + lr / 2 * (1 + places)) ** 2 @ weights * lr / 2
+        initial = heat / (2 * friction) * response(ends[1:]) ** 2 if velocity == "stationary" else np.zeros(len(kicks))
+        return np.ldexp(heat * np.append(0, np.cumsum(kicks)) + np.append(0, initial), 2 * power + noise_power)
 
 
 def step_count(steps: int) -> int:
@@ -241,7 +257,11 @@ def step_count(steps: int) -> int:
     return steps
 
 
-def noise_strength(lr: float, noise: float, batch_size: float) -> float:
-    """η c/B: what the variance grows by in a unit of time."""
+def driven(steps: int, lr: float, noise: float, batch_size: float, growth: np.ndarray, over: float = 1) -> np.ndarray:
+    """η c/B or, for `steps` = 2, η² c/B, over a number, times what has grown: 0 without noise, however much that is."""
     noise = checks.number("noise", noise, at_least=0)
-    return checks.number("lr", lr, above=0) * noise / checks.number("batch_size", batch_size, at_least=1)
+    # Powers of two keep the factors in the range of numbers, and change no digit
+    (one, power), (share, noise_power) = np.frexp(checks.number("lr", lr, above=0)), np.frexp(noise)
+    strength = one ** (steps - 1) * (one * share / checks.number("batch_size", batch_size, at_least=1))
+    with np.errstate(over="ignore", under="ignore"):  # beyond the largest number: infinite
+        return np.ldexp(strength / over * growth, steps * power + noise_power) if noise else np.zeros_like(growth)

@@ -86,7 +86,8 @@ def first_passage_1d(
     starts = np.atleast_1d(checks.numbers("start", start))
     a, c = _interval(interval, starts, reflecting)
     if by_potential:
-        scale = _over(potential, checks.number("diffusion", diffusion, above=0, one=True))
+        diffusion = checks.number("diffusion", diffusion, above=0, one=True)
+        scale = _over(potential, diffusion)
         a, c = _finite(scale, a, c, starts)
         grid = _from_potential(scale, diffusion, np.union1d([a, c], starts))
     else:

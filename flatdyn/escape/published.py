@@ -26,7 +26,7 @@ import numpy as np
 import sympy
 
 from flatdyn.core import checks
-from flatdyn.escape.displacement import heavy_ball_msd, noise_strength, ou_msd, overdamped_msd, step_count
+from flatdyn.escape.displacement import driven, heavy_ball_msd, ou_msd, overdamped_msd, step_count
 
 
 class Variant(NamedTuple):
@@ -64,7 +64,7 @@ def variant_msd(
     curvature, rho, lr, batch_size = checks.floats(curvature=curvature, rho=rho, lr=lr, batch_size=batch_size)
     row, rho = VARIANTS[checks.choice("variant", variant, VARIANTS)], checks.number("rho", rho, at_least=0)
     with np.errstate(over="ignore", invalid="ignore"):
-        drift, variance = (float(f(np.float64(curvature), rho)) for f in (row.drift, row.noise))
+        drift, variance = (float(f(np.float64(curvature), np.float64(rho))) for f in (row.drift, row.noise))
     checks.floats(**{"drift of curvature and rho": drift, "noise of curvature and rho": variance})
     if continuous:
         times = lr * np.arange(step_count(steps) + 1)
@@ -113,7 +113,10 @@ def published_gap(lr: float, curvature: float, rho: float, times: Any, batch_siz
     checks.number("rho", rho, at_least=0)
     checks.number("batch_size", batch_size, at_least=1)
     times = checks.number("times", checks.numbers("times", times), at_least=0)
-    return 2 * lr * np.asarray(times, dtype=float) ** 2 * abs(curvature) ** 3 * rho / batch_size
+    # Powers of two keep the products in the range of numbers, and change no digit
+    (x, lr_power), (t, time_power), (y, power), (z, rho_power) = map(np.frexp, (lr, times, abs(curvature), rho))
+    with np.errstate(over="ignore", under="ignore"):  # beyond the largest number: infinite
+        return np.ldexp(2 * x * t**2 * y**3 * z / batch_size, lr_power + 2 * time_power + 3 * power + rho_power)
 
 
 class MomentumFormula(NamedTuple):
@@ -155,8 +158,9 @@ def published_momentum_msd(
     checks.number("lr", lr, above=0)
     steps = checks.number("steps", checks.numbers("steps", steps), at_least=0)
     noise = abs(curvature) if noise is None else noise
-    friction = (1 - checks.number("momentum", momentum, at_least=0, below=1)) / lr
-    times, d = lr * np.asarray(steps, dtype=float), noise_strength(lr, noise, batch_size) / 2
-    velocity = d * lr / (1 - momentum) ** 3 * np.expm1(-friction * times) ** 2
+    unit = np.frexp(lr)[0]  # of time, which is that of γ and t alone: a power of two changes no digit
+    friction = (1 - checks.number("momentum", momentum, at_least=0, below=1)) / unit
+    times = unit * np.asarray(steps, dtype=float)
+    velocity = driven(2, lr, noise, batch_size, np.expm1(-friction * times) ** 2 / 2, (1 - momentum) ** 3)
     diffusion = overdamped_msd(lr, curvature, steps, momentum, noise=noise, batch_size=batch_size)
     return MomentumFormula(velocity, diffusion)

@@ -49,22 +49,28 @@ def ornstein_uhlenbeck(curvature: float, diffusion: float, radius: float) -> Mea
     curvature, diffusion, radius = checks.floats(curvature=curvature, diffusion=diffusion, radius=radius)
     curvature = float(checks.number("curvature", curvature))
     diffusion, radius = checks.number("diffusion", diffusion, above=0), checks.number("radius", radius, above=0)
-    with np.errstate(over="ignore", divide="ignore"):
-        spread = np.float64(radius) ** 2 / (2 * diffusion)
-        z2 = curvature * spread if curvature else np.float64(0)
-        if z2 == np.inf:
-            asymptotic = np.inf
-        elif curvature < 0:
-            large = np.log(-2 * curvature) - np.log(diffusion) + 2 * np.log(radius)  # where z² itself overflows
-            log = np.log(-4 * z2) if np.isfinite(4 * z2) else large
-            asymptotic = (log + np.euler_gamma) / (-2 * curvature)
+    # Powers of two keep L²/(2D) and z² in the range of numbers, and change no digit
+    (length, length_power), (noise, noise_power), (rate, rate_power) = map(np.frexp, (radius, diffusion, curvature))
+    spread, power = length**2 / (2 * noise), 2 * int(length_power) - int(noise_power)
+    with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
+        z2 = np.ldexp(rate * spread, rate_power + power)
+        if curvature == 0:
+            asymptotic = np.ldexp(spread, power)
+        elif curvature > 0:
+            within = np.sqrt(np.pi / z2) * np.exp(z2) / (2 * curvature)
+            beyond = np.exp(z2 - np.log(2 * curvature) - np.log(z2 / np.pi) / 2) if np.isfinite(z2) else np.inf
+            asymptotic = within if z2 < 700 else beyond
         else:
-            asymptotic = np.sqrt(np.pi / z2) * np.exp(z2) / (2 * curvature) if curvature else spread
+            log_z2 = np.log(-4 * z2)
+            if not np.isfinite(log_z2):
+                log_z2 = np.log(-4 * rate * spread) + (rate_power + power) * np.log(2)
+            asymptotic = (log_z2 + np.euler_gamma) / (-2 * curvature)
     if z2 > _OVERFLOWS:
         return MeanTime(np.inf, float(asymptotic))
     if z2 < -_LIMIT:
         return MeanTime(float(asymptotic), float(asymptotic))
-    return MeanTime(float(spread * mpmath.hyp2f2(1, 1, 1.5, 2, z2)), float(asymptotic))
+    factor = mpmath.hyp2f2(1, 1, 1.5, 2, float(z2))
+    return MeanTime(float(mpmath.ldexp(float(spread) * factor, power)), float(asymptotic))
 
 
 def kramers(landscape: Landscape, minimum: Any, saddle: Any, diffusion: float) -> float:
@@ -155,9 +161,17 @@ def levy_bounds(lr: float, curvature: float, scale: float, radius: float, steps:
     if checks.number("curvature", curvature) > 0:
         raise ValueError(f"curvature must be <= 0, got {curvature}: where runs are drawn back the upper bound fails")
     steps = checks.number("steps", checks.numbers("steps", steps), at_least=0)
-    growth = 2 * np.log1p(-lr * curvature)
-    with np.errstate(over="ignore", divide="ignore"):
+    share = checks.number("batch_size", batch_size, at_least=1) ** -0.5
+    # Powers of two keep the product η s in the range of numbers, and change no digit
+    (x, lr_power), (y, scale_power), (z, radius_power) = map(np.frexp, (lr, scale, radius))
+    with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
+        steep = -lr * curvature
+        growth = 2 * (np.log1p(steep) if np.isfinite(steep) else np.log(lr) + np.log(-curvature))
         summed = np.expm1(steps * growth) / np.expm1(growth) if growth else steps
-        spread = lr * scale * checks.number("batch_size", batch_size, at_least=1) ** -0.5 * np.sqrt(summed)
-        lower = scipy.special.erfc(radius / (np.sqrt(2) * spread))
+        widths = np.ldexp(z / (np.sqrt(2) * (x * y * share * np.sqrt(summed))), radius_power - lr_power - scale_power)
+        if not np.isfinite(summed).all():  # (r^{2k} − 1)/(r² − 1) by its logarithm
+            log_summed = (steps - 1) * growth + np.log(np.expm1(-steps * growth) / np.expm1(-growth))
+            log_width = np.log(radius) - np.log(lr) - np.log(scale) - np.log(2) / 2 - np.log(share) - log_summed / 2
+            widths = np.where(np.isfinite(summed), widths, np.exp(log_width))
+    lower = scipy.special.erfc(widths)
     return Bounds(lower, np.minimum(2 * lower, 1))

@@ -218,7 +218,7 @@ def curve_in(
         raise ValueError(f"ranges must be two pairs (low, high), got {checks.shown(ranges)}")
     most = checks.count("most", most, at_least=1)
     scale = checks.number("scale", scale, above=0, one=True)
-    checks.floats(second=second)
+    (second,) = checks.floats(second=second)
     for pair in ranges:
         checks.interval("ranges", pair)
     (low, high), place = np.array(checks.box(ranges, 2)).T, np.array([start.parameter, second])

@@ -120,8 +120,12 @@ def _of_function(loss: Callable, columns: Any, dim: int | None, like: Any, batch
 
 
 def _column(values: Any) -> jax.Array:
-    if getattr(values, "dtype", None) != jnp.bool_:  # masks are data too
+    if not isinstance(values, jax.Array):
+        array = np.asarray(values)
+        values = checks.entries("examples", values, "arrays of numbers") if array.dtype.kind == "O" else array
+    if values.dtype != jnp.bool_:  # masks are data too
         checks.number("examples", values)
+        checks.in_range("examples", values)
     array = jnp.asarray(values)
     if array.ndim == 0 or not len(array):
         raise ValueError("examples must hold at least one example along the leading axis")

@@ -30,7 +30,7 @@ class Form(eqx.Module):
         if (dim is None) == (like is None):
             raise ValueError("give either dim, the number of coordinates, or like, a tree of parameters")
         if like is None:
-            return Form(((checks.count("dim", dim, at_least=1),),), jax.tree.structure(0))
+            return Form((tuple(checks.counts(dim=dim)),), jax.tree.structure(0))
         check_tree("like", like)
         leaves, tree = jax.tree.flatten(like)
         return Form(tuple(np.shape(leaf) for leaf in leaves), tree)

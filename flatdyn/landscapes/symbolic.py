@@ -272,7 +272,7 @@ def operand(name: str, value: Any, kind: Any, in_exponent: bool) -> Any:
         TypeError: if it is a symbol, or a batch of values outside of jax.vmap
     """
     if isinstance(value, sympy.Basic):
-        raise TypeError(f"numbers need a number for the parameter {name}, got the symbol {value}")
+        raise TypeError(f"the landscape must have a number for its parameter {name}, got the symbol {value}")
     if isinstance(value, int):
         if in_exponent and abs(value) <= 64:  # small whole powers are products, exact for negative bases
             return value

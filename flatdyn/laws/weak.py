@@ -174,7 +174,10 @@ def simulated_error(
             ensemble = ensembles.simulate(process, starts, steps, own, every=steps, progress=progress)
         diverged = ensemble.counts()["DIVERGED"]
         if diverged:
-            raise ValueError(f"{diverged} of {runs} runs diverged, so there is no mean of {process!r}: lower lr or rho")
+            raise ValueError(
+                f"{diverged} of {runs} runs diverged, so there is no mean of {process!r}: lower lr or rho, or take "
+                "another start"
+            )
         values = np.asarray(function(ensemble.final))
         means.append(values.mean())
         variances.append(values.var(ddof=1) / runs)

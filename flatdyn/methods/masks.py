@@ -186,6 +186,10 @@ def settled(mask: Any, name: str = "mask", needed: bool = False) -> Any:
             or _kind(entry) not in "biuf"
         ):
             raise ValueError(f"{what} must hold True and False, or numbers, got {checks.shown(entry)} in it")
+        if isinstance(entry, jax.core.Tracer) or _is_boolean(entry):
+            return entry
+        checks.number(name, entry)
+        checks.in_range(name, entry)
         return _signed(entry)
 
     if (
@@ -199,8 +203,8 @@ def settled(mask: Any, name: str = "mask", needed: bool = False) -> Any:
 
 def _signed(entry: Any) -> Any:
     """Weights as they are, but for whole numbers without a sign, of which 1 − m would wrap around."""
-    if isinstance(entry, np.generic):
-        return entry.item()
+    if isinstance(entry, np.generic | int):
+        return float(entry)
     if _kind(entry) == "u" and not isinstance(entry, bool | int | float):
         return entry.astype(np.int32 if entry.dtype.itemsize < 4 else np.int64)
     return entry

@@ -17,6 +17,8 @@ from flatdyn.methods import masks
 from flatdyn.methods.averaging import Averaged
 from flatdyn.methods.base import Method, check_single, hyperparameter, restricted, samples_of
 
+_MOST_MICRO = 1000  # micro steps, which are written out in the program
+
 
 def check_partition(blocks: Sequence[Any], theta: Any) -> None:
     """Raise ValueError unless each mask fits the vector θ and together they select every coordinate once.
@@ -183,13 +185,13 @@ class Multirate(Method):
         if (fast is None) == (blocks is None) or (blocks is None) != (rates is None):
             raise ValueError("give either fast, the mask of the fast block, and k; or both blocks and rates")
         if blocks is None:
-            blocks, rates = (masks.complement(fast), fast), (1, checks.count("k", k, at_least=1))
+            blocks, rates = (masks.complement(fast), fast), (1, checks.count("k", k, at_least=1, at_most=_MOST_MICRO))
         self.lr = checks.real(lr)
         self.blocks = tuple(
             masks.settled(one, "blocks", needed=True) for one in checks.sequence("blocks", blocks, "masks")
         )
         rates = checks.sequence("rates", rates, "whole numbers")
-        self.rates = tuple(checks.count("rates", rate, at_least=1) for rate in rates)
+        self.rates = tuple(checks.count("rates", rate, at_least=1, at_most=_MOST_MICRO) for rate in rates)
         each = tuple(momentum) if isinstance(momentum, tuple | list) else (momentum,) * len(self.rates)
         self.momentum = tuple(checks.real(one) for one in each)
         # Whether p is kept is part of the state's shape, so it is settled here, from the literal 0.

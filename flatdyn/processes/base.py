@@ -260,7 +260,7 @@ class Map(Process):
     def __check_init__(self):
         checks.count("dim", self.dim, at_least=1)
         if self.box is not None:
-            checks.box(self.box, self.dim)
+            object.__setattr__(self, "box", checks.box(self.box, self.dim))
         theta = jax.ShapeDtypeStruct((self.dim,), jnp.zeros(0).dtype)
         result = checks.traced("function", self.function, theta, what=f"a function from θ ({self.dim},) to the next")
         if getattr(result, "shape", None) != (self.dim,) or not jnp.issubdtype(result.dtype, jnp.floating):
@@ -295,7 +295,7 @@ def probe(process: Iteration, theta: Any) -> Probe:
         theta: positions, shape (..., dim)
     Returns:
         Probe with perturbed (..., dim), gradient (..., dim), followed (..., dim), cosine (...); the cosine is 0
-        where a gradient vanishes
+        where a gradient vanishes, and what the loss gives no finite numbers for is not finite here either
     Raises:
         TypeError: if the method does not take one gradient at one point
     """

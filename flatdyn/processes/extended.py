@@ -162,7 +162,7 @@ def _holder(process: Process, name: str) -> Any:
         holder = getattr(holder, part, None)
     if not hasattr(holder, field):
         raise ValueError(
-            f"names must be of numbers that there are, but {process!r} has no number {name}: "
+            f"names must be of numbers that there are, but the process {process!r} has no number {name}: "
             "name a field of its method, or a path such as noise.scale"
         )
     return holder

@@ -52,6 +52,8 @@ class Region:
 class Scored(eqx.Module):
     """A region of positions with a score; its numbers are leaves, so a sweep over them needs no new program."""
 
+    made_by = "fd.escape.Ball(center, radius), or another of them"
+
     def score(self, theta: jax.Array) -> jax.Array:
         """How far out θ, shape (dim,), is: at most 1 inside, more than 1 outside."""
         raise NotImplementedError

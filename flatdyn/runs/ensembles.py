@@ -85,7 +85,7 @@ def simulate(
     stepping.check_steps("steps", steps)
     process.check(starts)
     tol = float(jnp.finfo(starts.dtype).eps) if tol is None else checks.number("tol", tol, at_least=0, one=True)
-    checks.bound("bound", bound)
+    bound = checks.bound("bound", bound)
     config = {"process": records.described(process), "steps": str(steps), "bound": f"{bound:g}", "tol": f"{tol:g}"}
     exact, seed = _in_64_bits(process), stepping.seed_of(process, key)
     process = stepping.prepared(process, starts.dtype)

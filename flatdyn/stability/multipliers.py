@@ -76,7 +76,10 @@ def jacobian(method: Method, landscape: Landscape, at: Any = None) -> sympy.Matr
     if len(values) == landscape.dim:
         values += [sympy.Integer(0)] * (len(symbols) - landscape.dim)
     if len(values) != len(symbols):
-        raise ValueError(f"at must hold {landscape.dim} coordinates or {len(symbols)} state values, got {len(values)}")
+        raise ValueError(
+            f"at must hold the {landscape.dim} coordinates of the landscape, or the {len(symbols)} numbers of the full "
+            f"state, got {len(values)}"
+        )
     point = dict(zip(symbols, values, strict=True))
     divisors = {power.base.xreplace(point) for power in slopes.atoms(sympy.Pow) if power.exp.is_negative}
     numbers = all(value.is_number for value in values[: landscape.dim])
@@ -140,7 +143,11 @@ def numeric_jacobian(
         state = flat_state(process)
         values = checks.numbers("at", at)
         if values.shape not in ((process.dim,), (state.size,)):
-            raise ValueError(f"at must have shape ({process.dim},) or be a state ({state.size},), got {values.shape}")
+            where = "process" if landscape is None else "landscape"
+            raise ValueError(
+                f"at must have shape ({process.dim},), a position of the {where}, or ({state.size},), the full state, "
+                f"got {values.shape}"
+            )
         flat = state.at_rest(values) if values.shape == (process.dim,) else jnp.asarray(values)
         slopes = orbit_jacobian(process, state, flat, checks.count("period", period, at_least=1, at_most=_LONGEST))
     if slopes is None:
@@ -297,12 +304,15 @@ def edge_of_stability(method: Method, gradient_norm: Any = None) -> Any:
     if isinstance(method, SAM):
         if gradient_norm is None:
             raise ValueError("the edge of normalised SAM depends on the gradient: give gradient_norm")
-        norm = checks.number("gradient_norm", _one("gradient_norm", gradient_norm), above=0) + method.eps
+        norm = checks.number("gradient_norm", checks.exact("gradient_norm", gradient_norm), above=0) + method.eps
         method = USAM(method.lr, method.rho / norm, method.momentum, nesterov=method.nesterov)
     curvature = sympy.Dummy("lambda", positive=True)
     step, limit, values = _effective_step(method, curvature)
-    edges = sympy.solve((step - limit).xreplace(values), curvature)
-    (edge,) = [root for root in edges if root.is_positive is not False]
+    # Symbols of the user's may not say that they are positive, as these quantities are; placeholders do
+    unknown = {symbol: value for symbol, value in values.items() if value.free_symbols and not value.is_positive}
+    known = {symbol: value for symbol, value in values.items() if symbol not in unknown}
+    edges = sympy.solve((step - limit).xreplace(known), curvature)
+    (edge,) = [root.xreplace(unknown) for root in edges if root.is_positive is not False]
     return float(edge) if edge.is_number else edge
 
 
@@ -329,13 +339,8 @@ def _effective_step(method: Method, curvature: Any) -> tuple[sympy.Expr, sympy.E
     return step, limit, values | {_CURVATURE: _as_symbolic("curvature", curvature)}
 
 
-def _one(name: str, value: Any) -> Any:
-    """A symbol as it is, and one number as Python's."""
-    return value if isinstance(value, sympy.Basic) else np.asarray(checks.number(name, value, one=True)).item()
-
-
 def _as_symbolic(name: str, value: Any) -> sympy.Expr:
-    return sympy.sympify(checks.number(name, _one(name, value)))
+    return sympy.sympify(checks.exact(name, value))
 
 
 @functools.cache

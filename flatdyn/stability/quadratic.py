@@ -55,7 +55,8 @@ def capture_curve(tau: Any, rho: float) -> np.ndarray:
     """
     tau = checks.number("tau", checks.numbers("tau", tau, ndim=1), above=0)
     rho = checks.number("rho", rho, above=0, one=True)
-    return rho * kappa(tau) * np.stack([tau**-0.5, tau**0.5])
+    with np.errstate(over="ignore"):  # beyond the largest number: infinite
+        return rho * kappa(tau) * np.stack([tau**-0.5, tau**0.5])
 
 
 def captured(theta: Any, rho: float) -> np.ndarray:
@@ -74,10 +75,13 @@ def captured(theta: Any, rho: float) -> np.ndarray:
         raise ValueError(f"theta must have shape (..., 2), got {theta.shape}")
     rho = checks.number("rho", rho, above=0, one=True)
     stable, unstable = np.abs(np.moveaxis(np.asarray(theta, dtype=float), -1, 0))
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
         tau = np.where(unstable == 0, 0.0, unstable / stable)
-    # On the unstable axis both sides vanish; the limit of the condition is |w₂| < ρ.
-    return np.where(stable == 0, unstable < rho, stable * unstable < rho**2 * kappa(tau) ** 2)
+        # Powers of two keep the products in the range of numbers, and change no digit
+        (x, stable_power), (y, unstable_power), (unit, power) = np.frexp(stable), np.frexp(unstable), np.frexp(rho)
+        product = np.ldexp(x * y, stable_power + unstable_power - 2 * power)
+    # Near the unstable axis both sides vanish; the limit of the condition, in error by 1/τ², is |w₂| < ρ.
+    return np.where(tau > 1e16, unstable < rho, product < unit**2 * kappa(tau) ** 2)
 
 
 def capture_boundary(stable: Any, rho: float, curvatures: tuple[float, float] = (1.0, -1.0)) -> np.ndarray:
@@ -147,7 +151,8 @@ def flow_fixed_points(curvatures: Any, rho: float) -> list[FlowFixedPoint]:
     curvatures, rho = _curvatures(curvatures), checks.number("rho", rho, above=0, one=True)
     points = []
     for k in np.flatnonzero(curvatures < 0):
-        eigenvalues = -curvatures * (1 + curvatures / abs(curvatures[k]))
+        with np.errstate(over="ignore"):  # beyond the largest number: infinite
+            eigenvalues = -curvatures * (1 + curvatures / abs(curvatures[k]))
         eigenvalues[k] = abs(curvatures[k])
         for side in (rho, -rho):
             points.append(FlowFixedPoint(side * np.eye(len(curvatures))[k], eigenvalues))

@@ -48,11 +48,11 @@ def plan(parameters: Mapping[str, Iterable] | Sequence[Mapping[str, Any]]) -> Pl
         cells = [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
         coords = {name: (name, np.array(values)) for name, values in lists.items()}
         return Plan(cells, coords, {name: len(values) for name, values in lists.items()})
-    points = list(parameters) if isinstance(parameters, Iterable) and not isinstance(parameters, str) else []
+    points = checks.listed(parameters)
     if not points or not all(isinstance(point, Mapping) and point for point in points):
         raise ValueError(
             'parameters must be lists by name, {"rho": [0.1, 0.2]}, or a list of points, '
-            f'[{{"rho": 0.1, "lr": 0.01}}], got {parameters!r}'
+            f'[{{"rho": 0.1, "lr": 0.01}}], got {checks.shown(parameters)}'
         )
     names = list(points[0])
     for number, point in enumerate(points):
@@ -76,9 +76,10 @@ def _values(name: Any, values: Any) -> list:
         if values.ndim > 1:
             raise ValueError(f"values of {name} must be one list, got an array of shape {values.shape}")
         values = np.atleast_1d(values).tolist()
-    if not isinstance(values, Iterable):
-        raise ValueError(f"values of {name} must be a list, got {values!r}")
-    values = [value.item() if isinstance(value, (np.generic, np.ndarray, jax.Array)) else value for value in values]
+    several = checks.listed(values)
+    if several is None:
+        raise ValueError(f"values of {name} must be a list, got {checks.shown(values)}")
+    values = [value.item() if isinstance(value, (np.generic, np.ndarray, jax.Array)) else value for value in several]
     if not values:
         raise ValueError(f"values of {name} must hold at least one value")
     if all(isinstance(value, (bool, str)) for value in values) and len({type(value) for value in values}) == 1:

@@ -42,6 +42,7 @@ from flatdyn.core.checks.objects import function as function
 from flatdyn.core.checks.objects import is_traced as is_traced
 from flatdyn.core.checks.objects import key as key
 from flatdyn.core.checks.objects import kind as kind
+from flatdyn.core.checks.objects import listed as listed
 from flatdyn.core.checks.objects import mapping as mapping
 from flatdyn.core.checks.objects import sequence as sequence
 from flatdyn.core.checks.objects import shown as shown
@@ -50,9 +51,11 @@ from flatdyn.core.checks.objects import traced as traced
 from flatdyn.core.checks.values import count as count
 from flatdyn.core.checks.values import counts as counts
 from flatdyn.core.checks.values import entries as entries
+from flatdyn.core.checks.values import exact as exact
 from flatdyn.core.checks.values import floats as floats
 from flatdyn.core.checks.values import in_range as in_range
 from flatdyn.core.checks.values import number as number
 from flatdyn.core.checks.values import plain as plain
 from flatdyn.core.checks.values import real as real
+from flatdyn.core.checks.values import squarable as squarable
 from flatdyn.core.checks.values import whole as whole

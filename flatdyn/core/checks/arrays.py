@@ -12,7 +12,7 @@ import sympy
 
 from flatdyn.core import precision
 from flatdyn.core.checks.objects import any_traced, function, is_traced, sequence, shown
-from flatdyn.core.checks.values import entries, in_range, number
+from flatdyn.core.checks.values import entries, exact, in_range, number
 
 
 def interval(name: str, value: Any) -> tuple[float, float]:
@@ -95,13 +95,14 @@ def tree(name: str, value: Any) -> Any:
     return value
 
 
-def bound(name: str, value: Any) -> None:
-    """Raise ValueError if a bound of coordinates is not one number > 0; infinity is."""
+def bound(name: str, value: Any) -> float:
+    """Return a bound of coordinates as a float if it is one number > 0, as infinity is, else raise ValueError."""
     number = entries(name, value)
     if number.ndim:
         raise ValueError(f"{name} must be one number, got {shown(value)}")
     if not number > 0:
         raise ValueError(f"{name} must be > 0, got {number}")
+    return float(number)
 
 
 def _finite(name: str, array: jax.Array) -> jax.Array:
@@ -233,12 +234,7 @@ def symbols(name: str, values: Any) -> list[sympy.Expr]:
     """Numbers and symbols as SymPy's, else raise ValueError."""
     if isinstance(values, sympy.MatrixBase | np.ndarray | jax.Array):
         values = list(values) if np.ndim(values) else values
-    converted = []
-    for value in sequence(name, values, "numbers or symbols"):
-        if not isinstance(value, sympy.Basic):
-            value = np.asarray(number(name, value, one=True)).item()
-        converted.append(sympy.sympify(number(name, value)))
-    return converted
+    return [sympy.sympify(exact(name, value)) for value in sequence(name, values, "numbers or symbols")]
 
 
 def multipliers(value: Any) -> np.ndarray:

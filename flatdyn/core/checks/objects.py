@@ -145,6 +145,16 @@ def sequence(name: str, value: Any, what: str) -> Sequence:
     return value
 
 
+def listed(value: Any) -> list | None:
+    """What there is to go through in a value, a generator too, as a list; None if there is nothing, as in a text."""
+    if not isinstance(value, Iterable) or isinstance(value, str | bytes):
+        return None
+    try:
+        return list(value)
+    except TypeError:  # arrays say that one can, also those without an axis
+        return None
+
+
 def key(value: Any, name: str = "key", why: str = "") -> jax.Array:
     """Return one JAX key, `jax.random.key(0)` or the older `PRNGKey(0)`, else raise ValueError."""
     remedy = f"pass {name}=jax.random.key(0), or another seed"

@@ -50,7 +50,7 @@ def number(
     checked in every entry. SymPy's symbols and values traced by JAX pass: they have no value yet.
 
     Args:
-        one: whether it must be one number, neither an array nor a symbol
+        one: whether it must be one number, neither an array nor a symbol; it comes back as a float, whatever it was
     """
     if is_traced(value):
         return value
@@ -74,6 +74,8 @@ def number(
     if not inside.all():
         wrong = array[~inside].flat[0] if array.ndim else value
         raise ValueError(f"{name} must be finite{' and ' + allowed if allowed else ''}, got {wrong}")
+    if one:
+        return float(array)
     return _floating(real(value)) if isinstance(value, np.ndarray | np.generic | jax.Array) else value
 
 
@@ -94,9 +96,31 @@ def in_range(name: str, value: Any) -> None:
             )
 
 
+def squarable(name: str, value: Any, dtype: Any = None) -> None:
+    """Raise ValueError if the square of a number > 0 under- or overflows in floats of a type, or of the session's."""
+    if isinstance(value, jax.core.Tracer):
+        return
+    limits = jnp.finfo(jnp.zeros(0, dtype).dtype)
+    low, high = float(limits.tiny) ** 0.5, float(limits.max) ** 0.5
+    if not low <= value <= high:
+        more = "" if limits.bits == 64 else ', or jax.config.update("jax_enable_x64", True) first'
+        raise ValueError(
+            f"{name} must be {low:.1e} to {high:.1e}, as {limits.bits} bits hold its square, got {value:g}: "
+            f"measure θ in another unit{more}"
+        )
+
+
 def floats(**values: Any) -> list[float]:
     """Single finite numbers by name, as floats in the order given, else ValueError."""
-    return [float(number(name, value, one=True)) for name, value in values.items()]
+    return [number(name, value, one=True) for name, value in values.items()]
+
+
+def exact(name: str, value: Any) -> Any:
+    """One number as Python has it, a whole one as a whole one, and a symbol as it is: for formulas, else ValueError."""
+    if isinstance(value, sympy.Basic):
+        return number(name, value)
+    number(name, entries(name, value), one=True)
+    return np.asarray(value).item()
 
 
 def _symbolic(name: str, value: sympy.Basic, *bounds: float | None) -> sympy.Expr:
@@ -159,14 +183,18 @@ def counts(**values: Any) -> list[int]:
     return [count(name, value, at_least=1, at_most=2**31 - 1) for name, value in values.items()]
 
 
-def count(name: str, value: Any, at_least: int = 0, at_most: int | None = None) -> int:
-    """Return `value` as an int if it is a whole number inside the range, else raise ValueError naming it."""
+def count(name: str, value: Any, at_least: int = 0, at_most: int = 2**63 - 1) -> int:
+    """Return `value` as an int if it is a whole number inside the range, else raise ValueError naming it.
+
+    No machine counts further than to 2⁶³. What becomes an extent of an array is checked by :func:`counts`.
+    """
     try:
         whole = operator.index(value)
     except TypeError:
         raise ValueError(f"{name} must be a whole number, got {shown(value)}") from None
     if isinstance(value, bool | np.bool_) or whole < at_least:
         raise ValueError(f"{name} must be a whole number >= {at_least}, got {shown(value)}")
-    if at_most is not None and whole > at_most:
-        raise ValueError(f"{name} must be at most {at_most}, got {shown(whole)}")
+    if whole > at_most:
+        words = f"below 2**{at_most.bit_length()}" if at_most in (2**31 - 1, 2**63 - 1) else f"at most {at_most}"
+        raise ValueError(f"{name} must be {words}, got {shown(whole)}")
     return whole

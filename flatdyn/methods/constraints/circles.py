@@ -30,7 +30,7 @@ class Circle(Constraint):
     Args:
         radius: r > 0
     Raises:
-        ValueError: if the radius is not positive
+        ValueError: if the radius is not positive, or its square no number in the session's precision
     """
 
     radius: Any = eqx.field(converter=checks.plain)
@@ -38,7 +38,7 @@ class Circle(Constraint):
     copies = 2
 
     def __check_init__(self):
-        checks.number("radius", self.radius, above=0, one=True)
+        checks.squarable("radius", checks.number("radius", self.radius, above=0, one=True))
 
     def lift(self, array, slack=None):
         if slack is None:
@@ -110,13 +110,13 @@ class Sphere(Constraint):
     Args:
         radius: r > 0
     Raises:
-        ValueError: if the radius is not positive
+        ValueError: if the radius is not positive, or its square no number in the session's precision
     """
 
     radius: Any = eqx.field(converter=checks.plain)
 
     def __check_init__(self):
-        checks.number("radius", self.radius, above=0, one=True)
+        checks.squarable("radius", checks.number("radius", self.radius, above=0, one=True))
 
     def check(self, shape):
         if np.prod(shape) < 2:

@@ -28,7 +28,7 @@ class BatchNorm(eqx.Module):
     eps: float = eqx.field(static=True)
 
     def __init__(self, width: int, eps: float = 1e-5):
-        width = checks.count("width", width, at_least=1)
+        (width,) = checks.counts(width=width)
         self.weight, self.bias = jnp.ones(width), jnp.zeros(width)
         self.eps = checks.number("eps", eps, above=0, one=True)
 
