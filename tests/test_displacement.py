@@ -1,6 +1,7 @@
 """Mean squared displacement at a saddle: independent numbers, plain recursions, simulation, published claims."""
 
 import functools
+import itertools
 
 import jax
 import numpy as np
@@ -281,12 +282,70 @@ def test_bad_input(ask, message):
         ask()
 
 
+FORMS = {
+    "heavy ball": lambda lr, drift, noise, mu: escape.heavy_ball_msd(lr, drift, 4, mu, noise=noise),
+    "equation": lambda lr, drift, noise, mu: escape.ou_msd(lr, drift, lr * np.arange(5), noise=noise),
+    "overdamped": lambda lr, drift, noise, mu: escape.overdamped_msd(lr, drift, np.arange(5), mu, noise=noise),
+    "at rest": lambda lr, drift, noise, mu: escape.langevin_msd(lr, drift, 4, mu, noise=noise),
+    "stationary": lambda lr, drift, noise, mu: escape.langevin_msd(
+        lr, drift, 4, mu, noise=noise, velocity="stationary"
+    ),
+    "published": lambda lr, drift, noise, mu: (
+        escape.published_momentum_msd(lr, drift, np.arange(5), mu, noise=noise).total
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("unit", [2.0**-500, 2.0**500])
+def test_displacements_know_no_units(name, unit):
+    """η → u η, λ → λ/u, c → c/u² leaves θ as it is, and c → u² c takes θ to u θ: powers of two change no digit."""
+    for drift, mu in itertools.product((-2.0, 3.0), (0.0, 0.6)):
+        expected = FORMS[name](0.1, drift, 1.5, mu)
+        assert_array_equal(FORMS[name](0.1 * unit, drift / unit, 1.5 / unit**2, mu), expected)
+        assert_array_equal(FORMS[name](0.1, drift, 1.5 * unit**2, mu), expected * unit**2)
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("lr", [1e-300, 1e-160, 1e160, 1e300])
+def test_displacements_of_extreme_steps_are_numbers(name, lr):
+    """0 at the start and without noise, else above 0 or, beyond the largest number, infinite; never NaN."""
+    for drift, mu, noise in itertools.product((-1e300, -1.0, 0.0), (0.0, 0.5, 1e-320), (0.0, 1e-300, 1e300)):
+        found = FORMS[name](lr, drift, noise, mu)
+        assert found[0] == 0
+        assert (found >= 0 if noise else found == 0).all()
+
+
+def test_the_published_gap_knows_no_units():
+    gap, unit = escape.published_gap, 2.0**300
+    assert_array_equal(gap(0.1, -2.0 * unit, 0.3 / unit, [0.0, 0.5 / unit]), gap(0.1, -2.0, 0.3, [0.0, 0.5]))
+    assert gap(0.1, -1e300, 0.0, [1.0]) == 0
+    assert gap(0.1, -1e300, 0.1, [1.0]) == np.inf
+
+
+def test_the_langevin_form_is_resolved_up_to_where_it_is_refused():
+    """ηM = 100 against the closed form: Var = (c/(2γM/η)) (1 − e^{−γt} (…)) at rest, in units of η."""
+    mu, drift = 0.9, 100.0
+    gamma, omega2 = 1 - mu, drift
+    t = np.arange(21.0)
+    turn = np.sqrt(omega2 - gamma**2 / 4)
+    # ∫₀ᵗ h(s)² ds of h = e^{−γs/2} sin(Ωs)/Ω
+    integral = lambda z: (np.exp(z * t) - 1) / z  # noqa: E731
+    exact = (integral(-gamma + 0j) / 2 - integral(-gamma + 2j * turn).real / 2).real / turn**2
+    found = escape.langevin_msd(1.0, drift, 20, mu)
+    assert_allclose(found, exact, rtol=1e-9, atol=1e-15)
+    with pytest.raises(ValueError, match=r"lr \* drift must be at most 100, got 200: take a smaller `lr`"):
+        escape.langevin_msd(2.0, drift, 20, mu)
+
+
 def test_displacements_beyond_the_largest_number_are_infinite():
     msd = functools.partial(escape.msd_theory, fd.USAM(0.1, 0.1, 0.5), -1.0, 3)
     assert_array_equal(msd(scale=2.0**500), 2.0**1000 * msd(scale=1.0))  # powers of two change no digit
     assert_array_equal(msd(scale=2.0**-500), 2.0**-1000 * msd(scale=1.0))
     assert_array_equal(msd(scale=1e300), [0, np.inf, np.inf, np.inf])
+    assert_array_equal(escape.msd_theory(fd.USAM(0.1, 0.1), -1e200, 2, scale=1.0), [0, np.inf, np.inf])
     variance = escape.sam_first_step_variance
+    assert variance(1e-320, -1e300, 1e300) == np.inf
     assert variance(1e200, -1.0, 0.1) == np.inf
     assert variance(1e200, -1.0, 0.0, scale=0.0) == 0.0
     assert_allclose(variance(1e-200, 1.0, 1e250, scale=0.0), 1e100)

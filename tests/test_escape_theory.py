@@ -7,8 +7,9 @@ import mpmath
 import numpy as np
 import pytest
 import scipy.integrate
+import scipy.special
 import scipy.stats
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 import flatdyn as fd
 from flatdyn import escape
@@ -275,6 +276,33 @@ def test_the_sandwich_at_the_start_and_far_out():
     lower, upper = escape.levy_bounds(0.1, -1.0, 1.0, 1.0, [0, 1, 10_000])
     assert_allclose(lower, [0, 2 * scipy.stats.norm.sf(10), 1], rtol=1e-12)
     assert (upper <= 1).all()
+
+
+@pytest.mark.parametrize("unit", [2.0**-500, 2.0**500])
+def test_escape_times_know_no_units(unit):
+    """θ → u θ takes L to u L, D to u² D, σ to u σ; t → t/u takes λ to u λ, D to u D: powers of two change no digit."""
+    for curvature in (-2.0, 0.0, 2.0):
+        expected = escape.ornstein_uhlenbeck(curvature, 0.5, 1.5)
+        assert escape.ornstein_uhlenbeck(curvature, 0.5 * unit**2, 1.5 * unit) == expected
+        assert escape.ornstein_uhlenbeck(curvature * unit, 0.5 * unit, 1.5) == tuple(x / unit for x in expected)
+    bounds = escape.levy_bounds(0.1, -1.0, 2.0, 1.0, [0, 1, 9])
+    assert_array_equal(escape.levy_bounds(0.1, -1.0, 2.0 * unit, unit, [0, 1, 9]), bounds)
+    assert_array_equal(escape.levy_bounds(0.1 * unit, -1.0 / unit, 2.0 / unit, 1.0, [0, 1, 9]), bounds)
+
+
+def test_escape_times_beyond_the_range_of_numbers():
+    """z² = 5e400 has a logarithm, and e^{1000} is far below λ = 1e300 times the largest number."""
+    slide = (np.log(20) + 400 * np.log(10) + np.euler_gamma) / 2
+    assert_allclose(escape.ornstein_uhlenbeck(-1.0, 0.1, 1e200), [slide, slide], rtol=1e-14)
+    held = escape.ornstein_uhlenbeck(1e300, 5e299, 1000**0.5)  # z² = 1000
+    expected = np.exp(1000 - 300 * np.log(10) - np.log(2) + np.log(np.pi / 1000) / 2)
+    # The limit is in error by 1/(2 z²); rounding of z² = 1000 in the exponent
+    assert_allclose(held.asymptotic, expected, rtol=1e-11)
+    assert_allclose(held.exact, expected, rtol=1e-3)
+    assert escape.ornstein_uhlenbeck(1.0, 1e-300, 1e200) == (np.inf, np.inf)
+    # P at step k, where r^{2k} is beyond the largest number: L/(√2 η s r^{k−1}) = 1/√2 of the last
+    lower, _ = escape.levy_bounds(1e-200, -1e300, 1e-100, 1.0, [0, 1, 4])
+    assert_allclose(lower, [0, 0, scipy.special.erfc(1 / np.sqrt(2))], rtol=1e-11)
 
 
 def test_hardly_any_noise_is_answered_at_once():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import re
 
 import equinox as eqx
 import jax
@@ -68,6 +69,11 @@ def test_the_extent_of_starts_is_the_diagonal_of_the_box_around_them():
     assert extent(nowhere, together, lambda: gone) == 15.0  # the run that goes farthest
     assert extent(nowhere, together, lambda: together) == pytest.approx(2**0.5)
     assert extent(nowhere, 0 * together, lambda: 0 * together) == 1.0
+    for unit in (2.0**600, 2.0**-600):  # whose squares over- or underflow
+        assert extent(nowhere, unit * starts, lambda: gone) == 5 * unit
+        assert extent(nowhere, 0 * together, lambda unit=unit: unit * gone) == unit * extent(
+            nowhere, 0 * together, lambda: gone
+        )
 
 
 def test_basins_tell_which_attractor_is_which_when_positions_cannot():
@@ -101,6 +107,9 @@ def test_overlaps_are_counted_in_the_smaller_basin():
     larger = labels(0, 0, 0, 0, 0, 1, 1, 1)
     assert match_by_overlap(larger, [0, 1], labels(1, 1, 1, 1, 1, 1, 1, 1), 2) == [2, 0]  # an empty one is new
     assert match_by_overlap(before, [], before, 0) == [0, 1]
+    assert match_by_overlap(before, [2**40, 0], labels(1, 1, 1, 0, 0, 0, 0, -1), 2**62) == [0, 2**40]  # takes no memory
+    with pytest.raises(ValueError, match=re.escape("indices must be different, got [1, 1]")):
+        match_by_overlap(before, [1, 1], before, 2)
     with pytest.raises(ValueError, match="the same starts"):
         match_by_overlap(before, [0, 1], labels(0, 1), 2)
     with pytest.raises(ValueError, match="indices must be"):

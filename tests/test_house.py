@@ -41,25 +41,31 @@ def test_every_module_has_a_purpose_and_stays_small():
 
 
 def test_a_number_that_was_checked_is_what_is_used():
-    """`checks.number("x", x)` alone leaves x as it came: whole numbers of eight bits wrap around."""
+    """`checks.number("x", x)` leaves x as it came: small whole numbers wrap around, SymPy's can't be written."""
     for path in (ROOT / "flatdyn").rglob("*.py"):
         for function in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)):
-            given = {one.arg for one in (*function.args.args, *function.args.kwonlyargs)}
-            alone = [node.value for node in ast.walk(function) if isinstance(node, ast.Expr) and _checks_a_number(node)]
-            checked = given & {call.args[1].id for call in alone if isinstance(call.args[1], ast.Name)}
-            # Of data whole numbers may be labels, and stay what they are
-            if checked and function.name.lstrip("_")[:5] != "check" and function.name != "_column":
-                kept = {one.id for one in ast.walk(function) if isinstance(one, ast.Name) and _is_stored(one)}
-                assert not checked - kept, f"{path.name}: {function.name} goes on with {checked - kept} as it was given"
+            # Of data whole numbers may be labels, and stay what they are; entries of a mask too
+            if function.name.lstrip("_")[:5] != "check" and function.name not in ("_column", "entry_of"):
+                names = [node for node in ast.walk(function) if isinstance(node, ast.Name)]
+                given = {one.arg for one in (*function.args.args, *function.args.kwonlyargs)}
+                given -= {name.id for name in names if isinstance(name.ctx, ast.Store)}
+                checked = {name.id: name for node in ast.walk(function) for name in _checked_numbers(node)}
+                later = {one.id for one in names if one.id in checked and _place(one) > _place(checked[one.id])}
+                assert not given & later, f"{path.name}: {function.name} goes on with {given & later} as it was given"
 
 
-def _is_stored(name):
-    return isinstance(name.ctx, ast.Store)
+def _place(node):
+    return node.lineno, node.col_offset
 
 
-def _checks_a_number(node):
-    call = node.value
-    return isinstance(call, ast.Call) and ast.unparse(call.func) in ("checks.number", "checks.count")
+def _checked_numbers(node):
+    """The names that are checked by a call."""
+    if not isinstance(node, ast.Call):
+        return []
+    single, several = ("checks.number", "checks.count", "checks.bound"), ("checks.floats", "checks.counts")
+    values = node.args[1:2] if (name := ast.unparse(node.func)) in single else []
+    values = [word.value for word in node.keywords] if name in several else values
+    return [value for value in values if isinstance(value, ast.Name)]
 
 
 def test_public_names_say_what_they_do():

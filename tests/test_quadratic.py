@@ -218,6 +218,18 @@ def test_arrival_times_know_no_units(unit, steep):
     assert quadratic.arrival_time([w], w / 1.001, [-b]) == np.inf
 
 
+@pytest.mark.parametrize("unit", [2.0**-900, 2.0**900])
+def test_the_capture_set_knows_no_units(unit):
+    theta = np.random.default_rng(0).normal(size=(200, 2)) * [1.0, 0.3]
+    assert 20 < quadratic.captured(theta, 0.5).sum() < 180
+    assert_array_equal(quadratic.captured(theta * unit, 0.5 * unit), quadratic.captured(theta, 0.5))
+    far = [[1e-310, 0.49], [1e-310, 0.51], [1e300, 1e-322], [1e300, 1e-290]]  # |w₁ w₂| < ρ² κ(0)² on the last two
+    assert quadratic.captured(far[:2], 0.5).tolist() == [True, False]
+    assert quadratic.captured(far[2:], 1e-10).tolist() == [True, False]
+    curves = [quadratic.capture_curve([0.1, 2.0], rho) for rho in (0.5, 0.5 * unit)]
+    assert_array_equal(curves[1], curves[0] * unit)
+
+
 def test_the_capture_boundary_knows_no_units():
     stable, units = np.array([0.0, 0.1, 3.0]), 2.0**600
     found = quadratic.capture_boundary(units * stable, units * 0.3, (2.0**400, -(2.0**399)))

@@ -119,6 +119,16 @@ def test_the_edge_of_a_smoothed_step_has_the_norm_plus_epsilon():
             assert_allclose(found, stability.edge_of_stability(fd.USAM(0.05, 0.1 / n, momentum)), rtol=1e-12)
 
 
+def test_the_edge_in_symbols_is_that_of_numbers_whatever_is_said_of_them():
+    numbers, bare = dict(zip("hrmg", (0.05, 0.1, 0.6, 0.3), strict=True)), sympy.symbols("h r m g")
+    expected = stability.edge_of_stability(fd.SAM(0.05, 0.1, 0.6), 0.3)
+    for h, r, m, g in (bare, sympy.symbols("h r m g", positive=True), sympy.symbols("h r m g", real=True)):
+        found = stability.edge_of_stability(fd.SAM(h, r, m), g)
+        assert_allclose(float(found.subs({x: numbers[x.name] for x in (h, r, m, g)})), expected, rtol=1e-12)
+    one = stability.edge_of_stability(fd.SAM(0.05, 0.1, 0.6), bare[3] ** 2)
+    assert_allclose(float(one.subs(bare[3], 0.3**0.5)), expected, rtol=1e-12)
+
+
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_the_edge_with_momentum_in_closed_form(nesterov):
     """c = 2 (1 + μ), or 2 (1 + μ)/(1 + 2 μ), for every method, and with radius 0."""

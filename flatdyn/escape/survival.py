@@ -118,7 +118,8 @@ def mean(
     if until is not None:
         if not checks.flag("restricted", restricted):
             raise ValueError("until belongs to the restricted mean: give restricted=True with it")
-        table.check_watched("until", checks.number("until", until, above=0, one=True))
+        until = checks.number("until", until, above=0, one=True)
+        table.check_watched("until", until)
         table = table.truncated(until)
     share = table.lost.sum() / table.runs
     last, tail = table.times[-1], float(table.survival[-1])

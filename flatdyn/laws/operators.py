@@ -83,7 +83,8 @@ def built(process: Process, interval: Any, start: float, panels: int | None, pro
     """
     (low, high), pairs = fits(process, interval, start)
     if panels is not None:
-        number = checks.count("panels", panels, at_least=1) * _NODES[pairs]
+        panels = checks.count("panels", panels, at_least=1)
+        number = panels * _NODES[pairs]
         needed = 4 * memory.array_bytes(*[number] * (3 if pairs else 2))
         memory.check_memory(needed, "the transfer operator", "cut the interval into fewer `panels`")
     with jax.enable_x64(True):
@@ -250,7 +251,8 @@ def fits(process: Process, interval: Any, start: float) -> tuple[tuple[float, fl
         raise TypeError(f"this needs a random process with one coordinate, driven by normal numbers; got {process!r}")
     if not 1 <= process.draws <= 2:
         raise TypeError(f"this needs one or two normal numbers a step, got {process.draws}")
-    if not low < checks.number("start", start, one=True) < high:
+    start = checks.number("start", start, one=True)
+    if not low < start < high:
         raise ValueError(f"start must lie inside the interval ({low:g}, {high:g}), got {start:g}")
     state = jax.eval_shape(process.init, jax.ShapeDtypeStruct((1,), jnp.float32))
     memory = sum(leaf.size for leaf in jax.tree.leaves(state)) - 1

@@ -185,7 +185,8 @@ def simulated_error(
 
 
 def _steps(name: str, time: float, lr: float) -> int:
-    steps = round(time / checks.number("lr", lr, above=0))
+    lr = checks.number("lr", lr, above=0)
+    steps = round(time / lr)
     if not np.isclose(steps * lr, time, rtol=1e-9):
         raise ValueError(f"{name} must be steps that divide the time {time:g}, got {lr:g}")
     return steps

@@ -119,7 +119,8 @@ def largest(scores: Any, size: int) -> Any:
         ValueError: if `size` is not between 1 and the number of coordinates
     """
     total = count(_check_tree_of_arrays("scores", scores))
-    if checks.count("size", size, at_least=1) > total:
+    size = checks.count("size", size, at_least=1)
+    if size > total:
         raise ValueError(f"size must be at most the {total} coordinates there are, got {size}")
     leaves = [leaf if _is_boolean(leaf) else checks.entries("scores", leaf) for leaf in jax.tree.leaves(scores)]
     flat = np.abs(np.concatenate([np.ravel(np.asarray(leaf, float)) for leaf in leaves]))

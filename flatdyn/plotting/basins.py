@@ -194,8 +194,8 @@ def draw_branch(
     checks.kind("branch", branch, Branch, "fd.fixedpoints.continue_in(...)")
     check_color("color", color)
     check_label(label)
-    if coordinate is not None and checks.count("coordinate", coordinate) >= branch.theta.shape[1]:
-        raise ValueError(f"coordinate must be below {branch.theta.shape[1]}, got {coordinate}")
+    if coordinate is not None:
+        coordinate = checks.count("coordinate", coordinate, at_most=branch.theta.shape[1] - 1)
     height = np.linalg.norm(branch.theta, axis=1) if coordinate is None else branch.theta[:, coordinate]
     changes = np.flatnonzero(branch.stable[1:] != branch.stable[:-1]) + 1
     lines = []

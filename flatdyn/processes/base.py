@@ -242,6 +242,14 @@ def _worst(process: Iteration, starts: jax.Array) -> jax.Array:
     return jax.vmap(lambda theta: process.method.gap(process.landscape.vector(theta)))(starts).max()
 
 
+def _as_tuples(box: Any) -> Any:
+    """The sides of a box as tuples of floats: static parts of a program are compared, and arrays can't be."""
+    if box is None:
+        return None
+    sides = checks.entries("box", box, "a list of (lower, upper) pairs")
+    return tuple(map(tuple, sides.tolist())) if sides.ndim == 2 else sides.tolist()
+
+
 class Map(Process):
     """Your own map θ⁺ = f(θ) as a process: Newton's method, a recursion, anything written in JAX.
 
@@ -255,12 +263,12 @@ class Map(Process):
 
     function: Callable
     dim: int = eqx.field(static=True, converter=checks.whole)
-    box: tuple | None = eqx.field(static=True, default=None)
+    box: tuple | None = eqx.field(static=True, converter=_as_tuples, default=None)
 
     def __check_init__(self):
         checks.count("dim", self.dim, at_least=1)
         if self.box is not None:
-            object.__setattr__(self, "box", checks.box(self.box, self.dim))
+            checks.box(self.box, self.dim)
         theta = jax.ShapeDtypeStruct((self.dim,), jnp.zeros(0).dtype)
         result = checks.traced("function", self.function, theta, what=f"a function from θ ({self.dim},) to the next")
         if getattr(result, "shape", None) != (self.dim,) or not jnp.issubdtype(result.dtype, jnp.floating):

@@ -229,7 +229,8 @@ def images(x: np.ndarray, y: np.ndarray, shape: str, side: int) -> Split:
     """
     checks.choice("shape", shape, ("flat", "image"))
     number, whole = x.shape[:2]
-    if whole % checks.count("side", side, at_least=1):
+    side = checks.count("side", side, at_least=1)
+    if whole % side:
         raise ValueError(f"side must divide {whole}, got {side}")
     blocks = x.reshape(number, side, whole // side, side, whole // side, -1)
     small = blocks.mean(axis=(2, 4)) if side < whole else x.reshape(number, side, side, -1)

@@ -115,7 +115,8 @@ def principal_components(train: Split, *others: Split, number: int) -> tuple[Spl
     """
     flat = _flat_parts([split.x for split in _splits(train, others)], "x")
     shape = flat[0].shape
-    if checks.count("number", number, at_least=1) > min(shape):
+    number = checks.count("number", number, at_least=1)
+    if number > min(shape):
         raise ValueError(f"number must be at most {min(shape)}, for inputs {shape}, got {number}")
     # The full decomposition: what is chosen for many rows, that of the covariance matrix, squares rounding errors
     found = package("sklearn.decomposition", "scikit-learn", _DONE_BY).PCA(number, svd_solver="full")

@@ -245,9 +245,10 @@ def split_unit(network: MLP, data: Split, share: float = 0.5, unit: int = 0) -> 
     activation, (_, width, outputs) = hidden(network).activation, widths(network)
     if outputs != 1 or np.issubdtype(np.asarray(data.y).dtype, np.integer):
         raise ValueError(f"a split needs a regression with one output, got {outputs}: see tied_pair")
-    if checks.number("share", share, one=True) in (0, 1):
-        raise ValueError(f"share must be neither 0 nor 1, got {share}: one of the two units would be idle")
-    if checks.count("unit", unit) >= width:
+    share, unit = checks.number("share", share, one=True), checks.count("unit", unit)
+    if share in (0, 1):
+        raise ValueError(f"share must be neither 0 nor 1, got {share:g}: one of the two units would be idle")
+    if unit >= width:
         raise ValueError(f"unit must be one of 0 to {width - 1}, got {unit}")
     small = described(network, data, 0.0)[0]
     whole = np.eye(small.dim)

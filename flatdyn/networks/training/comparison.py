@@ -158,12 +158,12 @@ def compare(
             raise ValueError(f"eval_sets must hold the split {name!r}, got {', '.join(eval_sets) or 'none'}")
     if not methods or not all(methods.values()):
         raise ValueError(f"methods must hold at least one, each with at least one process, got {dict(methods)}")
-    steps = (
-        dict(steps) if isinstance(steps, Mapping) else dict.fromkeys(methods, checks.count("steps", steps, at_least=1))
-    )
+    each = steps if isinstance(steps, Mapping) else dict.fromkeys(methods, steps)
+    steps = {name: checks.count("steps", number, at_least=1) for name, number in each.items()}
     if set(steps) != set(methods):
         raise ValueError(f"steps must be given for {', '.join(methods)}, got {', '.join(steps)}")
-    if any(number % checks.count("evaluations", evaluations, at_least=1) for number in steps.values()):
+    evaluations = checks.count("evaluations", evaluations, at_least=1)
+    if any(number % evaluations for number in steps.values()):
         raise ValueError(f"evaluations must divide the steps, so that the last is that of the end, got {evaluations}")
     rows = [(name, setting, process) for name, settings in methods.items() for setting, process in settings.items()]
     splits = {name: eval_sets[name] for name in (choose, report)}
