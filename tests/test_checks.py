@@ -10,7 +10,7 @@ import pytest
 import sympy
 
 import flatdyn as fd
-from flatdyn import escape, fixedpoints
+from flatdyn import escape
 from flatdyn.core import checks
 
 ONES = {
@@ -46,12 +46,9 @@ def test_what_is_not_one_number_is_refused(value):
             check()
 
 
-def test_whole_numbers_have_a_ceiling():
-    assert checks.count("n", 2**63 - 1) == 2**63 - 1
+def test_extents_of_arrays_have_a_ceiling():
     assert checks.counts(n=2**31 - 1) == [2**31 - 1]
-    with pytest.raises(ValueError, match=re.escape("n must be below 2**63, got 9223372036854775808")):
-        checks.count("n", 2**63)
-    with pytest.raises(ValueError, match=re.escape("n must be below 2**31, got 2147483648")):
+    with pytest.raises(ValueError, match="n must be at most 2147483647, got 2147483648"):
         checks.counts(n=2**31)
     with pytest.raises(ValueError, match="n must be at most 4, got 5"):
         checks.count("n", 5, at_most=4)
@@ -69,7 +66,7 @@ def test_a_number_that_is_squared_has_a_square(wide):
         for value, outside in ((2e-154, 5e-155), (1e154, 4e154)) if wide else ((2e-19, 5e-20), (1e19, 4e19)):
             checks.squarable("r", value, kind)
             assert fd.constraints.Circle(value).radius == value
-            with pytest.raises(ValueError, match=f"r must be .*got {outside:g}: measure θ in another unit"):
+            with pytest.raises(ValueError, match=re.escape(f"hold its square, got {outside:g}: measure θ in another")):
                 checks.squarable("r", outside, kind)
             with pytest.raises(ValueError, match=r"radius must be .* as .. bits hold its square"):
                 fd.constraints.Circle(outside)
@@ -108,14 +105,13 @@ HUGE = {
     "rates": lambda n: fd.Multirate(0.1, blocks=((True, False), (False, True)), rates=(1, n)),
     "batch_size": lambda n: fd.noise.FiniteSum(n),
     "width": lambda n: fd.networks.BatchNorm(n),
-    "most": lambda n: fixedpoints.continue_in(lambda lr: DESCENT, "lr", (0.1, 0.2), [1.0, 0.0], most=n),
 }
 
 
 @pytest.mark.parametrize("name", HUGE)
 @pytest.mark.parametrize("number", [2**63, 10**400])
 def test_absurd_counts_are_refused(name, number):
-    with pytest.raises(ValueError, match=rf"{name} must be (below|at most) "):
+    with pytest.raises(ValueError, match=rf"{name} must be at most "):
         HUGE[name](number)
 
 

@@ -264,7 +264,7 @@ BAD = [
     (lambda: networks.resnet8((9, 9, 1), 2, KEY, width=0), "width must be a whole number >= 1, got 0"),
     (lambda: networks.ResNet((9, 9, 1), 2, KEY, blocks=()), "blocks must hold"),
     (lambda: networks.ViT((8, 8, 1), 2, KEY, patch=3), r"patch must divide the extents \(8, 8\), got 3"),
-    (lambda: networks.ViT((8, 8, 1), 10**20, KEY), "classes must be below 2.*31, got 1000"),
+    (lambda: networks.ViT((8, 8, 1), 10**20, KEY), "classes must be at most 2147483647, got 1000"),
     (lambda: networks.NodeGCN(networks.Graph(2, [[0, 1]], [1.0]), 2, KEY, hidden=10**10), "hidden must be at most"),
     (lambda: networks.ViT((8, 8, 1), 2, KEY, heads=3), "heads must divide width, got heads 3 and width 32"),
     (lambda: made(networks.CharTransformer, 5, 4, KEY).forward(jnp.zeros((2, 3))), "characters must be whole numbers"),

@@ -193,7 +193,7 @@ def test_symbolic_questions_that_have_no_answer_are_refused():
     with pytest.raises(ValueError, match="2 coordinates of the landscape, or the 4 numbers of the full state, got 3"):
         fd.stability.jacobian(fd.GD(0.1, momentum=0.9), L, at=(0, 1, 2))
     with pytest.raises(
-        ValueError, match=r"shape \(2,\), a position of the process, or \(2,\), the full state, got \(3,\)"
+        ValueError, match=r"shape \(2,\), a position of the landscape, or \(2,\), the full state, got \(3,\)"
     ):
         fd.stability.multipliers(fd.GD(0.1), L, at=(0, 1, 2))
     with pytest.raises(ValueError, match="give the landscape"):

@@ -57,7 +57,10 @@ def check_steps(name: str, value: Any, at_least: int = 0) -> int:
     Raises:
         ValueError: if it is none
     """
-    return checks.count(name, value, at_least, at_most=2**31 - 1)
+    steps = checks.count(name, value, at_least)
+    if steps >= 2**31:
+        raise ValueError(f"{name} must be below 2**31, got {steps}: steps are counted in 32 bits")
+    return steps
 
 
 def check_key(process: Process, key: jax.Array | None) -> None:

@@ -183,10 +183,10 @@ def counts(**values: Any) -> list[int]:
     return [count(name, value, at_least=1, at_most=2**31 - 1) for name, value in values.items()]
 
 
-def count(name: str, value: Any, at_least: int = 0, at_most: int = 2**63 - 1) -> int:
+def count(name: str, value: Any, at_least: int = 0, at_most: int | None = None) -> int:
     """Return `value` as an int if it is a whole number inside the range, else raise ValueError naming it.
 
-    No machine counts further than to 2⁶³. What becomes an extent of an array is checked by :func:`counts`.
+    What becomes an extent of an array has a ceiling, by :func:`counts`, or what it takes in memory is checked besides.
     """
     try:
         whole = operator.index(value)
@@ -194,7 +194,6 @@ def count(name: str, value: Any, at_least: int = 0, at_most: int = 2**63 - 1) ->
         raise ValueError(f"{name} must be a whole number, got {shown(value)}") from None
     if isinstance(value, bool | np.bool_) or whole < at_least:
         raise ValueError(f"{name} must be a whole number >= {at_least}, got {shown(value)}")
-    if whole > at_most:
-        words = f"below 2**{at_most.bit_length()}" if at_most in (2**31 - 1, 2**63 - 1) else f"at most {at_most}"
-        raise ValueError(f"{name} must be {words}, got {shown(whole)}")
+    if at_most is not None and whole > at_most:
+        raise ValueError(f"{name} must be at most {at_most}, got {shown(whole)}")
     return whole
