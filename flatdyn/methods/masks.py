@@ -187,7 +187,7 @@ def settled(mask: Any, name: str = "mask", needed: bool = False) -> Any:
             or _kind(entry) not in "biuf"
         ):
             raise ValueError(f"{what} must hold True and False, or numbers, got {checks.shown(entry)} in it")
-        if isinstance(entry, jax.core.Tracer) or _is_boolean(entry):
+        if checks.is_traced(entry) or _is_boolean(entry):
             return entry
         checks.number(name, entry)
         checks.in_range(name, entry)

@@ -98,7 +98,7 @@ def in_range(name: str, value: Any) -> None:
 
 def squarable(name: str, value: Any, dtype: Any = None) -> None:
     """Raise ValueError if the square of a number > 0 under- or overflows in floats of a type, or of the session's."""
-    if isinstance(value, jax.core.Tracer):
+    if is_traced(value):
         return
     limits = jnp.finfo(jnp.zeros(0, dtype).dtype)
     low, high = float(limits.tiny) ** 0.5, float(limits.max) ** 0.5
