@@ -48,7 +48,8 @@ class Scheduled(Wrapper):
     Args:
         method: has a step size, lr (η)
         factor: f, from the number of steps taken to a number: a schedule of optax, or any JAX function. Processes that
-            share one schedule share a compiled program; a schedule that is made anew is compiled anew
+            share one schedule share a compiled program; a schedule that is made anew is compiled anew, but for numbers
+            of a `jax.tree_util.Partial(f, numbers)`
     Raises:
         TypeError: if `method` has no lr, or `factor` is not a function
         ValueError: if `factor` does not return one real number
