@@ -18,6 +18,7 @@ import numpy as np
 from flatdyn import flows
 from flatdyn.core import checks, memory, records, segments
 from flatdyn.core.records import Record
+from flatdyn.core.statistics import mean_sem_of
 from flatdyn.landscapes import Landscape
 from flatdyn.laws import transfer
 from flatdyn.noise import Noise
@@ -163,7 +164,7 @@ def simulated_error(
     time = checks.number("time", time, above=0, one=True)
     checks.kind("diffusion", diffusion, flows.Diffusion, "fd.flows.Diffusion(landscape, method, noise)")
     checks.key(key)
-    means, variances = [], []
+    means = []
     needed = memory.array_bytes(6, runs, iteration.dim)
     memory.check_memory(needed, "the runs", "take fewer `runs`, with several keys one after the other")
     sides = ((iteration, iteration.method.lr), (diffusion, diffusion.dt))
@@ -178,10 +179,9 @@ def simulated_error(
                 f"{diverged} of {runs} runs diverged, so there is no mean of {process!r}: lower lr or rho, or take "
                 "another start"
             )
-        values = np.asarray(function(ensemble.final))
-        means.append(values.mean())
-        variances.append(values.var(ddof=1) / runs)
-    return float(means[0] - means[1]), float(np.sqrt(sum(variances)))
+        means.append(mean_sem_of(np.asarray(function(ensemble.final))))
+    (discrete, error), (continuous, other) = means
+    return float(discrete - continuous), float(np.hypot(error, other))
 
 
 def _steps(name: str, time: float, lr: float) -> int:
