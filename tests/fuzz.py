@@ -158,7 +158,7 @@ def _of_error(error: Exception, call: Call, arguments: dict) -> str:
 
 # What a message may call an argument besides its name.
 ALIASES = {
-    "theta0": ("start", "theta"),
+    "theta0": ("start", "theta", "walkers"),
     "data": ("labels", "inputs", "y must", "split", "examples"),
     "first": ("block", "mask"),
     "blocks": ("block", "mask"),

@@ -10,7 +10,7 @@ import pytest
 import sympy
 
 import flatdyn as fd
-from flatdyn import escape
+from flatdyn import escape, fixedpoints
 from flatdyn.core import checks
 
 ONES = {
@@ -104,6 +104,7 @@ HUGE = {
     "k": lambda n: fd.Multirate(0.1, (True, False), k=n),
     "rates": lambda n: fd.Multirate(0.1, blocks=((True, False), (False, True)), rates=(1, n)),
     "batch_size": lambda n: fd.noise.FiniteSum(n),
+    "period": lambda n: fixedpoints.find(DESCENT, period=n),
     "width": lambda n: fd.networks.BatchNorm(n),
 }
 

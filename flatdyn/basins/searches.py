@@ -65,6 +65,7 @@ def labelled(mapper: Mapper, starts, box, key, chunk, progress, kept) -> dict[st
         return ensembles.simulate(process, few, steps, key, steps, bound=rules.bound, progress=progress).final
 
     diagonal = extent(process, starts, ends) if box is None else _diagonal(box)
+    checks.squarable("the diagonal of the box of starts", diagonal, starts.dtype)
     rules = rules._replace(unit=min(1.0, diagonal))
     search = _Search(process, starts, rules, mapper.radius, diagonal, key, chunk, progress, *kept)
     search.prepare()

@@ -145,7 +145,10 @@ def swing(process: Process, low: float, high: float) -> np.ndarray:
     """How far apart the normal numbers 1 and −1 lead from points of the interval."""
     with jax.enable_x64(True):
         points, process = np.linspace(low, high, 65), stepping.prepared(process, jnp.float64)
-        return _positions(process, points, points, 1.0) - _positions(process, points, points, -1.0)
+        ends = [_positions(process, points, points, z) for z in (1.0, -1.0)]
+    if not np.isfinite(ends).all():
+        raise ValueError(f"interval must be where steps are finite, got ({low:g}, {high:g}): take a shorter one")
+    return ends[0] - ends[1]
 
 
 def _grid(process: Process, low: float, high: float, number: int | None, pairs: bool) -> Panels:
