@@ -61,7 +61,8 @@ def expectation(
     if not np.allclose(fine, rough, rtol=1e-3, atol=1e-4):
         raise ValueError(
             f"{nodes} nodes on ({low:g}, {high:g}) do not resolve this: {fine} against {rough} with fewer. Take more "
-            "nodes, a shorter time, or a shorter interval on which the coefficients vary less and at whose ends the drift leads inside"
+            "nodes, a shorter time, or a shorter interval on which the coefficients vary less and at whose ends the "
+            "drift leads inside"
         )
     return fine
 
