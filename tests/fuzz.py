@@ -167,7 +167,7 @@ ALIASES = {
     "loss": ("theta must have shape", "a must have shape", "the expression"),
     "landscape": ("expression", "minimum must have shape"),
     "values": ("make_process failed",),
-    "curvatures": ("curvature", "parameter c1"),
+    "curvatures": ("curvature", "parameter c1", "parameters c1"),
     "relax": ("walkers",),
     "replicates": ("walkers",),
     "steps": ("survival",),

@@ -22,9 +22,8 @@ from flatdyn.core import checks, records, segments
 from flatdyn.core.records import Record
 from flatdyn.fixedpoints.arclength import Equations, follow
 from flatdyn.fixedpoints.bifurcations import Bifurcation, FixedPointProblem, compound
-from flatdyn.fixedpoints.search import MOST_PERIOD
 from flatdyn.processes import Process
-from flatdyn.processes.flat import confirmed, flattening, ordered_eigenvalues, reach
+from flatdyn.processes.flat import MOST_WRITTEN, confirmed, flattening, ordered_eigenvalues, reach
 from flatdyn.stability import kind_of
 
 
@@ -154,7 +153,7 @@ def continue_in(
     values = np.asarray(checks.number("values", values), dtype=float)
     if values.ndim != 1 or len(values) < 2 or values[0] == values[-1]:
         raise ValueError(f"values must be a range of {parameter}, at least two different numbers, got {values}")
-    period = checks.count("period", getattr(start, "period", period), at_least=1, at_most=MOST_PERIOD)
+    period = checks.count("period", getattr(start, "period", period), at_least=1, at_most=MOST_WRITTEN)
     with jax.enable_x64(True):
         example = _made(make_process, float(values[0]))
         orbit = _Orbit(make_process, example, period)

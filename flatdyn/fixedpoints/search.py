@@ -32,11 +32,10 @@ from flatdyn.landscapes import critical
 from flatdyn.methods import SAM, USAM
 from flatdyn.methods.base import FirstOrder
 from flatdyn.processes import Iteration, Process
-from flatdyn.processes.flat import FlatState, flat_state, ordered_eigenvalues
+from flatdyn.processes.flat import MOST_WRITTEN, FlatState, flat_state, ordered_eigenvalues
 from flatdyn.stability import quadratic
 
 _ANGLES = 4096  # samples of the circle: roots closer than 2π/4096 to each other could be missed
-MOST_PERIOD = 1000  # steps of a cycle, which are written out in the program
 _SAME = 1e-7  # states closer than this, relative to 1 + |state|, are one point
 _RAYS, _KNOWN, _CELLS = 64, 64, 256  # directions per dimension; roots that repel at once; cells that give a start
 
@@ -107,7 +106,7 @@ def find(
         ValueError: if there is no finite box, the period is not a positive whole number, or the process is random
     """
     checks.kind("process", process, Process)
-    period = checks.count("period", period, at_least=1, at_most=MOST_PERIOD)
+    period = checks.count("period", period, at_least=1, at_most=MOST_WRITTEN)
     box = process.box if box is None else box
     if box is None:
         raise ValueError("fixed points are looked for in a box: give box=((lower, upper), ...)")

@@ -20,6 +20,7 @@ _STEPS = np.array([1.0, 0.1, 0.01])  # of the differences, in units of the large
 _LARGEST, _CURVED = 1e-3, 1e-2  # step, see `reach`
 _TOLERANCE = 1e-4
 _AXES = 32  # numbers in a state up to which each is moved alone; more are moved along as many random directions
+MOST_WRITTEN = 1000  # steps of a cycle, which are written out in one program
 
 
 class FlatState:
