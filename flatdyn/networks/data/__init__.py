@@ -1,4 +1,4 @@
-"""Data for networks: what comes with packages, what the user installs, and what is done to it before it is learnt."""
+"""Data for networks: what comes with packages, what the user installs, and preprocessing."""
 
 from flatdyn.networks.data.builtin import DataMissing as DataMissing
 from flatdyn.networks.data.builtin import Graph as Graph

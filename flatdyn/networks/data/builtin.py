@@ -1,7 +1,7 @@
 """Data for networks that need no download: real sets inside Python packages, and two made from a seed.
 
-Every set is the same at each call. What the user must install stands in :mod:`flatdyn.networks.data.files`; how to
-divide, scale and spoil a set in :mod:`flatdyn.networks.data.preprocessing`.
+Every set is the same at each call. Sets that the user must install are in :mod:`flatdyn.networks.data.files`;
+:mod:`flatdyn.networks.data.preprocessing` divides, scales and corrupts sets.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Graph(NamedTuple):
 
 
 class Nodes(NamedTuple):
-    """The nodes of one graph as examples: x holds their numbers, y their labels."""
+    """The nodes of one graph as examples: x holds their indices, y their labels."""
 
     graph: Graph
     train: Split
@@ -88,8 +88,8 @@ def digits(shape: str = "flat") -> Split:
         The test part of Alpaydin and Kaynak, Optical recognition of handwritten digits (UCI, 1998).
     """
     checks.choice("shape", shape, ("flat", "image"))
-    found = package("sklearn.datasets", "scikit-learn").load_digits()
-    return images(found.images / 16, found.target, shape, 8)
+    bunch = package("sklearn.datasets", "scikit-learn").load_digits()
+    return images(bunch.images / 16, bunch.target, shape, 8)
 
 
 def mnist5k(shape: str = "flat", side: int = 28) -> Split:
@@ -119,8 +119,8 @@ def diabetes() -> Split:
     References:
         Efron, Hastie, Johnstone and Tibshirani, Least angle regression, Annals of Statistics 32 (2004).
     """
-    found = package("sklearn.datasets", "scikit-learn").load_diabetes(scaled=False)
-    return Split(found.data, found.target[:, None])
+    bunch = package("sklearn.datasets", "scikit-learn").load_diabetes(scaled=False)
+    return Split(bunch.data, bunch.target[:, None])
 
 
 def pydoc_text(context: int = 32) -> Text:
@@ -150,7 +150,7 @@ def karate(labelled: Sequence[int] = (0, 33)) -> Nodes:
     """Zachary's karate club, from networkx: 34 members, 78 friendships, and the two clubs it split into.
 
     Args:
-        labelled: nodes whose club is told; the default are the two leaders
+        labelled: nodes whose club is known; by default the two leaders
     Returns:
         the graph, all weights 1; train: the labelled nodes; test: all others
     Raises:
@@ -161,15 +161,15 @@ def karate(labelled: Sequence[int] = (0, 33)) -> Nodes:
     """
     labelled = [checks.count("labelled", node) for node in checks.sequence("labelled", labelled, "nodes")]
     graph = package("networkx", "networkx").karate_club_graph()
-    told = np.asarray(labelled)
+    known = np.asarray(labelled)
     number = graph.number_of_nodes()
-    if told.ndim != 1 or not 0 < len(set(labelled)) == len(told) < number or not set(labelled) <= set(range(number)):
+    if known.ndim != 1 or not 0 < len(set(labelled)) == len(known) < number or not set(labelled) <= set(range(number)):
         raise ValueError(f"labelled must be different nodes from 0 to {number - 1}, not all of them, got {labelled}")
     clubs = np.array([int(graph.nodes[node]["club"] != "Mr. Hi") for node in range(number)])
     edges = np.array(sorted(graph.edges()))
-    others = np.setdiff1d(np.arange(number), told)
+    others = np.setdiff1d(np.arange(number), known)
     whole = Graph(number, edges, np.ones(len(edges)))
-    return Nodes(whole, Split(told, clubs[told]), Split(others, clubs[others]))
+    return Nodes(whole, Split(known, clubs[known]), Split(others, clubs[others]))
 
 
 def spirals(number: int = 500, turns: float = 2.0, spread: float = 0.02, seed: int = 0) -> Split:

@@ -119,13 +119,13 @@ def principal_components(train: Split, *others: Split, number: int) -> tuple[Spl
     if number > min(shape):
         raise ValueError(f"number must be at most {min(shape)}, for inputs {shape}, got {number}")
     # The full decomposition: what is chosen for many rows, that of the covariance matrix, squares rounding errors
-    found = package("sklearn.decomposition", "scikit-learn", _DONE_BY).PCA(number, svd_solver="full")
+    fitted = package("sklearn.decomposition", "scikit-learn", _DONE_BY).PCA(number, svd_solver="full")
     with np.errstate(divide="ignore", invalid="ignore"):  # of shares of the variance, if there is none
-        found.fit(flat[0])
-    largest = np.take_along_axis(found.components_, np.abs(found.components_).argmax(axis=1)[:, None], axis=1)
+        fitted.fit(flat[0])
+    largest = np.take_along_axis(fitted.components_, np.abs(fitted.components_).argmax(axis=1)[:, None], axis=1)
     signs = np.sign(largest[:, 0])  # scikit-learn had another rule for them before 1.5
     parts = zip(flat, (train, *others), strict=True)
-    return tuple(Split(found.transform(x) * signs, np.asarray(split.y)) for x, split in parts)
+    return tuple(Split(fitted.transform(x) * signs, np.asarray(split.y)) for x, split in parts)
 
 
 _DONE_BY = "this is done by"  # what to say if scikit-learn is missing
