@@ -813,8 +813,8 @@ call(
     most=5,
 )
 bound("Branch.at", lambda f: f.branch.at, parameter=2.0)
-call("quadratic.kappa", quadratic.kappa, tau=[0.1, 0.2])
-call("quadratic.capture_curve", quadratic.capture_curve, tau=[0.1, 0.2], rho=0.5)
+call("quadratic.kappa", quadratic.kappa, ratio=[0.1, 0.2])
+call("quadratic.capture_curve", quadratic.capture_curve, ratio=[0.1, 0.2], rho=0.5)
 call("quadratic.captured", quadratic.captured, theta=AT, rho=0.5)
 call("quadratic.capture_boundary", quadratic.capture_boundary, stable=[0.1, 0.2], rho=0.5, curvatures=(1.0, -1.0))
 call("quadratic.flow_fixed_points", quadratic.flow_fixed_points, curvatures=[2.0, -2.0], rho=0.5)

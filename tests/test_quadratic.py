@@ -11,25 +11,27 @@ from flatdyn import quadratic
 
 
 def test_the_capture_curve_bounds_what_is_captured():
-    tau, rho = np.geomspace(1e-4, 1e4, 41), 0.7
-    curve = quadratic.capture_curve(tau, rho)
-    assert_allclose(curve[1] / curve[0], tau, rtol=1e-14)
+    ratio, rho = np.geomspace(1e-4, 1e4, 41), 0.7
+    curve = quadratic.capture_curve(ratio, rho)
+    assert_allclose(curve[1] / curve[0], ratio, rtol=1e-14)
     assert quadratic.captured(0.999 * curve.T, rho).all()
     assert not quadratic.captured(1.001 * curve.T * [-1, 1], rho).any()
-    some = (tau > 1e-3) & (tau < 1e3)
+    some = (ratio > 1e-3) & (ratio < 1e3)
     assert_allclose(quadratic.capture_boundary(curve[0, some], rho), curve[1, some], rtol=1e-9)
     for bad in (0.0, -1.0, np.inf):
-        with pytest.raises(ValueError, match="tau must be"):
+        with pytest.raises(ValueError, match="ratio must be"):
             quadratic.capture_curve([1.0, bad], rho)
 
 
 def test_kappa_against_its_integral():
-    for tau in (0.0, 1e-3, 0.5, 1.0, 3.0, 200.0):
-        upper = np.inf if tau == 0 else tau**-0.5
+    for ratio in (0.0, 1e-3, 0.5, 1.0, 3.0, 200.0):
+        upper = np.inf if ratio == 0 else ratio**-0.5
         integral, error = scipy.integrate.quad(lambda u: 1 / np.sqrt(1 + u**4), 0, upper, epsabs=1e-13)
-        assert_allclose(quadratic.kappa(tau), integral, atol=max(error, 1e-12))
+        assert_allclose(quadratic.kappa(ratio), integral, atol=max(error, 1e-12))
     assert quadratic.kappa(np.inf) == 0
-    # Γ(¼)²/(4√π), and half of it at τ = 1 by symmetry
+    with pytest.warns(DeprecationWarning, match=r"kappa\(tau=\) is now kappa\(ratio=\)"):
+        assert quadratic.kappa(tau=1.0) == quadratic.kappa(1.0)
+    # Γ(¼)²/(4√π), and half of it at q = 1 by symmetry
     assert_allclose(quadratic.kappa([0, 1]), [1.8540746773013719, 0.9270373386506829], rtol=1e-14)
 
 

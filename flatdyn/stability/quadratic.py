@@ -15,24 +15,26 @@ import numpy as np
 import scipy
 
 from flatdyn.core import checks
+from flatdyn.core.renaming import renamed_keywords
 from flatdyn.methods import SAM
 
 KAPPA_ZERO = float(scipy.special.gamma(0.25) ** 2 / (4 * np.sqrt(np.pi)))
 
 
-def kappa(tau: Any) -> np.ndarray:
+@renamed_keywords(tau="ratio")
+def kappa(ratio: Any) -> np.ndarray:
     """The function that bounds the capture set of the symmetric saddle (a = b).
 
-        κ(τ) = ½ ∫_τ^∞ ds / √(s (1 + s²)) = ∫_0^{τ^(−1/2)} du / √(1 + u⁴),   κ(0) = Γ(¼)²/(4√π)
+        κ(q) = ½ ∫_q^∞ ds / √(s (1 + s²)) = ∫_0^{q^(−1/2)} du / √(1 + u⁴),   κ(0) = Γ(¼)²/(4√π)
 
     Args:
-        tau: |w₂/w₁| ≥ 0, any shape; infinity is allowed
+        ratio: q = |w₂/w₁| ≥ 0, any shape; infinity is allowed
     """
-    tau = checks.entries("tau", tau)
-    if not (tau >= 0).all():
-        raise ValueError(f"tau must be >= 0, got {tau[~(tau >= 0)].flat[0]}")
+    ratio = checks.entries("ratio", ratio)
+    if not (ratio >= 0).all():
+        raise ValueError(f"ratio must be >= 0, got {ratio[~(ratio >= 0)].flat[0]}")
     with np.errstate(divide="ignore"):
-        upper = 1 / np.sqrt(np.asarray(tau, dtype=float))
+        upper = 1 / np.sqrt(np.asarray(ratio, dtype=float))
 
     def integral(x):  # for x ≤ 1
         return x * scipy.special.hyp2f1(0.25, 0.5, 1.25, -(x**4))
@@ -42,21 +44,22 @@ def kappa(tau: Any) -> np.ndarray:
     return np.where(upper <= 1, integral(np.minimum(upper, 1.0)), beyond)
 
 
-def capture_curve(tau: Any, rho: float) -> np.ndarray:
-    """Boundary of the capture set of the symmetric saddle (a = b) in one quadrant, as a curve in τ = w₂/w₁.
+@renamed_keywords(tau="ratio")
+def capture_curve(ratio: Any, rho: float) -> np.ndarray:
+    """Boundary of the capture set of the symmetric saddle (a = b) in one quadrant, as a curve in q = w₂/w₁.
 
-        (w₁, w₂) = ρ κ(τ) (τ^(−1/2), τ^(1/2))
+        (w₁, w₂) = ρ κ(q) (q^(−1/2), q^(1/2))
 
     Args:
-        tau: above 0 and finite, shape (points,)
+        ratio: q, above 0 and finite, shape (points,)
         rho: ascent radius ρ > 0, in units of θ
     Returns:
         w₁ and w₂ in units of θ, shape (2, points); with other signs they bound the other quadrants
     """
-    tau = checks.number("tau", checks.numbers("tau", tau, ndim=1), above=0)
+    ratio = checks.number("ratio", checks.numbers("ratio", ratio, ndim=1), above=0)
     rho = checks.number("rho", rho, above=0, one=True)
     with np.errstate(over="ignore"):  # beyond the largest number: infinite
-        return rho * kappa(tau) * np.stack([tau**-0.5, tau**0.5])
+        return rho * kappa(ratio) * np.stack([ratio**-0.5, ratio**0.5])
 
 
 def captured(theta: Any, rho: float) -> np.ndarray:
@@ -76,12 +79,12 @@ def captured(theta: Any, rho: float) -> np.ndarray:
     rho = checks.number("rho", rho, above=0, one=True)
     stable, unstable = np.abs(np.moveaxis(np.asarray(theta, dtype=float), -1, 0))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
-        tau = np.where(unstable == 0, 0.0, unstable / stable)
+        ratio = np.where(unstable == 0, 0.0, unstable / stable)
         # Powers of two keep the products in the range of numbers, and change no digit
         (x, stable_power), (y, unstable_power), (unit, power) = np.frexp(stable), np.frexp(unstable), np.frexp(rho)
         product = np.ldexp(x * y, stable_power + unstable_power - 2 * power)
-    # Near the unstable axis both sides vanish; the limit of the condition, in error by 1/τ², is |w₂| < ρ.
-    return np.where(tau > 1e16, unstable < rho, product < unit**2 * kappa(tau) ** 2)
+    # Near the unstable axis both sides vanish; the limit of the condition, in error by 1/q², q = |w₂/w₁|, is |w₂| < ρ.
+    return np.where(ratio > 1e16, unstable < rho, product < unit**2 * kappa(ratio) ** 2)
 
 
 def capture_boundary(stable: Any, rho: float, curvatures: tuple[float, float] = (1.0, -1.0)) -> np.ndarray:
