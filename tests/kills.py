@@ -89,20 +89,19 @@ WORK = {"sweep": sweep, "train": train, "escapes": escapes, "maps": maps}
 def watched() -> None:
     """In a child: log what is finished, and keep it ever so often."""
     stores.CHECKPOINT_SECONDS = 0.05
-    put, advanced = queues._Work.put, training._Work._advanced
+    put, advance = queues._Work.put, training._advance
 
     def logged_put(self, runs, results):
         put(self, runs, results)
         tell(*map(int, runs))
 
-    def logged_advance(self, numbers_and_carry, steps):
-        carry = advanced(self, numbers_and_carry, steps)
+    def logged_advance(process, before, seed, numbers, steps):
+        carry = jax.block_until_ready(advance(process, before, seed, numbers, steps))
         if steps:
-            numbers, before = numbers_and_carry
             tell(*(f"{int(numbers[0])}:{k}" for k in range(int(before.taken[0]), int(carry.taken[0]))))
         return carry
 
-    queues._Work.put, training._Work._advanced = logged_put, logged_advance
+    queues._Work.put, training._advance = logged_put, logged_advance
 
 
 def logged(log: Path, since: int = 0) -> list[str]:

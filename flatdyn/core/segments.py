@@ -29,6 +29,21 @@ def next_length(steps: int, seconds: float) -> int:
     return max(1, int(steps * min(64.0, max(0.25, _SEGMENT_SECONDS / max(seconds, 1e-6)))))
 
 
+def next_cut(done: int, total: int, length: int, *, every: int | None = None, most: int | None = None) -> int:
+    """How many of `total` steps the next segment takes, if `length` are wanted.
+
+    Args:
+        done: steps before
+        every: steps in a period: the segment takes whole periods, or a part of one
+        most: steps in a segment; whole periods
+    """
+    now = min(length, total - done, total if most is None else most)
+    if every is None:
+        return now
+    left = every - done % every  # of the period
+    return now - now % every if left == every <= now else min(now, left)
+
+
 def cut(
     total: int, *, bar: tqdm | None = None, stopped: threading.Event | None = None, most: int | None = None
 ) -> Iterator[tuple[int, int]]:
@@ -44,7 +59,7 @@ def cut(
     """
     done, length = 0, 1
     while done < total and not (stopped is not None and stopped.is_set()):
-        now = min(length, total - done, total if most is None else most)
+        now = next_cut(done, total, length, most=most)
         begun = time.perf_counter()
         yield done, now
         length = next_length(now, time.perf_counter() - begun)

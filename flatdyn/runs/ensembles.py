@@ -6,7 +6,6 @@ depend on how the work is cut: chunk size, number of devices, length of a compil
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,11 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks, memory, records, segments
+from flatdyn.core import checks, memory, records
 from flatdyn.core.memory import array_bytes
 from flatdyn.core.records import Ensemble, Status
 from flatdyn.processes import Process
-from flatdyn.runs import devices, rest, stepping
+from flatdyn.runs import devices, loop, rest, stepping
 from flatdyn.runs.devices import Chunk
 from flatdyn.runs.stepping import Carry
 
@@ -87,16 +86,21 @@ def simulate(
     tol = float(jnp.finfo(starts.dtype).eps) if tol is None else checks.number("tol", tol, at_least=0, one=True)
     bound = checks.bound("bound", bound)
     config = {"process": records.described(process), "steps": str(steps), "bound": f"{bound:g}", "tol": f"{tol:g}"}
-    exact, seed = _in_64_bits(process), stepping.seed_of(process, key)
+    seed, given = stepping.seed_of(process, key), process
     process = stepping.prepared(process, starts.dtype)
     bound, tol = jnp.asarray(bound, starts.dtype), jnp.asarray(tol, starts.dtype)
-
     program = _Program(process, observe, seed, bound, tol)
+
+    def attempt(chunk: int | None) -> _Trajectories:
+        work = _Trajectories(program, starts, steps, every, extra, devices.chunks(process, starts, chunk))
+        loop.run(work, progress)
+        return work
+
     times = np.arange(0, kept * every, every)
-    found = devices.fitting(lambda chunk: _recorded(program, starts, times, steps, extra, chunk, progress), chunk)
-    if exact is not None:
-        _judge(exact, found, float(tol))
-    per_run = {name: values for name, values in found._asdict().items() if name != "still"}
+    found = devices.fitting(attempt, chunk)
+    if found.still:
+        found.status[_held(given, found.still, float(tol))] = Status.UNDECIDED
+    per_run = {name: getattr(found, name) for name in ("theta", "final", "status", "observed")} | {"steps": found.taken}
     if theta0.ndim == 1:
         per_run = {name: values[0] for name, values in per_run.items()}
     return Ensemble(config=config, provenance=records.provenance(), times=times, **per_run)
@@ -115,81 +119,50 @@ class _Program(NamedTuple):
     tol: jax.Array
 
 
-class _Found(NamedTuple):
-    """What is kept of every run, with the runs in front."""
+class _Trajectories(loop.Work):
+    """Runs whose positions are kept, and what `observe` gives of them, after each period."""
 
-    theta: np.ndarray
-    final: np.ndarray
-    status: np.ndarray
-    steps: np.ndarray
-    observed: np.ndarray
-    still: list  # (numbers of runs, their states) of each chunk, where a step moves nothing
+    def __init__(self, program: _Program, starts: jax.Array, steps: int, every: int, extra: Any, parts: list[Chunk]):
+        super().__init__(program.process, starts, steps, every, parts)
+        (runs, dim), kind, kept = starts.shape, starts.dtype, 1 + steps // every
+        self.program = program
+        self.theta, self.final = np.empty((runs, kept, dim), kind), np.empty((runs, dim), kind)
+        self.status, self.taken = np.empty(runs, np.int8), np.empty(runs, np.int64)
+        self.observed = np.empty((runs, kept, *extra.shape), extra.dtype)
+        self.still: list[tuple] = []  # (numbers of runs, their states) of each chunk, where a step moves nothing
+        width = dim + int(np.prod(extra.shape))
+        capacity = max(1, _BUFFER_BYTES // (parts[0].size * width * kind.itemsize))
+        self.most_periods = min(capacity, 1 << (kept - 1).bit_length())  # a power of 2: similar lengths share a program
 
+    def compile(self, numbers, carry):
+        self.advance(numbers, carry, 0, 0, 1)
+        _outcome(self.program, carry, numbers)
 
-def _recorded(
-    program: _Program, starts: jax.Array, times: np.ndarray, steps: int, extra: Any, chunk: int | None, progress: Any
-) -> _Found:
-    """All runs, cut into chunks."""
-    (runs, dim), kind, kept = starts.shape, starts.dtype, len(times)
-    found = _Found(
-        theta=np.empty((runs, kept, dim), kind),
-        final=np.empty((runs, dim), kind),
-        status=np.empty(runs, np.int8),
-        steps=np.empty(runs, np.int64),
-        observed=np.empty((runs, kept, *extra.shape), extra.dtype),
-        still=[],
-    )
-    parts = devices.chunks(program.process, starts, chunk)
-    width = dim + int(np.prod(extra.shape))
-    capacity = max(1, _BUFFER_BYTES // (parts[0].size * width * kind.itemsize))
-    capacity = min(capacity, 1 << (kept - 1).bit_length())  # a power of 2: similar lengths share a program
-    total = steps * len(parts)
-    with segments.progress_bar(total, "steps", progress) as bar, devices.memory_guard(parts[0].size):
-        if len(parts) > 1:  # compiled here once, and not by each thread for itself
-            numbers, carry = stepping.start(program.process, starts, parts[0])
-            _segment(program, carry, numbers, jnp.array([0, 0, 1]), capacity)
-            _outcome(program, carry, numbers)
-        every = int(times[1]) if kept > 1 else steps + 1
-        devices.side_by_side(lambda *job: _record(program, starts, found, steps, every, capacity, bar, *job), parts)
-    return found
+    def advance(self, numbers, carry, done, periods, period):
+        where = np.array([done, periods, period])  # traced: a Python number would compile anew each time
+        carry, buffers = _segment(self.program, carry, numbers, where, self.most_periods)
+        return carry, (periods, buffers)
 
-
-def _record(
-    program: _Program, starts, found: _Found, steps: int, every: int, capacity: int, bar: Any, part: Chunk, stopped: Any
-) -> None:
-    """The runs of one chunk, in segments."""
-    numbers, carry = stepping.start(program.process, starts, part)
-    found.theta[part.rows, 0] = np.asarray(starts)[part.rows]
-    found.observed[part.rows, 0] = np.asarray(_observed(program.observe, carry.state))[: part.length]
-    done, length = 0, 1
-    while done < steps and not stopped.is_set():
-        periods, period = _cut(done, steps, every, length, capacity)
-        begun = time.perf_counter()
-        where = jnp.array([done, periods, period])  # traced: a Python number would compile anew each time
-        carry, kept = jax.block_until_ready(_segment(program, carry, numbers, where, capacity))
-        length = segments.next_length(periods * period, time.perf_counter() - begun)
-        done += periods * period
-        bar.update(periods * period)
-        if done % every == 0:
-            slots = slice(done // every - periods + 1, done // every + 1)
-            for target, buffer in zip((found.theta, found.observed), kept, strict=True):
+    def keep(self, part, done, carry, seen, stopped):
+        if done == 0:
+            self.theta[part.rows, 0] = np.asarray(self.starts)[part.rows]
+            if self.program.observe is not None:
+                self.observed[part.rows, 0] = np.asarray(_observed(self.program.observe, carry.state))[: part.length]
+        elif done % self.every == 0:
+            (periods, buffers), last = seen, done // self.every
+            slots = slice(last - periods + 1, last + 1)
+            for target, buffer in zip((self.theta, self.observed), buffers, strict=True):
                 rows = np.asarray(buffer)[:periods]  # NumPy cuts: JAX would compile a program for each length
                 target[part.rows, slots] = np.swapaxes(rows, 0, 1)[: part.length]
-    outcome = _outcome(program, carry, numbers)
-    for target, values in zip((found.final, found.status, found.steps), outcome, strict=True):
-        target[part.rows] = np.asarray(values)[: part.length]
-    still = np.flatnonzero(found.status[part.rows] == Status.CONVERGED)
-    if len(still):
-        found.still.append((part.start + still, jax.tree.map(lambda leaf: np.asarray(leaf)[still], carry.state)))
+        return True
 
-
-def _cut(done: int, steps: int, every: int, length: int, capacity: int) -> tuple[int, int]:
-    """The next segment as (periods, period): whole periods of `every` steps, or a piece of one."""
-    to_next = every - done % every
-    if to_next < every or length < every:
-        return 1, min(length, to_next, steps - done)
-    periods = min(length // every, (steps - done) // every, capacity)
-    return (periods, every) if periods else (1, steps - done)
+    def end(self, part, numbers, carry):
+        outcome = _outcome(self.program, carry, numbers)
+        for target, values in zip((self.final, self.status, self.taken), outcome, strict=True):
+            target[part.rows] = np.asarray(values)[: part.length]
+        still = np.flatnonzero(self.status[part.rows] == Status.CONVERGED)
+        if len(still):
+            self.still.append((part.start + still, jax.tree.map(lambda leaf: np.asarray(leaf)[still], carry.state)))
 
 
 def _shape_of(observe: Callable | None, process: Process, starts: jax.Array) -> Any:
@@ -250,18 +223,14 @@ def _outcome(program: _Program, carry: Carry, numbers):
     return final, status.astype(jnp.int8), carry.taken
 
 
-def _in_64_bits(process: Process) -> Process | None:
-    """A deterministic process with its numbers in 64 bits, as given: what decides where a run rests."""
-    if process.random:
-        return None
+def _held(process: Process, still: list[tuple], tol: float) -> np.ndarray:
+    """Numbers of the runs that stand still where nothing attracts. All at once: chunks make no difference.
+
+    A process is prepared again in 64 bits, from its numbers as they were given, only where runs stand still.
+    """
     with jax.enable_x64(True):
-        return stepping.prepared(process, np.float64)
-
-
-def _judge(exact: Process, found: _Found, tol: float) -> None:
-    """Call runs UNDECIDED that stand still where nothing attracts. All at once: chunks make no difference."""
-    if found.still:
-        parts = sorted(found.still, key=lambda part: part[0][0])
-        numbers = np.concatenate([part[0] for part in parts])
-        states = jax.tree.map(lambda *leaves: np.concatenate(leaves), *(part[1] for part in parts))
-        found.status[numbers[~rest.attracting(exact, states, tol)]] = Status.UNDECIDED
+        exact = stepping.prepared(process, np.float64)
+    parts = sorted(still, key=lambda part: part[0][0])
+    numbers = np.concatenate([part[0] for part in parts])
+    states = jax.tree.map(lambda *leaves: np.concatenate(leaves), *(part[1] for part in parts))
+    return numbers[~rest.attracting(exact, states, tol)]

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -18,10 +18,10 @@ from flatdyn.core import checks, memory, records, segments, stores
 from flatdyn.core.records import Record, Status
 from flatdyn.core.renaming import renamed_attribute, renamed_keywords
 from flatdyn.networks.data import Split
+from flatdyn.networks.training.checkpoints import Checkpoint, Progress
 from flatdyn.networks.training.tasks import Task
 from flatdyn.processes import Process
-from flatdyn.runs import devices, fingerprints, stepping
-from flatdyn.runs.devices import Chunk
+from flatdyn.runs import devices, fingerprints, loop, stepping
 from flatdyn.runs.stepping import Carry
 
 
@@ -149,219 +149,144 @@ def train(
     memory.check_memory(states, "the networks", "train fewer at once, in `starts`", device=states)
     process.check(starts)
     config = {"process": records.described(process), "steps": str(steps), "every": str(every), "metric": task.metric}
-    splits = tuple(jax.tree.map(jnp.asarray, split) for split in eval_sets.values())
+    sets = {name: jax.tree.map(jnp.asarray, split) for name, split in eval_sets.items()}
+    given, seed = process, stepping.seed_of(process, key)
+    process = stepping.prepared(process, starts.dtype)
+    checkpoint = None
+    if store is not None:
+        config["fingerprint"] = _identity(task, sets, given, starts, key, version)
+        checkpoint = Checkpoint(store, config, process, starts, steps)
+    asked = _Asked(task, process, seed, starts, steps, every, sets)
 
-    def attempt(chunk: int | None) -> Training:
-        work = _Work(
-            task, process, starts, steps, every, splits, tuple(eval_sets), key, (store, version), chunk, config
-        )
-        return work.run(progress)
+    def attempt(chunk: int | None) -> _Networks:
+        parts = devices.chunks(process, starts, chunk)
+        done = Progress.blank(parts, len(starts), 1 + steps // every, len(sets))
+        work = _Networks(asked, done if checkpoint is None else checkpoint.read(done), checkpoint)
+        work.run(progress)
+        return work
 
-    return devices.fitting(attempt, chunk)
+    found = devices.fitting(attempt, chunk)
+    return Training(
+        config=config,
+        provenance=records.provenance(),
+        times=np.arange(1 + steps // every) * every,
+        loss=found.progress.loss,
+        metrics=found.progress.metrics,
+        eval_names=np.array(list(sets), dtype=str),
+        theta=found.theta,
+        status=found.status,
+        steps=found.taken,
+        seconds=np.asarray(found.progress.seconds),
+    )
 
 
-class _Work:
-    """A training under way: what each chunk of runs carries, its curves, and the file that keeps both."""
+# --- the parts of train ---------------------------------------------------------------------------------------
 
-    def __init__(self, task, process, starts, steps, every, splits, names, key, kept, chunk, config):
-        self.task, self.steps, self.every, self.splits, self.names = task, steps, every, splits, names
-        self.times = np.arange(1 + steps // every) * every
-        self.config, self.file, (store, version) = config, None, kept
-        self.process = stepping.prepared(process, starts.dtype)
-        self.seed = stepping.seed_of(process, key)
-        self.parts = devices.chunks(self.process, starts, chunk)
-        self.starts, runs = starts, len(starts)
-        self.loss = np.full((runs, len(self.times)), np.nan)
-        self.metrics = np.full((runs, len(self.times), len(names)), np.nan)
-        self.seconds, self._lock = 0.0, threading.Lock()
-        self.done: dict[int, int] = {}  # chunk -> steps taken
-        self.carries: dict[int, Carry] = {}
-        if store is not None:
-            self.config = config | {"fingerprint": self._identity(process, key, version)}
-            self.file = stores.File(store, _in_the_file(self.config), "another training")
-            if kept := self.file.read(self._misfit):
-                self._resume(kept)
-            if all(self.done.get(part.start, 0) == steps for part in self.parts):
-                self.file = None  # nothing will change, and the place may be read-only
-            else:
-                self.file.prepare(self._size())
 
-    def run(self, progress: bool | None) -> Training:
-        begun, kept = time.perf_counter(), self.seconds
-        self._saved = time.monotonic()
-        total = self.steps * len(self.parts)
-        with segments.progress_bar(total, "steps", progress) as bar, devices.memory_guard(self.parts[0].size):
-            bar.update(sum(self.done.values()))
-            if len(self.parts) > 1:  # compiled here once, and not by each thread for itself
-                self._advanced(self._begin(self.parts[0]), 0)
-                self._evaluated(self._begin(self.parts[0])[1])
+class _Asked(NamedTuple):
+    """What is trained, how long, and how it is evaluated; numbers and data as arrays."""
 
-            def one(part: Chunk, stopped: threading.Event) -> None:
-                self._train(part, stopped, bar, lambda: kept + time.perf_counter() - begun)
+    task: Task
+    process: Process
+    seed: jax.Array | None
+    starts: jax.Array
+    steps: int
+    every: int
+    sets: dict[str, Split]
 
-            try:
-                devices.side_by_side(one, self.parts)
-            finally:
-                self.seconds = kept + time.perf_counter() - begun
-                self._save()
-        if self.file is not None:
-            self.file.finish()
-        return self._record()
 
-    def _train(self, part: Chunk, stopped: threading.Event, bar: Any, clock: Any) -> None:
-        numbers, carry = self._begin(part)
-        done, length = self.done.get(part.start, 0), 1
-        if done == 0:
-            self._evaluate(part, carry, 0, stopped)
-        while done < self.steps and not stopped.is_set():
-            now = min(length, self.every - done % self.every, self.steps - done)
-            begun = time.perf_counter()
-            carry = self._advanced((numbers, carry), now)
-            length = segments.next_length(now, time.perf_counter() - begun)
-            done += now
-            if done % self.every == 0 and not self._evaluate(part, carry, done, stopped):
-                return  # stopped before it was evaluated: what is kept is from before these steps
-            bar.update(now)
+class _Networks(loop.Work):
+    """Networks in training, which are evaluated after each period; what is done is kept in a file, if there is one.
+
+    Attributes:
+        progress: steps, weights and curves so far
+        theta, status, taken: of each run at its end
+    """
+
+    def __init__(self, asked: _Asked, progress: Progress, checkpoint: Checkpoint | None):
+        super().__init__(asked.process, asked.starts, asked.steps, asked.every, progress.parts)
+        self.asked, self.progress, self.checkpoint = asked, progress, checkpoint
+        runs = len(asked.starts)
+        self.theta = np.empty(asked.starts.shape, asked.starts.dtype)
+        self.status, self.taken = np.empty(runs, np.int8), np.empty(runs, np.int64)
+        self._lock, self._saved = threading.Lock(), time.monotonic()
+        self._begun = time.perf_counter() - progress.seconds
+
+    def run(self, shown: bool | None) -> None:
+        """Train to the end, and keep what is done whatever happens."""
+        done = self.progress.done
+        if self.checkpoint is not None and all(done.get(part.start, 0) == self.steps for part in self.parts):
+            self.checkpoint = None  # nothing will change, and the place may be read-only
+        if self.checkpoint is not None:
+            self.checkpoint.prepare(self.progress)
+        try:
+            loop.run(self, shown, sum(done.values()))
+        finally:
+            self._save()
+        if self.checkpoint is not None:
+            self.checkpoint.finish()
+
+    def begin(self, part):
+        done, numbers, carry = super().begin(part)
+        return self.progress.done.get(part.start, done), numbers, self.progress.carries.get(part.start, carry)
+
+    def compile(self, numbers, carry):
+        self.advance(numbers, carry, 0, 0, 1)
+        self._evaluated(carry)
+        _ended(self.process, carry, self.asked.seed, numbers)
+
+    def advance(self, numbers, carry, done, periods, period):
+        return _advance(self.process, carry, self.asked.seed, numbers, jnp.int32(periods * period)), None
+
+    def keep(self, part, done, carry, seen, stopped):
+        if done % self.every == 0:
+            values = None if stopped.is_set() else self._evaluated(carry, stopped)
+            if values is None:
+                return False  # what is kept is from before these steps
+            going, slot = np.asarray(carry.alive), done // self.every
+            for curve, new in zip((self.progress.loss, self.progress.metrics), values, strict=True):
+                alive = going.reshape(-1, *[1] * (new.ndim - 1))
+                curve[part.rows, slot] = np.where(alive, new, np.nan)[: part.length]
+        if done:
             with self._lock:
-                self.done[part.start], self.carries[part.start] = done, carry
-                self.seconds = clock()
+                self.progress.done[part.start], self.progress.carries[part.start] = done, carry
                 if time.monotonic() - self._saved > stores.CHECKPOINT_SECONDS:
                     self._save()
-
-    def _begin(self, part: Chunk) -> tuple[jax.Array, Carry]:
-        """Numbers of the runs, and what they carry: from the file, else at rest."""
-        numbers, carry = stepping.start(self.process, self.starts, part)
-        return numbers, self.carries.get(part.start, carry)
-
-    def _advanced(self, numbers_and_carry: tuple, steps: int) -> Carry:
-        numbers, carry = numbers_and_carry
-        return jax.block_until_ready(_advance(self.process, carry, self.seed, numbers, jnp.int32(steps)))
-
-    def _evaluated(self, carry: Carry, stopped: threading.Event | None = None) -> tuple[np.ndarray, np.ndarray]:
-        theta = _positions(self.task, self.process, carry)
-        loss, sums = segments.mapped(_metrics, theta, self.task, self.splits, stopped=stopped)
-        sizes = [np.size(split.y) for split in self.splits]
-        return loss, np.stack([m / n for m, n in zip(sums, sizes, strict=True)] or [[]], -1)
-
-    def _evaluate(self, part: Chunk, carry: Carry, done: int, stopped: threading.Event) -> bool:
-        """Put down loss and metrics of the runs, and say that it is done: it is not where the work was stopped."""
-        if stopped.is_set():
-            return False
-        loss, metrics = self._evaluated(carry, stopped)
-        if len(loss) < part.size:
-            return False
-        going, slot = np.asarray(carry.alive), done // self.every
-        self.loss[part.rows, slot] = np.where(going, loss, np.nan)[: part.length]
-        if self.names:
-            self.metrics[part.rows, slot] = np.where(going[:, None], metrics, np.nan)[: part.length]
         return True
 
-    def _record(self) -> Training:
-        runs, dim = self.starts.shape
-        theta, alive = np.empty((runs, dim), self.starts.dtype), np.empty(runs, bool)
-        taken, possible = np.empty(runs, np.int64), np.empty(runs, bool)
-        for part in self.parts:
-            carry = self.carries[part.start]
-            found = (*_ended(self.process, carry, self.seed, self._begin(part)[0]), carry.alive, carry.taken)
-            for target, values in zip((theta, possible, alive, taken), found, strict=True):
-                target[part.rows] = np.asarray(values)[: part.length]
-        status = np.where(alive, Status.UNDECIDED, np.where(possible, Status.DIVERGED, Status.IMPOSSIBLE))
-        return Training(
-            config=self.config,
-            provenance=records.provenance(),
-            times=self.times,
-            loss=self.loss,
-            metrics=self.metrics,
-            eval_names=np.array(self.names, dtype=str),
-            theta=theta,
-            status=status.astype(np.int8),
-            steps=taken,
-            seconds=np.asarray(self.seconds),
-        )
+    def end(self, part, numbers, carry):
+        theta, possible = _ended(self.process, carry, self.asked.seed, numbers)
+        ended = np.where(possible, Status.DIVERGED, Status.IMPOSSIBLE)
+        status = np.where(carry.alive, Status.UNDECIDED, ended)
+        for target, values in zip((self.theta, self.status, self.taken), (theta, status, carry.taken), strict=True):
+            target[part.rows] = np.asarray(values)[: part.length]
 
-    def _identity(self, process: Process, key: Any, version: str | None) -> str:
-        """What tells this training from another: process, task, evaluation sets, starts and key."""
-        moves = fingerprints.of_process(process, self.starts.dtype, version)
-        evaluated = fingerprints.of_function(
-            lambda theta: (self.task.loss(theta), [self.task.metric_sum(theta, split) for split in self.splits]),
-            self.task.dim,
-            self.starts.dtype,
-            version,
-        )
-        return records.digest(moves, evaluated, self.starts, fingerprints.of_key(key))
-
-    def _size(self) -> int:
-        """Bytes that the file may take."""
-        carry = jax.eval_shape(lambda one: stepping.at_rest(self.process, one), self.starts)
-        leaves = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(carry))
-        return leaves + self.loss.nbytes + self.metrics.nbytes
+    def _evaluated(self, carry: Carry, stopped: threading.Event | None = None) -> tuple[np.ndarray, np.ndarray] | None:
+        """Loss, shape (runs,), and metrics, shape (runs, sets), of a chunk; None if it was stopped on the way."""
+        task, sets = self.asked.task, tuple(self.asked.sets.values())
+        theta = _positions(task, self.process, carry)
+        loss, sums = segments.mapped(_metrics, theta, task, sets, stopped=stopped)
+        if len(loss) < len(theta):
+            return None
+        metrics = np.zeros((len(loss), len(sets)))
+        for i, split in enumerate(sets):
+            metrics[:, i] = sums[i] / np.size(split.y)
+        return loss, metrics
 
     def _save(self) -> None:
-        """Write everything, complete or not at all."""
-        self._saved = time.monotonic()
-        if self.file is None:
-            return
-        arrays = {"loss": self.loss, "marks": self.metrics, "seconds": np.asarray(self.seconds)}
-        arrays["parts"] = np.array([(*part, self.done.get(part.start, 0)) for part in self.parts])
-        for start, carry in self.carries.items():
-            for i, leaf in enumerate(jax.tree.leaves(carry)):
-                arrays[f"carry.{start}.{i}"] = np.asarray(leaf)
-        self.file.write(arrays)
-
-    def _misfit(self, arrays: dict[str, np.ndarray]) -> str | None:
-        """What is wrong with the arrays of a file, or None."""
-        form = {"loss": "f runs times", "marks": "f runs times watched", "seconds": "f", "parts": "i parts four"}
-        problem = records.misfit(arrays, form)
-        if problem:
-            return problem
-        parts, shapes = arrays["parts"], (arrays["loss"].shape, arrays["marks"].shape, arrays["parts"].shape[1])
-        if shapes != (self.loss.shape, self.metrics.shape, 4):
-            return f"loss, marks and parts have shapes {shapes}"
-        ends = np.append(0, np.cumsum(parts[:, 1]))
-        whole = (parts[:, 0] == ends[:-1]).all() and ends[-1] == len(self.starts) and (parts[:, 1] > 0).all()
-        taken = ((parts[:, 3] >= 0) & (parts[:, 3] <= self.steps)).all()
-        if not (whole and taken and (parts[:, 2] >= parts[:, 1]).all() and arrays["seconds"] >= 0):
-            return "its parts do not make up the runs"
-        wanted = set(form)
-        for start, length, size, done in parts[parts[:, 3] > 0].tolist():
-            carry = jax.eval_shape(lambda one: stepping.at_rest(self.process, one), self.starts[start : start + length])
-            for i, leaf in enumerate(jax.tree.leaves(carry)):
-                name, shape = f"carry.{start}.{i}", (size, *leaf.shape[1:])
-                array = arrays[name]
-                if array.shape != shape or array.dtype != leaf.dtype:
-                    return f"{name} is {array.dtype} of shape {array.shape}"
-                wanted.add(name)
-            alive, steps = (arrays[f"carry.{start}.{i + k}"][:length] for k in (-1, 0))
-            if not (steps <= done).all() or (steps[alive] != done).any():
-                return "steps do not fit what was done"
-        return None if set(arrays) == wanted else f"it holds {', '.join(sorted(set(arrays) ^ wanted))}"
-
-    def _resume(self, arrays: dict[str, np.ndarray]) -> None:
-        self.loss, self.metrics, self.seconds = arrays["loss"], arrays["marks"], float(arrays["seconds"])
-        self.parts = [Chunk(start, length, _padded(size)) for start, length, size, _ in arrays["parts"].tolist()]
-        for part, done in zip(self.parts, arrays["parts"][:, 3].tolist(), strict=True):
-            if done:
-                structure = jax.tree.structure(stepping.start(self.process, self.starts, part)[1])
-                leaves = [arrays[f"carry.{part.start}.{i}"][: part.length] for i in range(structure.num_leaves)]
-                padded = [devices.place(_fill(leaf, part.size)) for leaf in leaves]
-                self.done[part.start], self.carries[part.start] = done, jax.tree.unflatten(structure, padded)
+        """Write what is done, complete or not at all."""
+        self._saved, self.progress.seconds = time.monotonic(), time.perf_counter() - self._begun
+        if self.checkpoint is not None:
+            self.checkpoint.write(self.progress)
 
 
-def _in_the_file(config: dict[str, str]) -> dict[str, str]:
-    """What identifies a training, in the words of its file, which are those of the first version: marks, measure.
-
-    So training that an earlier version began goes on.
-    """
-    return {"measure" if name == "metric" else name: value for name, value in config.items()}
-
-
-def _padded(size: int) -> int:
-    """A size of chunks that all devices share, should there be others than when the file was written."""
-    return size + -size % len(jax.local_devices())
-
-
-def _fill(rows: np.ndarray, size: int) -> np.ndarray:
-    return np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)])
+def _identity(task: Task, sets: dict, process: Process, starts: jax.Array, key: Any, version: str | None) -> str:
+    """What tells this training from another: process, task, evaluation sets, starts and key."""
+    moves = fingerprints.of_process(process, starts.dtype, version)
+    evaluated = fingerprints.of_function(
+        lambda theta: _metrics(theta, task, tuple(sets.values())), task.dim, starts.dtype, version
+    )
+    return records.digest(moves, evaluated, starts, fingerprints.of_key(key))
 
 
 @eqx.filter_jit
