@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 import flatdyn as fd
+from flatdyn.core.segments import next_cut
 from flatdyn.methods import State
 from flatdyn.runs import devices, ensembles, queues
-from flatdyn.runs.ensembles import _cut
 
 L = fd.landscapes.himmelblau()
 GRID = np.random.default_rng(0).uniform(-5, 5, (100, 2))
@@ -40,14 +40,13 @@ def test_segments_cover_all_steps_and_stop_at_kept_positions(steps, every, lengt
     for length in lengths:
         if done == steps:
             break
-        periods, period = _cut(done, steps, every, length, capacity=7)
-        assert periods >= 1
-        assert period >= 1
-        assert periods <= 7
-        assert periods == 1 or period == every
-        if period == every:
-            assert done % every == 0
-        done += periods * period
+        now = next_cut(done, steps, length, every=every, most=7 * every)
+        assert 1 <= now <= min(length, 7 * every)
+        periods = max(now // every, 1)
+        if now >= every:
+            assert now % every == done % every == 0
+        assert now == min(length, steps - done, every - done % every) or now >= every
+        done += now
         if done % every == 0:
             kept += range(done // every - periods + 1, done // every + 1)
     assert done == steps

@@ -245,7 +245,7 @@ def clock(monkeypatch):
 @pytest.mark.parametrize("cost", [1e-7, 1e-4, 0.3, 5.0])
 def test_segments_cover_everything_and_take_half_a_second_or_one_step(clock, cost):
     total, covered, longest = int(60 / cost), 0, 0.0
-    for done, now in segments.segments(total):
+    for done, now in segments.cut(total):
         assert done == covered
         covered += now
         clock[0] += now * cost
@@ -257,7 +257,7 @@ def test_segments_cover_everything_and_take_half_a_second_or_one_step(clock, cos
 
 def test_segments_follow_a_step_that_becomes_dear(clock):
     taken = []
-    for done, now in segments.segments(10**9):
+    for done, now in segments.cut(10**9):
         taken.append(now * (1e-6 if done < 10**6 else 1e-3))
         clock[0] += taken[-1]
         if len(taken) == 40:
@@ -268,7 +268,7 @@ def test_segments_follow_a_step_that_becomes_dear(clock):
 
 def test_segments_stop(clock):
     stopped, seen = threading.Event(), []
-    for done, now in segments.segments(100, stopped=stopped):
+    for done, now in segments.cut(100, stopped=stopped):
         seen.append((done, now))
         if done >= 1:
             stopped.set()
