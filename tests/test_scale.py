@@ -69,6 +69,9 @@ def test_on_a_cpu_seconds_are_the_processors():
 def test_operations_are_counted():
     a, b = jnp.ones((6, 5)), jnp.ones((5, 4))
     assert timing.flops(jnp.matmul, a, b) == 2 * 6 * 5 * 4
+    assert timing.flops(lambda x: x, a) == 0
+    with pytest.raises(TypeError, match="function must be a JAX function"):
+        timing.flops(float, np.ones(3))
     assert timing.flops(jnp.matmul, *(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (a, b))) == 2 * 6 * 5 * 4
     with pytest.raises(ValueError, match="repeat must be a whole number >= 5"):
         timing.timed(jnp.sin, lambda key: (a,), repeat=4)

@@ -94,9 +94,15 @@ def flops(function: Callable, *args: Any) -> float:
         flops(process.step, process.init(theta), key)               of one step
     """
     checks.function("function", function)
-    arrays, static = eqx.partition(args, lambda leaf: eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct))
-    cost = jax.jit(lambda arrays: function(*eqx.combine(arrays, static))).lower(arrays).cost_analysis()
-    return float((cost or {}).get("flops", np.nan))
+    kinds = jax.Array, np.ndarray, jax.ShapeDtypeStruct
+    arrays, static = eqx.partition(args, lambda leaf: isinstance(leaf, kinds))
+
+    def program(arrays: Any) -> Any:
+        return function(*eqx.combine(arrays, static))
+
+    checks.traced("function", program, arrays)
+    cost = jax.jit(program).lower(arrays).cost_analysis()
+    return np.nan if cost is None else float(cost.get("flops", 0.0))
 
 
 def device_name() -> str:
