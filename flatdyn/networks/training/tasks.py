@@ -86,8 +86,8 @@ class Task(eqx.Module):
         theta = checks.coordinates("theta", theta, self.dim, finite=True)
         checks.kind("data", data, Split, "flatdyn.networks.Split(x, y)")
         theta = jnp.asarray(theta)
-        found = _evaluated(self, theta.reshape(-1, theta.shape[-1]), jax.tree.map(jnp.asarray, data))
-        return np.asarray(found).reshape(theta.shape[:-1]) / np.size(data.y)
+        sums = _evaluated(self, theta.reshape(-1, theta.shape[-1]), jax.tree.map(jnp.asarray, data))
+        return np.asarray(sums).reshape(theta.shape[:-1]) / np.size(data.y)
 
     def metric_sum(self, theta: jax.Array, data: Split) -> jax.Array:
         """Sum of the metric over data at θ, shape (dim,): `evaluate` divides it by their number; for compiled code."""
@@ -283,9 +283,9 @@ def _scores(forward: Callable, landscape: Any, theta: jax.Array, x: Any) -> jax.
         some = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, _EVALUATED_AT_ONCE), x)
         return forward(tree, some, statistics)[0]
 
-    found = jax.lax.map(block, firsts)
+    rows = jax.lax.map(block, firsts)
     last = number - (blocks - 1) * _EVALUATED_AT_ONCE
-    return jnp.concatenate([found[:-1].reshape(-1, *found.shape[2:]), found[-1, -last:]])
+    return jnp.concatenate([rows[:-1].reshape(-1, *rows.shape[2:]), rows[-1, -last:]])
 
 
 @eqx.filter_jit
