@@ -36,8 +36,8 @@ class Manifold(Record):
             of NaN separates pieces where it leaves the box and returns
         saddle: the saddle point, shape (2,)
         multiplier: of the direction, real
-        ends: why each side ends: "box", "point" (another fixed point is reached), "steps", or "inverse" (no preimage
-            found), shape (2,)
+        ends: why each side ends: "box", "point" (another fixed point is reached), "steps", or "inverse" (there is
+            no preimage), shape (2,)
     """
 
     theta: np.ndarray

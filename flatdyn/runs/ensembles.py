@@ -1,6 +1,6 @@
 """Many runs of a process: chunks that fit the cache, all devices, progress, and a status for each run.
 
-Runs are independent, and a run's random numbers depend on its number and the step alone, so results do not
+Runs are independent, and a run's random numbers depend on its index and the step alone, so results do not
 depend on how the work is cut: chunk size, number of devices, length of a compiled segment.
 """
 
@@ -97,10 +97,12 @@ def simulate(
         return work
 
     times = np.arange(0, kept * every, every)
-    found = devices.fitting(attempt, chunk)
-    if found.still:
-        found.status[_held(given, found.still, float(tol))] = Status.UNDECIDED
-    per_run = {name: getattr(found, name) for name in ("theta", "final", "status", "observed")} | {"steps": found.taken}
+    finished = devices.fitting(attempt, chunk)
+    if finished.still:
+        finished.status[_held(given, finished.still, float(tol))] = Status.UNDECIDED
+    per_run = {name: getattr(finished, name) for name in ("theta", "final", "status", "observed")} | {
+        "steps": finished.taken
+    }
     if theta0.ndim == 1:
         per_run = {name: values[0] for name, values in per_run.items()}
     return Ensemble(config=config, provenance=records.provenance(), times=times, **per_run)
@@ -171,10 +173,10 @@ def _shape_of(observe: Callable | None, process: Process, starts: jax.Array) -> 
         return jax.ShapeDtypeStruct((0,), starts.dtype)
     point = jax.ShapeDtypeStruct(starts.shape[1:], starts.dtype)
     state = jax.eval_shape(process.init, point)
-    found = checks.traced("observe", observe, state, what="a function of the state of a run")
-    if not isinstance(found, jax.ShapeDtypeStruct):
-        raise ValueError(f"observe must give one array of a state, got {found}")
-    return found
+    seen = checks.traced("observe", observe, state, what="a function of the state of a run")
+    if not isinstance(seen, jax.ShapeDtypeStruct):
+        raise ValueError(f"observe must give one array of a state, got {seen}")
+    return seen
 
 
 @eqx.filter_jit

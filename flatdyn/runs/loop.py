@@ -37,7 +37,7 @@ class Work:
         self.process, self.starts, self.steps, self.every, self.parts = process, starts, steps, every, parts
 
     def begin(self, part: Chunk) -> tuple[int, jax.Array, Carry]:
-        """Steps that a chunk has done, the numbers of its runs, and what they carry."""
+        """Steps that a chunk has done, the indices of its runs, and what they carry."""
         return 0, *stepping.start(self.process, self.starts, part)
 
     def compile(self, numbers: jax.Array, carry: Carry) -> None:

@@ -165,18 +165,18 @@ def train(
         work.run(progress)
         return work
 
-    found = devices.fitting(attempt, chunk)
+    finished = devices.fitting(attempt, chunk)
     return Training(
         config=config,
         provenance=records.provenance(),
         times=np.arange(1 + steps // every) * every,
-        loss=found.progress.loss,
-        metrics=found.progress.metrics,
+        loss=finished.progress.loss,
+        metrics=finished.progress.metrics,
         eval_names=np.array(list(sets), dtype=str),
-        theta=found.theta,
-        status=found.status,
-        steps=found.taken,
-        seconds=np.asarray(found.progress.seconds),
+        theta=finished.theta,
+        status=finished.status,
+        steps=finished.taken,
+        seconds=np.asarray(finished.progress.seconds),
     )
 
 
