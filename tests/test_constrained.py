@@ -362,6 +362,15 @@ def test_the_multiplier_exists_up_to_a_step_of_one_radius(constraint):
     assert Circle(1.0).drift(Circle(1.0).lift(POLE), Vector((POLE, POLE)), 30.0)[2]
 
 
+def test_what_starts_anywhere_is_known_without_a_trace():
+    held = fd.ConstrainedLangevin(0.1, Sphere(1.0))
+    free = [fd.GD(0.1), fd.SAM(0.1, 0.1), fd.Averaged(fd.SAM(0.1, 0.1))]
+    assert all(method.starts_anywhere for method in free)
+    assert not any(method.starts_anywhere for method in (held, fd.Averaged(held)))
+    with pytest.raises(ValueError, match="away from the constraint"):
+        fd.simulate(fd.Iteration(fd.landscapes.saddle((2.0, 1.0)), fd.Averaged(held)), [2.0, 0.0], 1, jax.random.key(0))
+
+
 def test_starts_off_the_constraint_are_refused_with_their_distance():
     process = fd.Iteration(TILTED, fd.ConstrainedLangevin(0.1, Sphere(1.0)))
     for start in (jnp.array([0.0, 0.0, 1.25]), jnp.array([[0.0, 0.0, 1.0], [0.0, 1.25, 0.0]])):

@@ -144,6 +144,11 @@ class Method(eqx.Module):
         """How far θ is from where this method can start; None for one that starts anywhere."""
         return None
 
+    @property
+    def starts_anywhere(self) -> bool:
+        """Whether `gap` is None, as far as that is known without a trace of it."""
+        return type(self).gap is Method.gap
+
     def project(self, theta: Any) -> Any:
         """The point nearest to θ where this method can start; NaN if there is none."""
         return theta
@@ -193,6 +198,10 @@ class Wrapper(Method):
 
     def gap(self, theta):
         return self.method.gap(theta)
+
+    @property
+    def starts_anywhere(self):
+        return type(self).gap is Wrapper.gap and self.method.starts_anywhere
 
     def project(self, theta):
         return self.method.project(theta)
