@@ -130,7 +130,9 @@ class Gaussian(Normal):
             raise ValueError("Gaussian needs either scale (standard deviations) or covariance (a matrix)")
         self.scale = checks.numbers("scale", scale) if isinstance(scale, list | tuple) else checks.plain(scale)
         self.batch_size = checks.plain(batch_size)
-        self.root = None if covariance is None else _kept_root(checks.covariance("covariance", covariance))
+        self.root = (
+            None if covariance is None else _kept_root("covariance", checks.covariance("covariance", covariance))
+        )
 
     def __check_init__(self):
         if self.scale is not None:
@@ -171,7 +173,7 @@ class Curvature(Normal):
 
     def __init__(self, scale: Any = 1.0, batch_size: Any = 1, matrix: Any = None):
         self.scale, self.batch_size = checks.plain(scale), checks.plain(batch_size)
-        self.root = None if matrix is None else _kept_root(checks.symmetric("matrix", matrix))
+        self.root = None if matrix is None else _kept_root("matrix", checks.symmetric("matrix", matrix))
 
     def __check_init__(self):
         checks.number("scale", self.scale, at_least=0)
@@ -316,12 +318,14 @@ def _root(matrix: Any) -> jax.Array:
     return (vectors * jnp.sqrt(jnp.abs(values))) @ vectors.T
 
 
-def _kept_root(matrix: Any) -> Any:
+def _kept_root(name: str, matrix: Any) -> Any:
     """The same in 64 bits, for runs in either precision; of a traced matrix as it is."""
     if checks.is_traced(matrix):
         return _root(matrix)
     with jax.enable_x64(True):
-        return np.asarray(_root(matrix))
+        root = np.asarray(_root(matrix))
+    checks.in_range(f"the root of {name}", root)
+    return root
 
 
 def _check_single(batch_size: Any) -> None:

@@ -116,6 +116,51 @@ def test_absurd_counts_are_refused(name, number):
         HUGE[name](number)
 
 
+def beyond_32_bits():
+    box, far = [(-1e40, 1e40)] * 2, {"a": (1e40, 0.0), "b": (0.0, 0.0)}
+    basins = {"max_steps": 20, "progress": False}
+    return {
+        "box": lambda: fd.map_basins(DESCENT, box, 4, **basins),
+        "attractors' points": lambda: fd.map_basins(DESCENT, resolution=4, attractors=far, **basins),
+        "radius + spread of an attractor": lambda: fd.map_basins(
+            DESCENT, resolution=4, attractors={"a": (1.0, 0.0)}, radius=1e20, **basins
+        ),
+        "the root of covariance": lambda: fd.noise.Gaussian(covariance=[[1e80, 0.0], [0.0, 1.0]]),
+        "the root of matrix": lambda: fd.noise.Curvature(matrix=[[1e80, 0.0], [0.0, 1.0]]),
+        "lr": lambda: fd.Extended(DESCENT, ["lr"]).starts([0.5, 0.25], lr=1e40),
+        "mask": lambda: fd.masks.union((1e40, True), (True, False)),
+    }
+
+
+@pytest.mark.parametrize("name", beyond_32_bits())
+def test_what_32_bits_do_not_hold_is_refused_there(name):
+    with jax.enable_x64(False), pytest.raises(ValueError, match=re.escape(name) + " must be .*32 bits.*jax_enable_x64"):
+        beyond_32_bits()[name]()
+
+
+def test_limits_beyond_32_bits_are_none():
+    with jax.enable_x64(False):
+        runs = [fd.simulate(DESCENT, [0.5, 0.25], 3, bound=b, tol=0.0, progress=False) for b in (1e300, 1e30)]
+    assert runs[0].theta.tolist() == runs[1].theta.tolist()
+    assert runs[0].status == runs[1].status
+
+
+@pytest.mark.parametrize("error", [ValueError, TypeError, AttributeError, IndexError, KeyError])
+def test_a_users_function_that_fails_is_named(error):
+    def fails(*arguments):
+        raise error("mine")
+
+    with pytest.raises((ValueError, TypeError), match=r"predicate failed for .*mine"):
+        fd.masks.where({"w": np.ones(2)}, fails)
+
+
+@pytest.mark.parametrize("bad", [fd.escape.Ball([0.0, 0.0], 1.0), [np.nan, 1.0], [np.inf, 0.0], [10**400, 1]])
+def test_a_mask_holds_finite_weights(bad):
+    for use in (fd.masks.complement, lambda mask: fd.SAM(0.1, 0.1, mask=mask)):
+        with pytest.raises(ValueError, match="mask must"):
+            use(bad)
+
+
 def test_a_minibatch_fits_into_memory():
     examples = fd.Landscape.from_examples("(a*x - b)**2", {"a": [1.0, 2.0], "b": [0.0, 1.0]}, symbols="x")
     with pytest.raises(ValueError, match=r"a minibatch would take .*: take a smaller `batch_size`, or `micro_size`"):

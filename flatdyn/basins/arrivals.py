@@ -86,7 +86,8 @@ def decide(process: Process, starts: np.ndarray, targets: Targets, rules: Rules,
         ValueError: if `store` holds another call's runs, or is damaged
     """
     # As arrays they are traced: other numbers need no new program.
-    exact = {name: jnp.asarray(getattr(rules, name), starts.dtype) for name in ("bound", "tol", "unit")}
+    with np.errstate(over="ignore"):  # beyond the precision of the starts: as good as infinite
+        exact = {name: jnp.asarray(getattr(rules, name), starts.dtype) for name in ("bound", "tol", "unit")}
     rules = jax.tree.map(jnp.asarray, rules._replace(**exact))
     return queues.run(process, starts, _Decision(targets, rules), unit="points", **options)
 

@@ -53,7 +53,7 @@ class Attractor:
     def __post_init__(self):
         checks.text("name", self.name)
         checks.text("kind", self.kind)
-        object.__setattr__(self, "period", checks.count("period", self.period))
+        object.__setattr__(self, "period", checks.count("period", self.period, at_most=2**31 - 1))
         theta, points = checks.numbers("theta", self.theta, ndim=1), checks.numbers("points", self.points, ndim=2)
         object.__setattr__(self, "theta", theta)
         object.__setattr__(self, "points", points)
@@ -160,8 +160,10 @@ def targets(
     radii = np.array([radius + attractor.spread for attractor in attractors] + [0.0] * (rows - len(attractors)))
     traps = np.zeros(rows)
     if attractors:
-        checks.squarable("radius", radii.max(), dtype)
-        checks.squarable("radius", radii[: len(attractors)].min(), dtype)
+        checks.in_range("attractors' points", points)
+        name = "radius + spread of an attractor"
+        checks.squarable(name, radii.max(), dtype)
+        checks.squarable(name, radii[: len(attractors)].min(), dtype)
         traps[: len(attractors)] = _traps(
             process, attractors, radii, dtype, {"max_steps": max_steps, "bound": bound, "key": key}, progress
         )

@@ -208,6 +208,7 @@ def uncertainty_exponent(
     process = mapper.process
     checks.key(key)
     scales = np.asarray(checks.number("scales", scales, above=0), dtype=float)
+    checks.in_range("scales", scales)
     runs = checks.count("runs", runs, at_least=1)
     if scales.ndim != 1 or len(scales) < 3:
         raise ValueError(f"scales must be at least 3 numbers, got {scales}")

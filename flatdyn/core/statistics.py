@@ -61,8 +61,9 @@ def sem_of_interval(lower: Any, upper: Any, level: float = 0.95) -> Any:
             f"upper must be at least lower, got {lower[lower > upper][0]:g} and {upper[lower > upper][0]:g}"
         )
     level = checks.number("level", level, above=0, below=1, one=True)
-    with np.errstate(invalid="ignore"):
-        return (upper - lower) / (2 * scipy.special.ndtri((1 + float(level)) / 2))
+    width = scipy.special.ndtri((1 + level) / 2) or np.sqrt(2) * scipy.special.erfinv(level)  # (1 + level)/2 may be ½
+    with np.errstate(invalid="ignore", over="ignore"):
+        return (upper - lower) / (2 * width)
 
 
 def batch_mean(series: Any, batches: int = 20) -> tuple[float, float]:

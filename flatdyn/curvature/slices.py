@@ -55,7 +55,7 @@ class Line(Record):
     def monotone(self, tol: float = 1e-6) -> bool:
         """Whether the loss never rises by more than tol · max |L|, which allows for rounding."""
         tol = checks.number("tol", tol, at_least=0, one=True)
-        return self.bump <= tol * np.abs(self.loss).max()
+        return self.bump <= tol * float(np.abs(self.loss).max())
 
     def __repr__(self) -> str:
         ends = f"loss {self.loss[0]:.4g} to {self.loss[-1]:.4g}, bump {self.bump:.2g}"

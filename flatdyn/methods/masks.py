@@ -53,11 +53,15 @@ def where(theta: Any, predicate: Callable[[str, Any], bool]) -> Any:
     """
     _check_tree_of_arrays("theta", theta)
     checks.function("predicate", predicate, "a function of a leaf's path and the leaf", 2)
-    mask = jax.tree.map_with_path(lambda path, leaf: bool(predicate(jax.tree_util.keystr(path), leaf)), theta)
+    mask = jax.tree.map_with_path(lambda path, leaf: _holds(predicate, jax.tree_util.keystr(path), leaf), theta)
     if not any(jax.tree.leaves(mask)):
         paths = ", ".join(jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(theta))
         raise ValueError(f"mask is empty: the predicate holds for none of {paths}")
     return mask
+
+
+def _holds(predicate: Callable, path: str, leaf: Any) -> bool:
+    return bool(checks.called("predicate", predicate, path, leaf))
 
 
 def named(theta: Any, *words: str) -> Any:
@@ -207,7 +211,7 @@ def _signed(entry: Any) -> Any:
     if isinstance(entry, np.generic | int):
         return float(entry)
     if _kind(entry) == "u" and not isinstance(entry, bool | int | float):
-        return entry.astype(np.int32 if entry.dtype.itemsize < 4 else np.int64)
+        return entry.astype(np.int32 if entry.dtype.itemsize < 4 else float)
     return entry
 
 

@@ -135,7 +135,7 @@ def draw_density(
     low, high = (weighty.min(), weighty.max()) if box is None else box
     width = ((high - low) or abs(high) or 1.0) / 100 if width is None else width
     margin = 0 if box else 4 * width
-    grid = np.linspace(low - margin, high + margin, checks.count("points", points, at_least=2))
+    grid = np.linspace(low - margin, high + margin, checks.count("points", points, at_least=2, at_most=10**6))
     value, error = density.smoothed(grid, width)
     # One eigenvalue alone, seen through the Gaussian, has the height 1/(dim √(2π) width): far less is nothing.
     floor = 1 / (float(density.dim) * np.sqrt(2 * np.pi) * width) / 30

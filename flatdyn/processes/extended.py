@@ -170,7 +170,11 @@ def _holder(process: Process, name: str) -> Any:
 
 def _row(name: str, value: Any) -> Any:
     """One number, or one for each run; values traced by JAX pass."""
-    return value if checks.is_traced(value) else checks.numbers(name, value, ndim=(0, 1), at_least=1)
+    if checks.is_traced(value):
+        return value
+    numbers = checks.numbers(name, value, ndim=(0, 1), at_least=1)
+    checks.in_range(name, numbers)
+    return numbers
 
 
 def _value_of(process: Process, name: str) -> Any:

@@ -31,6 +31,7 @@ def box(value: Any, dim: int) -> tuple[tuple[float, float], ...]:
     for lower, upper in sides:
         if not (np.isfinite([lower, upper]).all() and lower < upper):
             raise ValueError(f"box needs finite lower < upper on every side, got ({lower:g}, {upper:g})")
+    in_range("box", sides)
     return tuple((float(lower), float(upper)) for lower, upper in sides)
 
 

@@ -96,7 +96,7 @@ def called(name: str, value: Callable, *arguments: Any) -> Any:
     """What a user's function returns for some arguments; a ValueError or TypeError of its own says in which it was."""
     try:
         return value(*arguments)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
         at = ", ".join(map(shown, arguments))
         early = isinstance(error, jax.errors.JAXTypeError)
         why = "it needs the value of its argument, which JAX has not yet: write it with jax.numpy" if early else error

@@ -141,7 +141,7 @@ class _Stack(Network):
             for i, (a, b, one) in enumerate(zip(widths[:-1], widths[1:], keys, strict=True))
         ]
         self.norms = [normalization(norm, width, NORMS) for width in widths[1:]]
-        self.head = linear(widths[-1], checks.count("classes", classes, at_least=1), last)
+        self.head = linear(widths[-1], *checks.counts(classes=classes), last)
         self.activation = activation
 
     def outputs(self, x, batch):
@@ -269,7 +269,7 @@ class ResNet(Network):
             pairs = normalized(before, after, stride=stride), normalized(after, after)
             self.blocks.append(Block(*zip(*pairs, strict=True), projection=around))
             before = after
-        self.head = linear(before, checks.count("classes", classes, at_least=1), next(keys))
+        self.head = linear(before, *checks.counts(classes=classes), next(keys))
 
     def outputs(self, x, batch):
         x = self.activation(batch.through(self.norm, self.stem(inputs_of(x, self.shape))))

@@ -248,6 +248,8 @@ def split_unit(network: MLP, data: Split, share: float = 0.5, unit: int = 0) -> 
     share, unit = checks.number("share", share, one=True), checks.count("unit", unit)
     if share in (0, 1):
         raise ValueError(f"share must be neither 0 nor 1, got {share:g}: one of the two units would be idle")
+    if not abs(share) < 1e100:
+        raise ValueError(f"share must be below 1e100 in size, got {share:g}: its square must be a number")
     if unit >= width:
         raise ValueError(f"unit must be one of 0 to {width - 1}, got {unit}")
     small = described(network, data, 0.0)[0]

@@ -141,7 +141,7 @@ def train(
         raise ValueError(f"process moves {process.dim} coordinates, the task's networks have {task.dim}")
     starts = jnp.atleast_2d(checks.points("starts", starts, process.dim))
     steps = stepping.check_steps("steps", steps, at_least=1)
-    every = max(1, steps // 20) if every is None else checks.count("every", every, at_least=1)
+    every = max(1, steps // 20) if every is None else stepping.check_steps("every", every, 1)
     eval_sets = dict(checks.mapping("eval_sets", {} if eval_sets is None else eval_sets, "name -> Split"))
     curves = memory.array_bytes(len(starts), 1 + steps // every, 1 + len(eval_sets))
     memory.check_memory(curves, "the curves", "evaluate less often, with a larger `every`")
