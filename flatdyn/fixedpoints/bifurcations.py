@@ -248,4 +248,5 @@ class FixedPointProblem:
 def compound(matrix):
     """Second compound matrix: its eigenvalues are the products zᵢ zⱼ, i < j."""
     i, j = np.triu_indices(matrix.shape[0], 1)
-    return matrix[i][:, i] * matrix[j][:, j] - matrix[i][:, j] * matrix[j][:, i]
+    with np.errstate(over="ignore", invalid="ignore"):  # of multipliers that large none is near the unit circle
+        return matrix[i][:, i] * matrix[j][:, j] - matrix[i][:, j] * matrix[j][:, i]
