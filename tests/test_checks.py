@@ -10,7 +10,7 @@ import pytest
 import sympy
 
 import flatdyn as fd
-from flatdyn import escape, fixedpoints
+from flatdyn import curvature, escape, fixedpoints
 from flatdyn.core import checks
 
 ONES = {
@@ -129,6 +129,9 @@ def beyond_32_bits():
         "the root of matrix": lambda: fd.noise.Curvature(matrix=[[1e80, 0.0], [0.0, 1.0]]),
         "lr": lambda: fd.Extended(DESCENT, ["lr"]).starts([0.5, 0.25], lr=1e40),
         "mask": lambda: fd.masks.union((1e40, True), (True, False)),
+        "rho": lambda: curvature.sharpness(WELLS, [0.5, 0.25], 1e40),
+        "beyond": lambda: curvature.slice1d(WELLS, [-1.0, 0.0], [1.0, 0.0], beyond=1e40),
+        "reach": lambda: curvature.slice2d(WELLS, [0.5, 0.25], [[1.0, 0.0], [0.0, 1.0]], reach=1e40),
     }
 
 
@@ -136,6 +139,21 @@ def beyond_32_bits():
 def test_what_32_bits_do_not_hold_is_refused_there(name):
     with jax.enable_x64(False), pytest.raises(ValueError, match=re.escape(name) + " must be .*32 bits.*jax_enable_x64"):
         beyond_32_bits()[name]()
+
+
+def test_what_no_steps_or_positions_resolve_is_refused():
+    noisy, line = fd.noise.Gaussian(0.5), fd.Landscape.from_expression("w**2", "w", box=[(-2, 2)])
+    sides = fd.Iteration(line, fd.GD(0.1), noisy), fd.flows.Diffusion(line, fd.GD(0.1), noisy)
+    steep = fd.Iteration(fd.Landscape.from_expression("w**4", "w", box=[(-2, 2)]), fd.GD(0.1), noisy)
+    for time in (1e300, 1e-300):
+        with pytest.raises(ValueError, match=re.escape("time must be from 1 to 2**31 - 1 steps of lr, got")):
+            fd.weak.simulated_error(*sides, lambda t: t[:, 0], [0.5], time, 8, jax.random.key(0))
+    with pytest.raises(
+        ValueError, match=r"spacing must be at least .*, the rounding of positions in the box, got 1e-200"
+    ):
+        fd.invariant_manifold(DESCENT, [0.0, 0.0], "unstable", spacing=1e-200)
+    with pytest.raises(ValueError, match=r"interval must be where steps are finite, got \(-1e\+200, 1e\+200\)"):
+        fd.transfer.expectation(steep, [jnp.sin], 0.5, 2, (-1e200, 1e200), panels=4)
 
 
 def test_limits_beyond_32_bits_are_none():

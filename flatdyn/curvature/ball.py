@@ -91,6 +91,7 @@ def sharpness(
         checks.key(key)
     landscape, theta = placed(loss, theta)
     rho = checks.number("rho", rho, at_least=0, one=True)
+    checks.in_range("rho", rho)
     steps, starts = stepping.check_steps("steps", steps), checks.count("starts", starts, at_least=1)
     needed = memory.array_bytes(2, starts, landscape.dim, itemsize=theta.dtype.itemsize)
     memory.check_memory(needed, "the starts of the ascent", "take fewer `starts`")

@@ -83,6 +83,7 @@ def slice1d(loss: Loss, a: Any, b: Any, points: int = 51, beyond: float = 0.0, *
     points = checks.count("points", points, at_least=2)
     memory.check_memory(points * 64, "the line", "ask for fewer `points`")
     beyond = checks.number("beyond", beyond, at_least=0, one=True)
+    checks.in_range("beyond", beyond)
     alpha = np.linspace(-beyond, 1 + beyond, points)
     return Line(
         config={"loss": records.described(landscape), "beyond": f"{beyond:g}"},
@@ -197,6 +198,7 @@ def slice2d(
     points = checks.count("points", points, at_least=2)
     memory.check_memory(points**2 * 64, "the plane", "ask for fewer `points`")
     reach = checks.number("reach", reach, at_least=0, one=True)
+    checks.in_range("reach", reach)
     if through is not None and (directions is not None or filterwise):
         raise ValueError("through lays the plane through three points: give neither directions nor filterwise")
     marks = np.zeros((1, 2))

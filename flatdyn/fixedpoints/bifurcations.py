@@ -123,7 +123,8 @@ class FixedPointProblem:
         moved, one = slope[:, :-1] + np.eye(self.size), np.eye(self.size)
         pairs = compound(moved)
         bordered = np.vstack([slope / np.abs(slope).max(), t])
-        return np.array([t[-1], *map(np.linalg.det, (bordered, moved + one, pairs - np.eye(len(pairs))))])
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.array([t[-1], *map(np.linalg.det, (bordered, moved + one, pairs - np.eye(len(pairs))))])
 
     def _bracket(self, z: np.ndarray, t: np.ndarray, length: float, which: int) -> np.ndarray | None:
         """The point on the branch where a test function vanishes."""

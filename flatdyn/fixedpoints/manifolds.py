@@ -115,6 +115,11 @@ def invariant_manifold(
         growth = abs(multiplier) ** (1 if multiplier > 0 else 2)
         growth = max(growth, 1 / growth)
         gap = spacing or np.diff(np.array(box), axis=1).max() / 400
+        finest = np.finfo(float).eps * np.abs(box).max()
+        if gap < finest:
+            raise ValueError(
+                f"spacing must be at least {finest:.1e}, the rounding of positions in the box, got {gap:g}"
+            )
         with segments.progress_bar(0, "images", progress) as bar:
             sides = [_side(moving, theta, s * offset * direction, growth, box, gap, max_steps, bar) for s in (-1, 1)]
         provenance = records.provenance()

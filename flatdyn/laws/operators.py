@@ -82,6 +82,7 @@ def built(process: Process, interval: Any, start: float, panels: int | None, pro
     The arguments are those of :func:`flatdyn.laws.transfer.exit_law`.
     """
     (low, high), pairs = fits(process, interval, start)
+    swing(process, low, high)  # refused now if steps there are not finite
     if panels is not None:
         panels = checks.count("panels", panels, at_least=1)
         number = panels * _NODES[pairs]

@@ -84,7 +84,7 @@ def covariance(process: Iteration | Method, landscape: Landscape | None = None, 
         raise ValueError(f"the noiseless step moves by {moved:.3g} from there: give a point at which it rests")
     radius = np.abs(np.linalg.eigvals(transition)).max()
     if radius >= 1:
-        raise ValueError(f"no stationary law: the step has a multiplier of modulus {radius:.6g} ≥ 1 there")
+        raise ValueError(f"no stationary law: the step has a multiplier of modulus {radius:.6g} ≥ 1 at this point")
     return scipy.linalg.solve_discrete_lyapunov(transition, gain @ gain.T)
 
 

@@ -186,6 +186,8 @@ def simulated_error(
 
 def _steps(name: str, time: float, lr: float) -> int:
     lr = checks.number("lr", lr, above=0)
+    if not 0.5 < time / lr < 2**31 - 1:
+        raise ValueError(f"time must be from 1 to 2**31 - 1 steps of {name}, got {time:g} with {name} = {lr:g}")
     steps = round(time / lr)
     if not np.isclose(steps * lr, time, rtol=1e-9):
         raise ValueError(f"{name} must be steps that divide the time {time:g}, got {lr:g}")

@@ -106,7 +106,9 @@ def lyapunov_exponents(
     good = np.isfinite(logs) | (logs == -np.inf)  # ln 0: what a step takes to a point
     if not good.all():
         lost = int(np.argmax(~good.all(axis=1)))
-        raise ValueError(f"the orbit has no derivative, or leaves the finite numbers, at step {transient + lost}")
+        raise ValueError(
+            f"the orbit of theta0 has no derivative, or leaves the finite numbers, at step {transient + lost}"
+        )
     pairs = np.array([(-np.inf, 0.0) if np.isinf(column).any() else batch_mean(column) for column in logs.T])
     order = np.argsort(-pairs[:, 0])
     return Exponents(pairs[order, 0], pairs[order, 1])

@@ -200,6 +200,7 @@ def with_weight_decay(landscape: FunctionLandscape, weight_decay: float) -> Func
     """
     checks.kind("landscape", landscape, FunctionLandscape, "task.landscape")
     weight_decay = checks.number("weight_decay", weight_decay, at_least=0, one=True)
+    checks.in_range("weight_decay", weight_decay)
     return eqx.tree_at(lambda whole: whole.function, landscape, _Decayed(landscape.function, weight_decay))
 
 

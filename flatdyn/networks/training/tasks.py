@@ -141,7 +141,8 @@ class Classifier(Task):
         """
         theta = checks.coordinates("theta", theta, self.dim, finite=True)
         (reach,) = checks.floats(reach=reach)
-        checks.number("reach", reach, above=0)
+        reach = checks.number("reach", reach, above=0)
+        checks.in_range("reach", np.asarray(reach))
         resolution = checks.count("resolution", resolution, 2)
         memory.check_memory(memory.array_bytes(8, resolution, resolution), "the grid", "take a smaller `resolution`")
         theta, side = jnp.asarray(theta), np.linspace(-reach, reach, resolution)
@@ -232,6 +233,7 @@ def _check(network: Any, data: Any) -> None:
 def _described(network: eqx.Module, data: Split, error: Callable, weight_decay: float, fit: Callable) -> tuple:
     """Landscape, forward and start of a task with the loss error(outputs, y) + ½ λ ‖θ‖²."""
     weight_decay = checks.number("weight_decay", weight_decay, at_least=0, one=True)
+    checks.in_range("weight_decay", weight_decay)
     x = jax.tree.map(_column, data.x)
     lengths = {len(leaf) for leaf in jax.tree.leaves((x, data.y))}
     if len(lengths) != 1:
