@@ -185,7 +185,7 @@ INTERRUPTED = """
 import signal, sys, threading, time
 import flatdyn as fd
 signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start what runs in the background without it
-process = fd.Iteration(fd.landscapes.himmelblau(), fd.GD(1e-3))
+process = fd.Iteration(fd.landscapes.himmelblau(), fd.SAM(1e-3, 1.0))  # whose bands never repeat themselves
 walk = fd.basins.walks.Walkers.walk
 def begun(self, starts):
     threading.Timer(2.0, lambda: (print(time.time()), signal.raise_signal(signal.SIGINT))).start()

@@ -20,6 +20,8 @@ from flatdyn.processes import Process
 from flatdyn.runs import queues, stepping
 from flatdyn.runs.stepping import Carry
 
+_UNROLLED = 64  # numbers of targets up to which all are written out, one after the other
+
 
 class Targets(eqx.Module):
     """What positions are held against: attractors first, then regions.
@@ -88,7 +90,8 @@ def decide(process: Process, starts: np.ndarray, targets: Targets, rules: Rules,
     # As arrays they are traced: other numbers need no new program.
     with np.errstate(over="ignore"):  # beyond the precision of the starts: as good as infinite
         exact = {name: jnp.asarray(getattr(rules, name), starts.dtype) for name in ("bound", "tol", "unit")}
-    rules = jax.tree.map(jnp.asarray, rules._replace(**exact))
+    counts = {name: jnp.int32(min(getattr(rules, name), 2**31 - 1)) for name in ("max_steps", "check_every", "stay")}
+    rules = rules._replace(**exact, **counts)
     return queues.run(process, starts, _Decision(targets, rules), unit="points", **options)
 
 
@@ -113,16 +116,21 @@ class _Decision(queues.Job):
         return _Lane(stepping.at_rest(process, starts), nowhere, jnp.zeros_like(nowhere), nowhere)
 
     def turn(self, process, lanes, seed, numbers):
-        rules = self.rules
-        before = stepping.advanced(process, lanes.carry, seed, numbers, rules.check_every - 1, rules.bound)
-        after = stepping.advanced(process, before, seed, numbers, 1, rules.bound)
-        return jax.vmap(_checked, (None, 0, 0, 0, None, None))(process, lanes, before, after, self.targets, rules)
+        rules, nowhere = self.rules, jnp.full(len(numbers), -1, jnp.int32)
+
+        def part(i, so_far):
+            """All steps but one, then one: so the step is compiled once, and its end is looked at once."""
+            before, steps = so_far[1], jnp.where(i == 0, rules.check_every - 1, 1)
+            after = stepping.advanced(process, before, seed, numbers, steps, rules.bound)
+            theta = jax.vmap(process.position)(after.state)
+            return before, after, jax.vmap(_nearest, (0, None))(theta, self.targets)
+
+        before, after, nearest = jax.lax.fori_loop(0, 2, part, (lanes.carry, lanes.carry, nowhere))
+        over = (None, 0, 0, 0, 0, None, None)
+        return jax.vmap(_checked, over)(process, lanes, before, after, nearest, self.targets, rules)
 
     def finished(self, lanes):
         return lanes.ended >= 0
-
-    def positions(self, process, lanes):
-        return jax.vmap(process.position)(lanes.carry.state)
 
     def blank(self, starts):
         runs = len(starts)
@@ -130,11 +138,16 @@ class _Decision(queues.Job):
             np.full(runs, -1, np.int32), np.zeros(runs, np.int8), np.zeros(runs, np.int64), np.array(starts)
         )
 
-    def results(self, lanes, positions):
-        diverged = lanes.ended == Status.DIVERGED
-        label = np.where(diverged, -1, lanes.near)
+    def outcome(self, process, lanes):
+        carry = lanes.carry
+        return lanes.near, lanes.since, lanes.ended, carry.taken, jax.vmap(process.position)(carry.state)
+
+    def results(self, outcome):
+        near, since, ended, taken, positions = outcome
+        diverged = ended == Status.DIVERGED
+        label = np.where(diverged, -1, near)
         status = np.where(diverged, Status.DIVERGED, np.where(label >= 0, Status.CONVERGED, Status.UNDECIDED))
-        return Arrivals(label, status, np.where(label >= 0, lanes.since, lanes.carry.taken), positions)
+        return Arrivals(label, status, np.where(label >= 0, since, taken), positions)
 
     def possible(self, results):
         label, status, steps = results.label, results.status, results.steps
@@ -144,10 +157,10 @@ class _Decision(queues.Job):
         return bool((ranges & right).all() and not np.isnan(results.final).any())
 
 
-def _checked(process: Process, lane: _Lane, before: Carry, after: Carry, targets: Targets, rules: Rules) -> _Lane:
+def _checked(process: Process, lane: _Lane, before: Carry, after: Carry, nearest, targets, rules: Rules) -> _Lane:
     """One lane after a check: what it is near, since when, and whether it has ended."""
     theta = process.position(after.state)
-    near, trapped = _nearest(theta, targets)
+    near, trapped = nearest >> 1, nearest & 1 == 1
     entered = jnp.bool_(False)
     for i, (inside, absorbing) in enumerate(zip(targets.regions, targets.absorbing, strict=True)):
         if absorbing:
@@ -167,16 +180,25 @@ def _checked(process: Process, lane: _Lane, before: Carry, after: Carry, targets
     )
 
 
-def _nearest(theta: jax.Array, targets: Targets) -> tuple[jax.Array, jax.Array]:
-    """Index of the nearest attractor within whose radius θ lies, or −1; and whether θ lies in that one's trap."""
-    if len(targets.radius) == 0:
-        return jnp.int32(-1), jnp.bool_(False)
-    square = sum((theta[i] - targets.points[..., i]) ** 2 for i in range(theta.shape[0]))
-    square = jnp.where(jnp.isnan(square), jnp.inf, square).min(axis=1)
-    inside = jnp.where(square <= targets.radius**2, square, jnp.inf)
-    nearest = jnp.argmin(inside)
-    near = jnp.isfinite(inside[nearest])
-    return jnp.where(near, nearest, -1).astype(jnp.int32), near & (square[nearest] <= targets.trap[nearest] ** 2)
+def _nearest(theta: jax.Array, targets: Targets) -> jax.Array:
+    """Twice the index of the nearest attractor within whose radius θ lies, plus 1 in its trap; −2 if there is none.
+
+    One target after the other: what is known of the nearest so far are two numbers, which many runs keep abreast.
+    """
+    twice = jnp.asarray(2 * np.arange(len(targets.radius), dtype=np.int32))
+    rows = (targets.points, targets.radius**2, targets.trap**2, twice)
+
+    def look(so_far, row):
+        (best, _), (points, near, trapping, twice) = so_far, row
+        square = sum((theta[i] - points[:, i]) ** 2 for i in range(theta.shape[0]))
+        square = square[0] if len(square) == 1 else jnp.where(jnp.isnan(square), jnp.inf, square).min()
+        better = (square <= near) & (square < best)  # never where it is NaN
+        new = (square, twice + (square <= trapping))
+        return [jnp.where(better, *pair) for pair in zip(new, so_far, strict=True)], None
+
+    unroll = max(1, len(targets.radius)) if targets.points.size <= _UNROLLED else 1
+    start = [jnp.asarray(jnp.inf, theta.dtype), jnp.int32(-2)]
+    return jax.lax.scan(look, start, rows, unroll=unroll)[0][1]
 
 
 def _unmoved(before: Any, after: Any, tol: float, unit: float) -> jax.Array:

@@ -18,13 +18,14 @@ import scipy
 from flatdyn.basins.arrivals import Targets
 from flatdyn.core import checks
 from flatdyn.core.hashing import of_object
-from flatdyn.core.records import Status
 from flatdyn.processes import Process
 from flatdyn.processes.regions import Region, as_test
-from flatdyn.runs import ensembles, fingerprints
+from flatdyn.runs import fingerprints, stepping
+from flatdyn.runs.visits import visits
 
 KEPT = 16  # positions that stand for a band
 _ROWS = 4  # attractors are filled up to a multiple of this, so that searches with a few more share a program
+_FEW = 4  # positions that need no tree
 _MOST_DIRECTIONS, _TRAP_BYTES = 512, 2**29  # in which runs start from a ball; what is kept of them at once
 _SHRINKING = 1 / 3.0 ** np.arange(4)  # shares of the radius that are tried as traps
 
@@ -185,13 +186,11 @@ def _traps(process: Process, attractors: list, radii: np.ndarray, dtype, limits:
     centres = np.stack([np.resize(a.points, (len(directions), dim)) for a in attractors])
     starts = centres[:, None] + sizes[..., None, None] * directions  # (attractors, sizes, directions, dim)
     shape, each = starts.shape[:3], starts.size // dim // number
-    flat = np.resize(starts.astype(dtype), (each * len(radii), dim))
-    piece = min(len(flat), max(64, _TRAP_BYTES // (8 * 66 * dim)))
-    furthest, going = np.zeros(len(flat)), np.zeros(len(flat), bool)
-    for first in range(0, np.prod(shape), piece):
-        rows = np.arange(first, first + piece) % len(flat)  # always as many: the same program
-        furthest[rows], going[rows] = _furthest(process, flat[rows], attractors, rows // each, limits, progress)
-    furthest, going = (x[: np.prod(shape)].reshape(shape) for x in (furthest, going))
+    flat, owner = starts.astype(dtype).reshape(-1, dim), np.arange(starts.size // dim) // each
+    piece = max(64, _TRAP_BYTES // (8 * 66 * dim))
+    parts = [slice(first, first + piece) for first in range(0, len(flat), piece)]
+    pieces = [_furthest(process, flat[part], attractors, owner[part], limits, progress) for part in parts]
+    furthest, going = (np.concatenate(arrays).reshape(shape) for arrays in zip(*pieces, strict=True))
     held = (going & (furthest <= radii[:number, None, None] * (1 + 1e-6))).all(axis=2)
     smaller_too = np.flip(np.logical_and.accumulate(np.flip(held, 1), axis=1), 1)
     return np.where(smaller_too.any(axis=1), sizes[np.arange(number), smaller_too.argmax(axis=1)], 0.0)
@@ -210,16 +209,16 @@ def _directions(dim: int) -> np.ndarray:
 
 def _furthest(process: Process, starts: np.ndarray, attractors: list, owner: np.ndarray, limits: dict, progress):
     """How far each run has been from its attractor, of index `owner`, and whether the run has not diverged."""
-    every = max(1, limits["max_steps"] // 64)
-    runs = ensembles.simulate(
-        process, starts, limits["max_steps"], limits["key"], every, bound=limits["bound"], progress=progress
-    )
+    last, bound, unit = limits["max_steps"], limits["bound"], "steps in search of traps"
+    every = max(1, last // 64)
+    times = np.unique(np.append(np.arange(every, last, every), last))
+    process.check(starts)
+    moving, seed = stepping.prepared(process, starts.dtype), stepping.seed_of(process, limits["key"])
+    runs = visits(moving, starts, times, seed, bound, progress=progress, unit=unit)
     furthest = np.zeros(len(starts))
-    for i, attractor in enumerate(attractors):
-        visited = np.append(runs.theta[owner == i], runs.final[owner == i, None], axis=1)
-        if len(visited):
-            furthest[owner == i] = _distance(visited, attractor.points).max(axis=1)
-    return furthest, runs.status != Status.DIVERGED
+    for i in np.unique(owner):
+        furthest[owner == i] = distance(runs.positions[owner == i], attractors[i].points).max(axis=1)
+    return furthest, runs.alive
 
 
 def _width(attractor: Attractor) -> float:
@@ -241,15 +240,17 @@ def padded(attractors: list[Attractor], dim: int) -> np.ndarray:
     return points
 
 
-def _distance(positions: np.ndarray, samples: np.ndarray) -> np.ndarray:
+def distance(positions: np.ndarray, samples: np.ndarray) -> np.ndarray:
     """Distance from each position (..., dim) to the nearest sample (number, dim)."""
+    if len(samples) <= _FEW:
+        return np.min([np.sqrt(((positions - sample) ** 2).sum(axis=-1)) for sample in samples], axis=0)
     return scipy.spatial.KDTree(samples).query(positions)[0]
 
 
 def gap(attractors: list[Attractor]) -> float:
     """Smallest distance between positions of two different attractors; ∞ if there are fewer than two."""
     pairs = [
-        _distance(a.points, b.points).min() - a.spread - b.spread
+        distance(a.points, b.points).min() - a.spread - b.spread
         for i, a in enumerate(attractors)
         for b in attractors[:i]
     ]

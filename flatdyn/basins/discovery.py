@@ -23,7 +23,7 @@ import numpy as np
 import scipy
 
 from flatdyn.basins import settling, walks
-from flatdyn.basins.attractors import KEPT, Attractor, place
+from flatdyn.basins.attractors import KEPT, Attractor, distance, place
 from flatdyn.basins.walks import SAMPLES
 from flatdyn.landscapes.searches import critical_near
 from flatdyn.processes import Process
@@ -161,7 +161,7 @@ def _spread_out(cloud: np.ndarray) -> np.ndarray:
 
 
 def _reach(cloud: np.ndarray, points: np.ndarray) -> float:
-    return float(scipy.spatial.KDTree(points).query(cloud)[0].max())
+    return float(distance(cloud, points).max())
 
 
 def _named(process: Process, points: np.ndarray, period: int, spread: float, grain: float) -> Attractor:

@@ -23,6 +23,7 @@ import jax
 import numpy as np
 import scipy
 
+from flatdyn.basins.attractors import distance
 from flatdyn.basins.walks import SAMPLES, Walkers
 from flatdyn.processes import Process
 from flatdyn.processes.flat import as_row, whole_from
@@ -61,7 +62,7 @@ def holds(walkers: Walkers, candidates: list[Candidate], grain: float, batch: in
         walkers: of the process
         candidates: what is asked about
         grain: positions closer than this are one attractor's
-        batch: runs that advance together
+        batch: runs of which positions are kept at once
     """
     process = walkers.process
     known = np.array([not process.random and c.period == 0 and not _moves(c.tail) for c in candidates], dtype=bool)
@@ -94,13 +95,13 @@ def _drawn_back(walkers: Walkers, candidates: list[Candidate], grain: float, bat
     back = np.zeros(len(flat), bool)
     for first in range(0, len(flat), batch):
         rows = np.arange(first, min(first + batch, len(flat)))
-        walks = walkers.walk(flat[np.resize(rows, batch)])  # always the same size: the same program
+        walks = walkers.walk(flat[rows])
         for i in np.unique(rows // each):
             own = rows // each == i
-            cloud = scipy.spatial.KDTree(_cloud(candidates[i]))
-            begun, ended = cloud.query(flat[rows[own]])[0], cloud.query(walks.tails[: len(rows), SAMPLES:][own])[0]
+            cloud = _cloud(candidates[i])
+            begun, ended = distance(flat[rows[own]], cloud), distance(walks.tails[own, SAMPLES:], cloud)
             near = ended.max(axis=1) <= np.maximum(_BACK * begun, rough[i])
-            back[rows[own]] = walks.alive[: len(rows)][own] & (begun > rough[i]) & near
+            back[rows[own]] = walks.alive[own] & (begun > rough[i]) & near
     return back.reshape(len(candidates), len(_BESIDE), -1).all(axis=2).any(axis=1)
 
 

@@ -171,6 +171,7 @@ class _Leaving(queues.Job):
 
     inside: Callable
     max_steps: jax.Array
+    looks_every = 8
 
     def begin(self, process, starts):
         return _Lane(stepping.at_rest(process, starts), jnp.full(len(starts), _GOING, jnp.int32))
@@ -189,17 +190,18 @@ class _Leaving(queues.Job):
     def finished(self, lanes):
         return lanes.ended != _GOING
 
-    def positions(self, process, lanes):
-        return jax.vmap(process.position)(lanes.carry.state)
-
     def blank(self, starts):
         never = np.zeros(len(starts), bool)
         return _Outcome(np.zeros(len(starts), np.int64), never, never.copy(), np.array(starts))
 
-    def results(self, lanes, positions):
-        diverged = lanes.ended == _DIVERGED
+    def outcome(self, process, lanes):
+        return lanes.ended, lanes.carry.taken, jax.vmap(process.position)(lanes.carry.state)
+
+    def results(self, outcome):
+        ended, taken, positions = outcome
+        diverged = ended == _DIVERGED
         # A diverged run stands at its last good position, one step before the step that left.
-        return _Outcome(lanes.carry.taken + diverged, lanes.ended != _CENSORED, diverged, positions)
+        return _Outcome(taken + diverged, ended != _CENSORED, diverged, positions)
 
     def possible(self, results):
         steps, most = results.steps, int(self.max_steps)

@@ -23,10 +23,12 @@ from flatdyn.core import checks, precision, segments, stores
 from flatdyn.processes import Process
 from flatdyn.runs import devices, stepping
 
-_LANES = 1 << 15  # on a CPU: enough to drown the bookkeeping between rounds, few enough for the cache
+_LANES = 1 << 14  # on a CPU: enough to drown the bookkeeping between rounds, few enough for the cache
 _LANE_BYTES = 1 << 19  # of positions, on a CPU: networks have few lanes
 _FEWEST_LANES = 1 << 8  # of runs that are neighbours in the processor's vectors
-_SHRINKING = 8  # lanes become fewer by this factor at the end: often would compile a program each time
+_FILLED = 1 << 2  # times that many lanes are to be filled
+_ENOUGH = 1 << 2  # lanes of which one has finished: time to replace them
+_SHRINKING = 1 << 5  # fewer lanes by this factor for few runs, and at the end: other sizes would be other programs
 _MOST_TURNS = 1 << 20
 
 
@@ -35,9 +37,11 @@ class Job(eqx.Module):
 
     Attributes:
         most_turns: turns that a round may have at most
+        looks_every: turns after which is looked how many runs are finished
     """
 
     most_turns = _MOST_TURNS
+    looks_every = 1
 
     def begin(self, process: Process, starts: jax.Array) -> Any:
         """What lanes carry at the starts, shape (runs, dim): a tree of arrays with the runs in front."""
@@ -51,16 +55,16 @@ class Job(eqx.Module):
         """Which lanes are finished, shape (runs,)."""
         raise NotImplementedError
 
-    def positions(self, process: Process, lanes: Any) -> jax.Array:
-        """Where the lanes are, shape (runs, dim)."""
+    def outcome(self, process: Process, lanes: Any) -> Any:
+        """What :meth:`results` needs of the lanes, in compiled code: a tree of arrays with the runs in front."""
+        raise NotImplementedError
+
+    def results(self, outcome: Any) -> NamedTuple:
+        """Results of finished lanes, as NumPy arrays in the form of :meth:`blank`."""
         raise NotImplementedError
 
     def blank(self, starts: np.ndarray) -> NamedTuple:
         """Results before anything is known: arrays with the runs in front."""
-        raise NotImplementedError
-
-    def results(self, lanes: Any, positions: np.ndarray) -> NamedTuple:
-        """Results of finished lanes, in the form of :meth:`blank`."""
         raise NotImplementedError
 
     def possible(self, results: NamedTuple) -> bool:
@@ -242,67 +246,95 @@ class _Work:
 def _lanes(runs: int, workers: int, chunk: int | None, platform: str, bytes_per_run: int) -> int:
     """Lanes of a worker: a power of 2 that fits the cache, and no more than there is work for."""
     scale = 0 if platform == "cpu" else 8
-    fitting = min(_LANES << min(scale, 5), max((_LANE_BYTES << scale) // bytes_per_run, 1))
-    wanted = fitting if chunk is None else chunk
+    fitting = min(_LANES << min(scale, 6), max((_LANE_BYTES << scale) // bytes_per_run, 1))
     enough = -(-runs // workers)
+    wanted = fitting if chunk is None else chunk
+    if chunk is None and scale == 0 and enough < _FILLED * fitting:
+        wanted = min(fitting, _LANES // _SHRINKING)  # or the slowest run would keep many idle
     return 1 << (max(min(wanted, enough), 1) - 1).bit_length()
+
+
+class _Lanes:
+    """The lanes of one worker: what they carry on the device, and which runs are in them (−1: none)."""
+
+    def __init__(self, work: _Work, process, seed, task: Job, size: int, device: jax.Device):
+        self.work, self.device = work, device
+        self.process, self.seed, self.task = (_on(device, tree) for tree in (process, seed, task))
+        self.runs, self.turns = np.full(size, -1), 1
+        self.starts = np.repeat(work.starts[:1], size, axis=0)
+        shapes = eqx.filter_eval_shape(task.begin, self.process, self.starts)
+        self.carried = jax.device_put(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes), device)
+        self.fresh = np.ones(size, bool)  # idle lanes, too, must hold a possible state
+
+    def fill(self) -> int:
+        """Put waiting runs into idle lanes; how many are under way."""
+        idle = np.flatnonzero(self.runs < 0)
+        new = self.work.take(len(idle))
+        lanes = idle[: len(new)]
+        self.runs[lanes], self.fresh[lanes], self.starts[lanes] = new, True, self.work.starts[new]
+        return len(self.runs) - len(idle) + len(new)
+
+    def advance(self, enough: int) -> None:
+        """One round: until `enough` runs have finished, or the segment has been long enough to hear Ctrl-C."""
+        begun, busy = time.perf_counter(), self.runs >= 0
+        lanes = self.fresh, self.starts, busy, self.work.numbers[self.runs].astype(np.uint32)
+        plan = np.array([self.turns, enough], np.int32)
+        advanced = _advance(self.process, self.carried, lanes, self.seed, self.task, plan)
+        self.carried, outcome, finished, taken = jax.block_until_ready(advanced)
+        self.turns = min(segments.next_length(int(taken), time.perf_counter() - begun), self.task.most_turns)
+        self.fresh = np.zeros(len(busy), bool)
+        gone = np.flatnonzero(np.asarray(finished) & busy)
+        if len(gone):
+            self.work.put(self.runs[gone], self.task.results(_rows(outcome, gone)))
+            self.runs[gone] = -1
+
+    def shrink(self, size: int) -> None:
+        """Go on in so many lanes."""
+        lanes = np.resize(np.flatnonzero(self.runs >= 0), size)
+        runs = self.runs[lanes]
+        runs[np.count_nonzero(self.runs >= 0) :] = -1  # copies of others
+        self.carried = jax.device_put(_rows(self.carried, lanes), self.device)
+        self.runs, self.fresh, self.starts = runs, self.fresh[lanes], self.starts[lanes]
 
 
 def _worker(work: _Work, process, seed, task: Job, size: int, fewest: int, device) -> None:
     """Advance lanes in rounds until no start waits and no lane is under way."""
-    process, seed, task = (_on(device, tree) for tree in (process, seed, task))
-    runs, lanes, turns = np.zeros(0, np.int64), None, 1
-    while not work.stop.is_set():
-        fresh = work.take(size - len(runs))
-        if len(runs) + len(fresh) == 0:
-            return
+    lanes = _Lanes(work, process, seed, task, size, device)
+    while not work.stop.is_set() and (under_way := lanes.fill()):
+        fewer = size // _SHRINKING
+        if work.empty and fewer >= fewest and under_way <= fewer:
+            lanes.shrink(fewer)
+            size = fewer
+        enough = -(-size // _ENOUGH)
+        if work.empty:
+            enough = under_way - fewer if fewer >= fewest and under_way > fewer else under_way
         with work.first_time(size):  # one worker compiles for this size, the others wait for it
-            lanes = jax.device_put(_filled(process, lanes, work.starts[fresh], size, task), device)
-            runs = np.append(runs, fresh)
-            lanes, final, ended, turns = _round(process, lanes, seed, work.numbers[runs], size, task, turns)
-        while not ended.any() and not work.stop.is_set():
-            lanes, final, ended, turns = _round(process, lanes, seed, work.numbers[runs], size, task, turns)
-        gone, left = np.flatnonzero(ended), np.flatnonzero(~ended)
-        work.put(runs[gone], task.results(_rows(lanes, gone), np.asarray(final)[gone]))
-        lanes, runs = _rows(lanes, left), runs[left]
-        while work.empty and size // _SHRINKING >= 4 * fewest and len(runs) <= size // _SHRINKING:
-            size //= _SHRINKING
-
-
-def _round(process, lanes: Any, seed, numbers, size, task: Job, turns: int):
-    """Advance; return lanes, positions, which runs ended, and how many turns the next round should take."""
-    begun = time.perf_counter()
-    padded = np.resize(numbers, size).astype(np.uint32)
-    lanes, final, ended = jax.block_until_ready(_advance(process, lanes, seed, padded, task, jnp.int32(turns)))
-    ended = np.asarray(ended)[: len(numbers)]
-    heard = segments.next_length(turns, time.perf_counter() - begun)  # more would be deaf to Ctrl-C for too long
-    if ended.mean() > 0.5:
-        turns = max(1, turns // 2)
-    elif ended.mean() < 0.2:
-        turns = min(2 * turns, task.most_turns)
-    return lanes, final, ended, min(turns, heard)
-
-
-def _filled(process: Process, lanes: Any, starts: np.ndarray, size: int, task: Job) -> Any:
-    """The lanes under way, then new ones at `starts`, then idle ones up to `size`."""
-    if len(starts) == 0:
-        return jax.tree.map(lambda leaf: np.resize(leaf, (size, *leaf.shape[1:])), lanes)
-    fresh = jax.tree.map(np.asarray, _begin(task, process, np.resize(starts, (size, starts.shape[1]))))
-    if lanes is None:
-        return fresh
-    return jax.tree.map(lambda old, new: np.concatenate([old, new])[:size], lanes, fresh)
+            lanes.advance(enough)
 
 
 @eqx.filter_jit
-def _begin(task: Job, process: Process, starts: jax.Array) -> Any:
-    return task.begin(process, starts)
+def _advance(process, carried: Any, lanes: tuple, seed, task: Job, plan: jax.Array):
+    """Turns of the lanes, some of them fresh, until enough runs have finished; at most so many turns."""
+    (fresh, starts, busy, numbers), (turns, enough) = lanes, plan
 
+    def begun(new, old):
+        return jnp.where(fresh.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
-@eqx.filter_jit
-def _advance(process, lanes: Any, seed, numbers, task: Job, turns: jax.Array):
-    """So many turns of the lanes; lanes, positions, and which are finished."""
-    lanes = jax.lax.fori_loop(0, turns, lambda _, lanes: task.turn(process, lanes, seed, numbers), lanes)
-    return lanes, task.positions(process, lanes), task.finished(lanes)
+    def going(taken_and_carried):
+        taken, carried = taken_and_carried
+        return (taken < turns) & ((task.finished(carried) & busy).sum(dtype=jnp.int32) < enough)
+
+    def look(taken_and_carried):
+        taken, carried = taken_and_carried
+        if task.looks_every == 1:
+            return taken + 1, task.turn(process, carried, seed, numbers)
+        now = jnp.minimum(task.looks_every, turns - taken)
+        carried = jax.lax.fori_loop(0, now, lambda _, carried: task.turn(process, carried, seed, numbers), carried)
+        return taken + now, carried
+
+    carried = jax.tree.map(begun, task.begin(process, starts), carried)
+    taken, carried = jax.lax.while_loop(going, look, (jnp.int32(0), carried))
+    return carried, task.outcome(process, carried), task.finished(carried), taken
 
 
 def _rows(tree: Any, chosen: np.ndarray) -> Any:
