@@ -165,7 +165,7 @@ ALIASES = {
     "make_process": ("process",),
     "parameters": ("lr",),
     "loss": ("theta must have shape", "a must have shape", "the expression"),
-    "landscape": ("expression", "minimum must have shape"),
+    "landscape": ("expression", "minimum must have shape", "theta must have shape"),
     "values": ("make_process failed", "method.lr"),
     "curvatures": ("curvature", "parameter c1", "parameters c1"),
     "relax": ("walkers",),
