@@ -25,7 +25,7 @@ import numpy as np
 
 from flatdyn.core import checks, memory
 from flatdyn.core.algebra import Vector
-from flatdyn.core.randomness import normals
+from flatdyn.core.randomness import indices, normals
 from flatdyn.landscapes import Landscape
 from flatdyn.landscapes.finite_sums import Examples
 
@@ -278,7 +278,7 @@ class FiniteSum(Noise):
 
     def draw(self, key, landscape, theta):
         if self.replace:
-            return jax.random.randint(key, (self.batch_size,), 0, landscape.number)
+            return indices(key, self.batch_size, landscape.number)
         return jax.random.choice(key, landscape.number, (self.batch_size,), replace=False)
 
     def gradient(self, landscape, theta, sample):

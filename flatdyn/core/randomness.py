@@ -98,6 +98,19 @@ def normals(key: jax.Array, like: Vector) -> Vector:
     return jax.tree.unflatten(tree, drawn)
 
 
+def indices(key: jax.Array, number: int, below: int) -> jax.Array:
+    """Whole numbers ⌊w n / 2³²⌋ from 0 to below n, with replacement, one random word w each, shape (number,).
+
+    Each of them is drawn with a probability that differs from 1/n by at most 2⁻³².
+    """
+    words = _stream(key, number, scalars=False)
+    # The upper half of the product of two words, by halves: no machine word holds it all.
+    (high, low), (upper, lower) = (words >> 16, words & 0xFFFF), (np.uint32(below >> 16), np.uint32(below & 0xFFFF))
+    middle = high * lower + (low * lower >> 16)
+    rest = low * upper + (middle & 0xFFFF)
+    return (high * upper + (middle >> 16) + (rest >> 16)).astype(jnp.int32)
+
+
 def drawn(sample: Callable[..., jax.Array], key: jax.Array, shape: tuple[int, ...], **options: Any) -> jax.Array:
     """`sample(key, shape, **options)`, of `jax.random.uniform` or another, with one compiled program for many shapes.
 

@@ -56,6 +56,10 @@ class Process(eqx.Module):
         """What a state holds besides its position; all of it, if the process does not separate them."""
         return state
 
+    def coordinates(self, state: Any) -> Any:
+        """The numbers of a position in whatever tree the state holds them: the same, without bringing them together."""
+        return self.position(state)
+
     def check(self, starts: jax.Array) -> None:
         """Raise ValueError if a run cannot start from these points, shape (runs, dim)."""
 
@@ -88,6 +92,10 @@ class OnLandscape(Process):
 
     def position(self, state):
         return self.landscape.array(state.theta)
+
+    def coordinates(self, state):
+        own = type(self).position is OnLandscape.position
+        return state.theta if own else self.position(state)
 
     def beside(self, state):
         if not dataclasses.is_dataclass(state):

@@ -83,12 +83,21 @@ def guarded_step(process: Process, carry: Carry, seed: jax.Array | None, run: ja
     """One step of one run; one whose next state is not finite, not possible or beyond `bound` stays where it was."""
     key = randomness.run_key(seed, run, step) if process.random else None
     state = as_before(process.step(carry.state, key), carry.state)
-    position, beside = process.position(state), jax.tree.leaves(process.beside(state))
-    finite = [jnp.isfinite(leaf).all() for leaf in beside if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    inside = (jnp.abs(position) <= jnp.minimum(bound, jnp.finfo(position.dtype).max)).all()  # finite, too
-    alive = functools.reduce(operator.and_, finite, carry.alive & inside) & process.possible(state)
+    coordinates, beside = jax.tree.leaves(process.coordinates(state)), jax.tree.leaves(process.beside(state))
+    good = [jnp.abs(x) <= jnp.minimum(bound, jnp.finfo(x.dtype).max) for x in coordinates]  # finite, too
+    good += [jnp.isfinite(leaf) for leaf in beside if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    alive = carry.alive & _all(good) & process.possible(state)
     state = jax.tree.map(lambda new, old: jnp.where(alive, new, old), state, carry.state)
     return Carry(state, alive, carry.taken + alive)
+
+
+def _all(conditions: list[jax.Array]) -> jax.Array:
+    """Whether all hold everywhere; those of one shape are brought together first, so that each shape is read once."""
+    together: dict[tuple, jax.Array] = {}
+    for condition in conditions:
+        before = together.get(condition.shape)
+        together[condition.shape] = condition if before is None else before & condition
+    return functools.reduce(operator.and_, [condition.all() for condition in together.values()])
 
 
 def at_rest(process: Process, starts: jax.Array) -> Carry:

@@ -10,9 +10,12 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 
 from flatdyn.core import checks, memory, randomness
 from flatdyn.networks.models.normalization import Pass, normalization
+
+_SMALL_PRODUCT = 2**17  # multiplications: beyond, the compiler's other kernel is as fast or faster
 
 
 class Network(eqx.Module):
@@ -55,8 +58,33 @@ def linear(inputs: int, outputs: int, key: jax.Array) -> eqx.nn.Linear:
 
 def affine(linear: eqx.nn.Linear, x: jax.Array) -> jax.Array:
     """W x + b along the last axis of x, shape (..., inputs) -> (..., outputs)."""
-    y = x @ linear.weight.T
+    small = x.ndim == 2 and len(x) * linear.weight.size <= _SMALL_PRODUCT and x.dtype == jnp.float32
+    turned = small and jax.local_devices()[0].platform == "cpu"
+    y = _product(x, linear.weight) if turned else x @ linear.weight.T
     return y if linear.bias is None else y + linear.bias
+
+
+@jax.custom_jvp
+def _product(x: jax.Array, weight: jax.Array) -> jax.Array:
+    """x Wᵀ, shapes (n, inputs) and (outputs, inputs), whose gradient in W is quick for many small networks on a CPU.
+
+    That gradient is ḡᵀ x. Left alone, the compiler contracts both over their rows, for which it has no kernel that
+    takes many small matrices at once. With ḡᵀ written down first it has, and the numbers are the same.
+    """
+    return x @ weight.T
+
+
+def _product_jvp(primals: tuple, tangents: tuple) -> tuple:
+    (x, weight), (dx, dweight) = primals, tangents
+    parts = []
+    if not isinstance(dx, SymbolicZero):
+        parts.append(dx @ weight.T)
+    if not isinstance(dweight, SymbolicZero):  # backwards: ḡ is turned, held, and multiplied by x
+        parts.append(jnp.swapaxes(jax.lax.optimization_barrier(dweight @ x.T), 0, 1))
+    return _product(x, weight), sum(parts[1:], start=parts[0])
+
+
+_product.defjvp(_product_jvp, symbolic_zeros=True)
 
 
 def inputs_of(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:

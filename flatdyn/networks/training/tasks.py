@@ -181,7 +181,9 @@ def classifier(network: eqx.Module, data: Split, weight_decay: float = 0.0) -> C
         raise ValueError(f"labels must be whole numbers from 0, one per input, got {y.dtype} of shape {y.shape}")
 
     def entropy(scores, y):
-        return -jnp.take_along_axis(jax.nn.log_softmax(scores), y[..., None], axis=-1).mean()
+        # A sum over all classes of which one is left: its gradient is a difference, where that of an index scatters.
+        of_label = y[..., None] == jnp.arange(scores.shape[-1])
+        return -jnp.where(of_label, jax.nn.log_softmax(scores), 0).sum(axis=-1).mean()
 
     def fit(scores):
         if scores.shape[:-1] != y.shape or y.max() >= scores.shape[-1]:
@@ -246,7 +248,8 @@ def _described(network: eqx.Module, data: Split, error: Callable, weight_decay: 
 
     def loss(tree, batch):
         x, y = batch
-        return error(forward(tree, x)[0], y) + decay(tree, weight_decay)
+        misfit = error(forward(tree, x)[0], y)
+        return misfit + decay(tree, weight_decay) if weight_decay else misfit
 
     fit(jax.eval_shape(forward, parameters, x)[0])
     landscape = Landscape.from_examples(loss, (x, data.y), like=parameters, batched=True, name=type(network).__name__)
