@@ -215,6 +215,29 @@ def test_patches_are_tokens_in_no_order_but_that_of_their_positions():
 # --- sizes and masks ------------------------------------------------------------------------------------------
 
 
+def test_small_products_in_single_precision_have_the_derivatives_of_plain_ones():
+    network = made(networks.MLP, (64, 32, 10), KEY, jnp.tanh)
+    wide, rest = eqx.partition(network, eqx.is_inexact_array)
+    single = jax.tree.map(lambda leaf: (leaf / 4).astype(jnp.float32), wide)
+    x, along = RNG.normal(size=(32, 64)), jax.tree.map(lambda leaf: jnp.asarray(RNG.normal(size=leaf.shape)), wide)
+
+    def loss(tree, x):
+        return (eqx.combine(tree, rest).forward(x)[0] ** 2).mean()
+
+    def derivatives(tree, x, along):
+        gradient, change = jax.jvp(lambda tree: jax.grad(loss)(tree, x), (tree,), (along,))
+        return gradient, change, jax.jvp(lambda x: loss(tree, x), (x,), (x,))[1]
+
+    as_kind = lambda tree, kind: jax.tree.map(lambda leaf: leaf.astype(kind), tree)  # noqa: E731
+    small = as_kind((single, x, along), jnp.float32)
+    if jax.default_backend() == "cpu":  # what is compared with the plain form is not the plain form
+        assert "optimization_barrier" in str(jax.make_jaxpr(jax.grad(loss))(*small[:2]))
+    found, plain = jax.jit(derivatives)(*small), jax.jit(derivatives)(*as_kind(small, jnp.float64))
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(plain), strict=True):
+        scale = np.abs(other).max()  # sums of up to 2048 products in single precision
+        assert_allclose(one, other, rtol=0, atol=1e-5 * scale)
+
+
 def test_models_have_the_sizes_that_they_should():
     shapes = eqx.filter_eval_shape(networks.resnet18, (32, 32, 3), 10, KEY)
     # 3·3·3·64 + 64·9·64·4 + (64 + 128)·9·128 + … + projections + 2 per normalized channel + 512·10 + 10

@@ -8,7 +8,7 @@ import scipy.stats
 from numpy.testing import assert_array_equal
 
 from flatdyn.core.algebra import Vector
-from flatdyn.core.randomness import drawn, normals, room, run_key, seed_words, split, threefry2x32
+from flatdyn.core.randomness import drawn, indices, normals, room, run_key, seed_words, split, threefry2x32
 
 # Random123's known-answer file (kat_vectors), threefry2x32: rounds, key, counter, result.
 ALL = 0xFFFFFFFF
@@ -82,6 +82,24 @@ def test_single_precision_transform_is_the_inverse_normal_in_the_tails():
     np.testing.assert_allclose(ours[inside], exact[inside], rtol=1e-6, atol=2e-7)
     np.testing.assert_allclose(ours, exact, rtol=2e-4, atol=2e-7)
     assert_array_equal(np.asarray(_normal_from_word(jnp.asarray(words | np.uint32(2**31)))), -ours.astype(np.float32))
+
+
+@pytest.mark.parametrize("below", [1, 2, 1797, 2**16 - 1, 2**16, 2**16 + 1, 2**31 - 1])
+def test_indices_are_the_upper_halves_of_words_times_their_number(below):
+    key = jax.random.key(5)
+    words = threefry2x32(jax.random.key_data(key), (np.arange(50, dtype=np.uint32), 0x626C6F63))
+    words = np.stack(words, axis=-1).ravel()[:99]
+    assert_array_equal(indices(key, 99, below), [int(word) * below >> 32 for word in words])
+
+
+def test_indices_are_equally_likely_and_no_two_know_of_each_other():
+    for seed in range(3):
+        found = np.asarray(jax.vmap(lambda key: indices(key, 32, 7))(jax.random.split(jax.random.key(seed), 4000)))
+        counts = np.bincount(found.ravel(), minlength=7)
+        pairs = np.bincount(7 * found[:, :-1].ravel() + found[:, 1:].ravel(), minlength=49)
+        # A right generator falls below once in 10^5 tests
+        assert scipy.stats.chisquare(counts).pvalue > 1e-5
+        assert scipy.stats.chisquare(pairs).pvalue > 1e-5
 
 
 def test_seeds_do_not_overlap():
