@@ -179,7 +179,10 @@ ALIASES = {
     "symbols": ("box", "coordinate too"),
     "box": ("start is uncertain",),
     "dim": ("box",),
-    "expression": ("the loss",),
+    "expression": (
+        "the loss",
+        "a loss",
+    ),
     "network": ("normalization layer", "tree", "y must"),
     "scores": ("coordinates there are",),
     "sampler": ("box", "scale"),
@@ -252,7 +255,8 @@ def _of_result(result, call: Call) -> str:
 NUMBERS_OF_THE_USERS = {
     "Landscape.loss", "Landscape.grad", "Landscape.hessian", "FunctionLandscape.loss", "ExamplesLandscape.loss",
     "records.load_arrays", "Record.load", "notebook.preset", "notebook.say", "FunctionLandscape.flatten",
-    "Extended.theta", "probe", "statistics.sem_of_interval", "networks.flops",
+    "Extended.theta", "probe", "statistics.sem_of_interval", "networks.flops", "curvature.interpolate",
+    "curvature.slice1d", "curvature.slice2d",
     "methods.State", "survival.mean", "survival.rate", "survival.compare", "Escapes.mean", "Escapes.rate",
     "Escapes.compare", "networks.critical_rho",
     "map_basins", "map_basins given", "basin_fractions", "fractions_in", "masks.complement",

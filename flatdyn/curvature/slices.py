@@ -24,7 +24,7 @@ class Line(Record):
 
     Attributes:
         alpha: position, 0 at a and 1 at b, shape (points,)
-        loss: L there, shape (points,)
+        loss: L there, NaN where L is, shape (points,)
         length: ‖b − a‖, in units of θ, shape ()
         names: of the layers that were also moved alone, shape (layers,); empty if not asked for
         layer_loss: L with one layer on its way and all others at b, shape (layers, points)
@@ -136,7 +136,7 @@ class Plane(Record):
 
     Attributes:
         x, y: coordinates along the two directions, shape (points,) each
-        loss: L(centre + x d₁ + y d₂), shape (points of y, points of x)
+        loss: L(centre + x d₁ + y d₂), NaN where L is, shape (points of y, points of x)
         directions: d₁, d₂, shape (2, dim)
         marks: (x, y) of the centre, and of the points that the plane was laid through, shape (1 or 3, 2)
     """
