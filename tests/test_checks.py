@@ -191,3 +191,16 @@ def test_examples_may_be_exact_numbers():
     assert np.asarray(made.examples["a"]).tolist() == np.array([0.5, 2, 1e20]).astype(made.examples["a"].dtype).tolist()
     with pytest.raises(ValueError, match="examples must be arrays of numbers"):
         fd.Landscape.from_examples("a*x**2", {"a": [sympy.Symbol("q")]}, symbols="x")
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.int8])
+def test_a_vector_of_another_type_is_multiplied_by_the_hessian(kind):
+    found = curvature.hessian_product(WELLS, jnp.array([0.5, 0.25]), np.array([1, 2], kind))
+    expected = WELLS.hessian(jnp.array([0.5, 0.25])) @ jnp.array([1.0, 2.0])
+    assert found.dtype == expected.dtype
+    np.testing.assert_allclose(found, expected, rtol=1e-6)  # rounding of 32 bits, in which some sessions are
+
+
+def test_what_is_no_tree_of_parameters_has_no_largest_ones():
+    with pytest.raises(ValueError, match="scores must be a tree of arrays"):
+        fd.masks.largest(fd.noise.Gaussian([0.1, 0.2, 0.3]), 1)

@@ -107,6 +107,7 @@ def test_overlaps_are_counted_in_the_smaller_basin():
     larger = labels(0, 0, 0, 0, 0, 1, 1, 1)
     assert match_by_overlap(larger, [0, 1], labels(1, 1, 1, 1, 1, 1, 1, 1), 2) == [2, 0]  # an empty one is new
     assert match_by_overlap(before, [], before, 0) == [0, 1]
+    assert match_attractors(np.zeros((0, 2)), (), 0.5) == []
     assert match_by_overlap(before, [2**40, 0], labels(1, 1, 1, 0, 0, 0, 0, -1), 2**62) == [0, 2**40]  # takes no memory
     with pytest.raises(ValueError, match=re.escape("indices must be different, got [1, 1]")):
         match_by_overlap(before, [1, 1], before, 2)

@@ -37,7 +37,7 @@ def match_attractors(known: Sequence[Attractor], present: Sequence[Attractor], r
         for one in checks.sequence(what, attractors, "attractors"):
             checks.kind(what, one, Attractor)
     reach = checks.number("reach", reach, at_least=0, one=True)
-    if not known or not present:
+    if not len(known) or not len(present):
         return list(range(len(known), len(known) + len(present)))
     distance = np.array([[_hausdorff(a.points, b.points) for b in known] for a in present])
     far = 1e3 * reach  # more than any set of admissible pairs can save

@@ -30,7 +30,7 @@ def hessian_product(landscape: Landscape, theta: jax.Array, vector: jax.Array) -
     """
     checks.kind("landscape", landscape, Landscape)
     theta, vector = checks.point("theta", theta, landscape.dim), checks.point("vector", vector, landscape.dim)
-    return jax.jvp(landscape.grad, (theta,), (vector,))[1]
+    return jax.jvp(landscape.grad, (theta,), (vector.astype(theta.dtype),))[1]
 
 
 def lanczos(landscape: Landscape, theta: jax.Array, start: jax.Array, k: int, bar: Any = None) -> tuple[jax.Array, ...]:

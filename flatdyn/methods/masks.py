@@ -286,6 +286,7 @@ def _check_tree_of_arrays(name: str, tree: Any) -> Any:
     if (
         not leaves
         or isinstance(tree, str)
+        or hasattr(tree, "made_by")  # a noise, a method: trees of numbers too, but not parameters
         or not all(isinstance(getattr(leaf, "shape", None), tuple) or isinstance(leaf, int | float) for leaf in leaves)
     ):
         raise ValueError(f"{name} must be a tree of arrays, such as a network's parameters, got {checks.shown(tree)}")

@@ -244,7 +244,7 @@ def split_unit(network: MLP, data: Split, share: float = 0.5, unit: int = 0) -> 
     checks.kind("data", data, Split, "flatdyn.networks.Split(x, y)")
     activation, (_, width, outputs) = hidden(network).activation, widths(network)
     if outputs != 1 or np.issubdtype(np.asarray(data.y).dtype, np.integer):
-        raise ValueError(f"a split needs a regression with one output, got {outputs}: see tied_pair")
+        raise ValueError(f"a split needs a regression by a network with one output, got {outputs}: see tied_pair")
     share, unit = checks.number("share", share, one=True), checks.count("unit", unit)
     if share in (0, 1):
         raise ValueError(f"share must be neither 0 nor 1, got {share:g}: one of the two units would be idle")
