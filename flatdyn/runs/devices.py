@@ -54,10 +54,16 @@ def chunks(process: Process, starts: jax.Array, chunk: int | None) -> list[Chunk
     Sizes are multiples of the devices, and of 64 runs on each where they are :func:`neighbours`.
     """
     devices, runs, bytes_per_run = jax.local_devices(), len(starts), starts.nbytes // len(starts)
+    abreast, cpu = len(places()) if len(devices) == 1 else 1, devices[0].platform == "cpu"
     if chunk is None:
-        chunk = max(_CHUNK_BYTES * (1 if devices[0].platform == "cpu" else 256) // bytes_per_run, 1) * len(devices)
-    chunk = checks.count("chunk", chunk, at_least=1)
-    number = max(-(-runs // chunk), min(len(places()) if len(devices) == 1 else 1, runs // _WORTH_A_THREAD))
+        room = _CHUNK_BYTES * (1 if cpu else 256)
+        if cpu and not neighbours(process, starts):
+            room //= 2  # a network's step goes through more arrays like its weights than that of a point does
+        number = -(-runs // (max(room // bytes_per_run, 1) * len(devices)))
+        number += -number % abreast if number > 1 else 0  # no core waits while others take the last chunk
+    else:
+        number = -(-runs // checks.count("chunk", chunk, at_least=1))
+    number = max(number, min(abreast, runs // _WORTH_A_THREAD))
     size = -(-runs // number)
     size += -size % (len(devices) * (64 if runs > 1 and neighbours(process, starts) else 1))
     return [Chunk(start, min(size, runs - start), size) for start in range(0, runs, size)]

@@ -58,33 +58,51 @@ def linear(inputs: int, outputs: int, key: jax.Array) -> eqx.nn.Linear:
 
 def affine(linear: eqx.nn.Linear, x: jax.Array) -> jax.Array:
     """W x + b along the last axis of x, shape (..., inputs) -> (..., outputs)."""
-    small = x.ndim == 2 and len(x) * linear.weight.size <= _SMALL_PRODUCT and x.dtype == jnp.float32
-    turned = small and jax.local_devices()[0].platform == "cpu"
-    y = _product(x, linear.weight) if turned else x @ linear.weight.T
+    y = x @ linear.weight.T
     return y if linear.bias is None else y + linear.bias
 
 
-@jax.custom_jvp
-def _product(x: jax.Array, weight: jax.Array) -> jax.Array:
-    """x Wᵀ, shapes (n, inputs) and (outputs, inputs), whose gradient in W is quick for many small networks on a CPU.
+def in_columns(x: jax.Array, *weights: jax.Array) -> bool:
+    """Whether examples, shape (n, ...), are better kept in columns on the way through these weights.
 
-    That gradient is ḡᵀ x. Left alone, the compiler contracts both over their rows, for which it has no kernel that
-    takes many small matrices at once. With ḡᵀ written down first it has, and the numbers are the same.
+    They are where the products are small, in single precision, on a CPU: there the compiler has a kernel for many small
+    matrices at once, which wants its factors row by row.
     """
-    return x @ weight.T
+    small = x.ndim == 2 and all(len(x) * weight.size <= _SMALL_PRODUCT for weight in weights)
+    return small and x.dtype == jnp.float32 and jax.local_devices()[0].platform == "cpu"
+
+
+def _contracted(a: jax.Array, b: jax.Array, axis_a: int, axis_b: int) -> jax.Array:
+    return jax.lax.dot_general(a, b, (((axis_a,), (axis_b,)), ((), ())))
+
+
+@jax.custom_jvp
+def _product(weight: jax.Array, columns: jax.Array) -> jax.Array:
+    """W A, shapes (outputs, inputs) and (inputs, n), whose gradient in A is written so that the kernel takes it.
+
+    That gradient is Wᵀ Ḡ. Left alone, the compiler contracts both over their rows, which its kernel does not. So it is
+    ((Ḡᵀ) W)ᵀ, with what is in brackets, and the result, written down.
+    """
+    return _contracted(weight, columns, 1, 0)
 
 
 def _product_jvp(primals: tuple, tangents: tuple) -> tuple:
-    (x, weight), (dx, dweight) = primals, tangents
+    (weight, columns), (dweight, dcolumns) = primals, tangents
     parts = []
-    if not isinstance(dx, SymbolicZero):
-        parts.append(dx @ weight.T)
-    if not isinstance(dweight, SymbolicZero):  # backwards: ḡ is turned, held, and multiplied by x
-        parts.append(jnp.swapaxes(jax.lax.optimization_barrier(dweight @ x.T), 0, 1))
-    return _product(x, weight), sum(parts[1:], start=parts[0])
+    if not isinstance(dweight, SymbolicZero):
+        parts.append(_contracted(dweight, columns, 1, 0))
+    if not isinstance(dcolumns, SymbolicZero):
+        parts.append(_turned(_contracted(_turned(dcolumns), weight, 1, 1)))
+    return _product(weight, columns), sum(parts[1:], start=parts[0])
 
 
 _product.defjvp(_product_jvp, symbolic_zeros=True)
+
+
+def _turned(matrix: jax.Array) -> jax.Array:
+    """The transpose, written down: not folded into a product before or after it."""
+    held = jax.lax.optimization_barrier
+    return held(jnp.swapaxes(held(matrix), 0, 1))
 
 
 def inputs_of(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -142,6 +160,16 @@ class MLP(Network):
         self.activation = activation
 
     def outputs(self, x, batch):
+        plain = all(norm is None for norm in self.norms)
+        if plain and in_columns(x, *(layer.weight for layer in self.layers)):
+            return self._in_columns(x)
         for layer, norm in zip(self.layers[:-1], self.norms, strict=True):
             x = self.activation(batch.through(norm, affine(layer, x)))
         return affine(self.layers[-1], x)
+
+    def _in_columns(self, x: jax.Array) -> jax.Array:
+        activation, y = jax.vmap(self.activation, 1, 1), None
+        for layer in self.layers:
+            y = _contracted(layer.weight, x, 1, 1) if y is None else _product(layer.weight, activation(y))
+            y = y if layer.bias is None else y + layer.bias[:, None]
+        return y.T

@@ -15,6 +15,7 @@ from flatdyn.core.renaming import renamed_attribute
 from flatdyn.landscapes import Landscape
 from flatdyn.networks.data import Split
 from flatdyn.networks.models import Network
+from flatdyn.networks.models.base import in_columns
 
 _EVALUATED_AT_ONCE = 1024  # examples: what activations of a convolutional network leave room for
 _SEEN = 4096  # training examples: BatchNorm's means and variances are known from them to a per cent or two
@@ -182,8 +183,9 @@ def classifier(network: eqx.Module, data: Split, weight_decay: float = 0.0) -> C
 
     def entropy(scores, y):
         # A sum over all classes of which one is left: its gradient is a difference, where that of an index scatters.
-        of_label = y[..., None] == jnp.arange(scores.shape[-1])
-        return -jnp.where(of_label, jax.nn.log_softmax(scores), 0).sum(axis=-1).mean()
+        scores, axis = (scores.T, 0) if in_columns(scores) else (scores, -1)
+        of_label = jax.nn.one_hot(y, scores.shape[axis], axis=axis, dtype=bool)
+        return -jnp.where(of_label, jax.nn.log_softmax(scores, axis), 0).sum(axis=axis).mean()
 
     def fit(scores):
         if scores.shape[:-1] != y.shape or y.max() >= scores.shape[-1]:
