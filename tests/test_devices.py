@@ -14,6 +14,7 @@ from numpy.testing import assert_allclose
 from test_models import ensemble
 
 import flatdyn as fd
+from flatdyn.runs import devices as places
 
 BEALE, HIMMELBLAU = fd.landscapes.beale(), fd.landscapes.himmelblau()
 
@@ -95,3 +96,16 @@ if __name__ == "__main__":
         arrays = question()
         words_of[question.__name__] = [a.tolist() for a in arrays] if question is trained else words(arrays)
     print(json.dumps(words_of))
+
+
+@pytest.mark.skipif(jax.device_count() > 1 or jax.default_backend() != "cpu", reason="of the cores of one CPU device")
+@pytest.mark.parametrize("cores", [1, 2, 3])
+def test_networks_are_cut_for_the_cache_and_no_core_waits_for_the_last_chunk(cores, monkeypatch):
+    monkeypatch.setattr(places, "places", lambda: jax.local_devices() * cores)
+    process, starts = fd.Map(lambda theta: theta / 2, 1000), np.zeros((100, 1000))
+    parts = places.chunks(process, starts, None)
+    assert len(parts) % cores == 0
+    assert sum(part.length for part in parts) == 100
+    assert parts[0].size * starts[0].nbytes <= 2**18
+    assert len(places.chunks(process, starts[:5], None)) == 1
+    assert [part.length for part in places.chunks(process, starts, 40)] == [34, 34, 32]
