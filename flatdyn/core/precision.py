@@ -35,6 +35,23 @@ def tell_rounded(name: str, given: Any, kept: Any) -> None:
         )
 
 
+def floating() -> np.dtype:
+    """The type of floating numbers that are given none: 64 bits where they are switched on. No program is compiled."""
+    return jax.dtypes.canonicalize_dtype(float)
+
+
+def on_device(values: Any, dtype: Any = None) -> jax.Array:
+    """Numbers of NumPy as an array of JAX, a copy; arrays of JAX stay what they are.
+
+    `jnp.asarray` and `jnp.array` would compile a program for each shape and type, which takes 20 ms: nothing in the
+    middle of a run, most of the wait for the first answer.
+    """
+    if isinstance(values, jax.Array):
+        return values if dtype is None else values.astype(dtype)
+    with np.errstate(over="ignore"):  # what is beyond a type's range is infinite in it
+        return jax.device_put(np.array(values, dtype))
+
+
 def as_here(function: Callable) -> Callable:
     """A function for another thread, which would not see that 64 bits are switched on, or off, around here alone."""
     wide = bool(jax.config.jax_enable_x64)

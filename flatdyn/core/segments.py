@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm.auto import tqdm
 
-from flatdyn.core import checks
+from flatdyn.core import checks, precision
 
 _SEGMENT_SECONDS = 0.5
 _ROWS = 1 << 12  # that a segment of :func:`mapped` may have
@@ -96,7 +96,7 @@ def mapped(
     number, pieces = len(jax.tree.leaves(rows)[0]), []
     capacity = min(_ROWS, number)
     for done, now in cut(number, bar=bar, stopped=stopped, most=capacity):
-        piece = _some(function, rows, arguments, jnp.int32(done), jnp.int32(now), capacity)
+        piece = _some(function, rows, arguments, *map(precision.on_device, np.int32([done, now])), capacity)
         pieces.append(jax.tree.map(lambda leaf, now=now: np.asarray(leaf)[:now], piece))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces)
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks, memory, randomness, records, segments
+from flatdyn.core import checks, memory, precision, randomness, records, segments
 from flatdyn.core.algebra import norm
 from flatdyn.core.records import Record
 from flatdyn.curvature.points import Loss, placed
@@ -122,7 +122,9 @@ def _ascents(landscape: Landscape, theta: jax.Array, rho: jax.Array, begin: jax.
         for i in range(len(begin)):
             climb = jax.tree.map(lambda leaf, i=i: leaf[i], climbs), rho
             for _, now in segments.cut(steps, bar=bar):
-                climb = jax.block_until_ready(_ascended(landscape, theta, rho, climb, jnp.int32(now)))
+                climb = jax.block_until_ready(
+                    _ascended(landscape, theta, rho, climb, precision.on_device(np.int32(now)))
+                )
             ends.append(climb[0][:2])
     displacements, values = (np.stack(part) for part in zip(*ends, strict=True))
     here = np.asarray(here)

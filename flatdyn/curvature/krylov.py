@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy
 
-from flatdyn.core import checks, memory, segments
+from flatdyn.core import checks, memory, precision, segments
 from flatdyn.landscapes import Landscape
 
 
@@ -54,7 +54,7 @@ def lanczos(landscape: Landscape, theta: jax.Array, start: jax.Array, k: int, ba
     """
     carry = _begun(start, k)
     for done, now in segments.cut(k, bar=bar):
-        where = jnp.array([done, done + now], jnp.int32)
+        where = precision.on_device(np.int32([done, done + now]))
         carry = jax.block_until_ready(_decomposed(landscape, theta, carry, where))
     return *carry[:3], carry[5]
 

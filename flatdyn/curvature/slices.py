@@ -297,7 +297,7 @@ def _layers(landscape: Landscape, what: str) -> tuple[list[str], list[np.ndarray
     form = getattr(landscape, "form", None)
     if form is None or len(form.shapes) == 1:
         raise ValueError(f"{what} landscape with layers, {landscape.name} has one array of parameters, not a tree")
-    tree = landscape.vector(jnp.arange(landscape.dim)).tree
+    tree = form.numbers()
     paths, leaves = zip(*jax.tree_util.tree_leaves_with_path(tree), strict=True)
     everywhere = np.arange(landscape.dim)
     return [jax.tree_util.keystr(path) for path in paths], [np.isin(everywhere, np.asarray(leaf)) for leaf in leaves]

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks, memory, randomness, records, segments
+from flatdyn.core import checks, memory, precision, randomness, records, segments
 from flatdyn.core.records import Record
 from flatdyn.core.statistics import mean_sem_of
 from flatdyn.processes import Process
@@ -115,7 +115,7 @@ def multilevel_splitting(
     """
     checks.kind("process", process, Process)
     if score is not None:
-        theta = jax.ShapeDtypeStruct((process.dim,), jnp.zeros(0).dtype)
+        theta = jax.ShapeDtypeStruct((process.dim,), precision.floating())
         out = checks.traced("score", score, theta, what="a function from θ (dim,) to a number")
         if getattr(out, "shape", None) != () or not jnp.issubdtype(out.dtype, jnp.floating):
             raise ValueError(f"score must return one real number, got {out}")
@@ -196,7 +196,7 @@ class _Climbers:
         self.steps += steps * len(self.starts)
         states = fresh = _fresh(self.process, self.starts)
         for done, now in segments.cut(steps):
-            where = jnp.array([done, done + now], jnp.int32)
+            where = precision.on_device(np.int32([done, done + now]))
             states = _relaxed(self.process, self.score, fresh, states, seed, self.numbers, where)
             jax.block_until_ready(states)
         return states
@@ -227,7 +227,7 @@ class _Climbers:
         bounds = jnp.asarray([low, high], self.starts.dtype)
         seed = randomness.seed_words(self._fresh())
         for done, now in segments.cut(self.max_steps):
-            until = jnp.int32(done + now)
+            until = precision.on_device(np.int32(done + now))
             walk, going = _departures(self.process, self.score, fresh, walk, seed, self.numbers, bounds, until)
             if not going:
                 break
@@ -249,7 +249,7 @@ class _Climbers:
         seed = randomness.seed_words(self._fresh())
         climb = _standing(self.process, self.score, states)
         for done, now in segments.cut(self.max_steps):
-            until = jnp.int32(done + now)
+            until = precision.on_device(np.int32(done + now))
             climb, going = _climbed(self.process, self.score, climb, seed, self.numbers, bounds, until)
             if not going.any():
                 break

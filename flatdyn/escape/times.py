@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks, memory, records
+from flatdyn.core import checks, memory, precision, records
 from flatdyn.core.memory import array_bytes
 from flatdyn.core.records import Record
 from flatdyn.escape import survival
@@ -140,7 +140,7 @@ def escape_times(
     config = {"process": records.described(process), "inside": records.described(inside)}
     config |= {"max_steps": str(max_steps), "runs": str(len(starts))}
     identity = {"fingerprint": _identity(process, inside, starts, key, version)} if store is not None else {}
-    task = _Leaving(stepping.prepared(inside, starts.dtype), jnp.int32(max_steps))
+    task = _Leaving(stepping.prepared(inside, starts.dtype), precision.on_device(np.int32(max_steps)))
     options = {"key": key, "chunk": chunk, "progress": progress, "store": store}
     outcome = queues.run(process, starts, task, config=config | identity, **options)
     dt = np.asarray(getattr(process, "dt", 1.0), float)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import sympy
 
-from flatdyn.core import checks
+from flatdyn.core import checks, precision
 from flatdyn.core.algebra import Vector
 from flatdyn.landscapes import critical, programs, symbolic
 from flatdyn.landscapes.critical import CriticalPoints
@@ -91,7 +91,7 @@ class Landscape(eqx.Module):
         """
         checks.text("name", name)
         form = Form.of(dim, like)
-        point = form.vector(jax.ShapeDtypeStruct((form.dim,), jnp.zeros(0).dtype)).tree
+        point = form.vector(jax.ShapeDtypeStruct((form.dim,), precision.floating())).tree
         shape = checks.traced("loss", loss, point, what=f"a JAX function of {form} that returns one real number")
         if getattr(shape, "shape", None) != () or not jnp.issubdtype(shape.dtype, jnp.floating):
             raise ValueError(f"loss must map {form} to one real number, got {shape}")

@@ -8,7 +8,7 @@ proven complete. Other losses are searched in a box (:mod:`flatdyn.landscapes.se
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -98,11 +98,13 @@ def _of_expression(expression: sympy.Expr, symbols: tuple, box: tuple | None, pr
         solved = solve([sympy.expand(entry) for entry in gradient], symbols)
         if solved is not None:
             solutions, continua, proven, how = solved
-            points = [_describe(exact, symbols, solution) for solution in solutions]
+            describe = _describer(exact, symbols)
+            points = [describe(solution) for solution in solutions]
             return CriticalPoints(points, proven, how, continua)
     functions = [sympy.lambdify([symbols], e, "numpy") for e in (gradient, sympy.hessian(exact, symbols).tolist())]
     candidates, how = search(*functions, box, len(symbols), progress)
-    points = [_describe(exact, symbols, _refined(gradient, symbols, p), kind) for p, kind in candidates]
+    describe, refine = _describer(exact, symbols), _refiner(gradient, symbols)
+    points = [describe(refine(point), kind) for point, kind in candidates]
     return CriticalPoints(points, False, how)
 
 
@@ -131,28 +133,36 @@ def of_function(landscape: Any, box: tuple | None, progress: bool | None = None)
     return CriticalPoints(points, False, how)
 
 
-def _describe(expression: sympy.Expr, symbols: tuple, point: list, kind: str | None = None) -> CriticalPoint:
-    """Loss and eigenvalues at a point known to many digits; its kind too, if it was not given."""
-    mp = arithmetic.mp
+def _describer(expression: sympy.Expr, symbols: tuple) -> Callable:
+    """From a point known to many digits, and its kind if that is known, to loss, eigenvalues and kind there."""
     hessian = sympy.hessian(expression, symbols)
     wanted = [expression, size_of_terms(expression), hessian.tolist(), hessian.applyfunc(size_of_terms).tolist()]
-    loss, terms, curvature, sizes = numeric(wanted, list(symbols))(*point)
-    eigenvalues = mp.eigsy(mp.matrix(curvature), eigvals_only=True)
-    flat = _FLAT * max(max(row) for row in sizes)
-    signs = np.array([0 if abs(value) <= flat else 1 if value > 0 else -1 for value in eigenvalues])
-    return CriticalPoint(
-        theta=np.array([float(x) for x in point]),
-        loss=float(loss) if abs(loss) > _FLAT * terms else 0.0,
-        eigenvalues=np.sort(np.array([float(value) for value in eigenvalues])),
-        kind=kind_of_signs(signs) if kind is None else kind,
-    )
+    told, mp = numeric(wanted, list(symbols)), arithmetic.mp
+
+    def describe(point: list, kind: str | None = None) -> CriticalPoint:
+        loss, terms, curvature, sizes = told(*point)
+        eigenvalues = mp.eigsy(mp.matrix(curvature), eigvals_only=True)
+        flat = _FLAT * max(max(row) for row in sizes)
+        signs = np.array([0 if abs(value) <= flat else 1 if value > 0 else -1 for value in eigenvalues])
+        return CriticalPoint(
+            theta=np.array([float(x) for x in point]),
+            loss=float(loss) if abs(loss) > _FLAT * terms else 0.0,
+            eigenvalues=np.sort(np.array([float(value) for value in eigenvalues])),
+            kind=kind_of_signs(signs) if kind is None else kind,
+        )
+
+    return describe
 
 
-def _refined(gradient: list, symbols: tuple, point: np.ndarray) -> list:
+def _refiner(gradient: list, symbols: tuple) -> Callable:
     """Newton in high precision; a degenerate point, where Newton stalls, keeps its double precision."""
-    mp = arithmetic.mp
-    start = [mp.mpf(float(x)) for x in point]
-    try:
-        return list(mp.findroot(numeric(gradient, list(symbols)), tuple(start), tol=1e-40))
-    except (ValueError, ZeroDivisionError):
-        return start
+    slopes, mp = numeric(gradient, list(symbols)), arithmetic.mp
+
+    def refine(point: np.ndarray) -> list:
+        start = [mp.mpf(float(x)) for x in point]
+        try:
+            return list(mp.findroot(slopes, tuple(start), tol=1e-40))
+        except (ValueError, ZeroDivisionError):
+            return start
+
+    return refine

@@ -114,7 +114,9 @@ def from_examples(
 def _of_function(loss: Callable, columns: Any, dim: int | None, like: Any, batched: bool, box: Any, name: str):
     if dim is None and like is None:
         raise ValueError("a loss that is a function does not tell its coordinates: give dim, their number, or like")
-    first = jax.tree.map(lambda leaf: leaf[:1] if batched else leaf[0], columns)
+    first = jax.tree.map(
+        lambda leaf: precision.on_device(np.asarray(leaf)[:1] if batched else np.asarray(leaf)[0]), columns
+    )
     one = Landscape.from_function(lambda theta: loss(theta, first), dim, box, name, like)
     return FunctionExamples(name=name, box=one.box, function=loss, form=one.form, examples=columns, batched=batched)
 
@@ -126,7 +128,7 @@ def _column(values: Any) -> jax.Array:
     if values.dtype != jnp.bool_:  # masks are data too
         checks.number("examples", values)
         checks.in_range("examples", values)
-    array = jnp.asarray(values)
+    array = precision.on_device(values)
     if array.ndim == 0 or not len(array):
         raise ValueError("examples must hold at least one example along the leading axis")
     return array

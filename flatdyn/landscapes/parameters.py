@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks
+from flatdyn.core import checks, precision
 from flatdyn.core.algebra import Vector
 
 
@@ -55,7 +55,17 @@ class Form(eqx.Module):
         leaves = [checks.reals("tree", leaf) for leaf in jax.tree.leaves(tree)]
         if [leaf.shape for leaf in leaves] != list(self.shapes):
             raise ValueError(f"tree must hold arrays of the shapes {self.shapes}, got {checks.shown(tree)}")
-        return leaves[0].reshape(-1) if len(leaves) == 1 else jnp.concatenate([leaf.reshape(-1) for leaf in leaves])
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+            return leaves[0].reshape(-1) if len(leaves) == 1 else jnp.concatenate([leaf.reshape(-1) for leaf in leaves])
+        return precision.on_device(np.concatenate([np.asarray(leaf).reshape(-1) for leaf in leaves]))
+
+    def numbers(self) -> Any:
+        """Which coordinates each leaf holds: a tree of arrays of whole numbers."""
+        ends = np.cumsum([math.prod(shape) for shape in self.shapes])[:-1]
+        leaves = [
+            part.reshape(shape) for part, shape in zip(np.split(np.arange(self.dim), ends), self.shapes, strict=True)
+        ]
+        return jax.tree.unflatten(self.tree, leaves)
 
     def __str__(self) -> str:
         if self.tree == jax.tree.structure(0):

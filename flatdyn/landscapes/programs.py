@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks
+from flatdyn.core import checks, precision
 from flatdyn.landscapes import symbolic
 
 _KEPT = 3 * 64
@@ -38,7 +38,7 @@ def bound(what: str, landscape: Any) -> Callable:
     """The same as a function of a floating array alone, for many calls."""
     for name, value in getattr(landscape, "parameters", {}).items():
         if isinstance(value, np.ndarray | np.generic):
-            symbolic.check_size(name, value, jnp.zeros(0).dtype)
+            symbolic.check_size(name, value, precision.floating())
     numbers, rest = eqx.partition(landscape, eqx.is_array)
     leaves, tree = jax.tree.flatten(rest)
     return partial(_program(what, tree, tuple(leaves), tuple(map(type, leaves))), numbers)

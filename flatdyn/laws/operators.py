@@ -12,13 +12,13 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.optimize import elementwise
 
 from flatdyn.core import checks, memory, segments
 from flatdyn.core.quadrature import Panels
@@ -230,9 +230,16 @@ def _cuts(process, grid, before, now, extra, kinks) -> np.ndarray:
         if len(row):
             bracket = z[row, stretch, cell], z[row, stretch, cell + 1]
             index_of = (row.astype(float), np.full(len(row), target))
-            root = elementwise.find_root(lambda z, row, at: position(z, row.astype(int)) - at, bracket, args=index_of).x
+            root = _root(lambda z, row, at: position(z, row.astype(int)) - at, bracket, args=index_of)
             cuts.append(_ragged(row, root, len(now)))
     return np.sort(np.concatenate(cuts, axis=1), axis=1)
+
+
+def _root(function: Callable, bracket: tuple, args: tuple = ()) -> np.ndarray:
+    """Where a function of arrays vanishes in brackets, element by element."""
+    from scipy.optimize import elementwise  # half a second, which those who ask for no roots need not wait
+
+    return elementwise.find_root(function, bracket, args=args).x
 
 
 def _ragged(row: np.ndarray, values: np.ndarray, rows: int) -> np.ndarray:
@@ -298,9 +305,7 @@ def _critical(process: Process, low: float, high: float) -> np.ndarray:
     exact, cell = points[gradient == 0], np.flatnonzero(gradient[1:] * gradient[:-1] < 0)
     if not len(cell):
         return exact
-    root = elementwise.find_root(
-        lambda x: np.asarray(process.landscape.grad(x[:, None]))[:, 0], (points[cell], points[cell + 1])
-    ).x
+    root = _root(lambda x: np.asarray(process.landscape.grad(x[:, None]))[:, 0], (points[cell], points[cell + 1]))
     return np.sort(np.concatenate([exact, root]))
 
 

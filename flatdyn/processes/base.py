@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from flatdyn import noise
-from flatdyn.core import checks
+from flatdyn.core import checks, precision
 from flatdyn.core.algebra import Vector, norm, scaled
 from flatdyn.core.randomness import normals, split
 from flatdyn.landscapes import Landscape
@@ -131,7 +131,7 @@ class Iteration(OnLandscape):
         checks.kind("noise", self.noise, noise.Noise)
         checks.choice("ascent", self.ascent, ASCENTS)
         self.noise.check(self.landscape)
-        coordinates = jax.ShapeDtypeStruct((self.landscape.dim,), jnp.zeros(0).dtype)
+        coordinates = jax.ShapeDtypeStruct((self.landscape.dim,), precision.floating())
         self.method.check(jax.eval_shape(self.landscape.vector, coordinates))
 
     @property
@@ -279,7 +279,7 @@ class Map(Process):
         checks.count("dim", self.dim, at_least=1)
         if self.box is not None:
             checks.box(self.box, self.dim)
-        theta = jax.ShapeDtypeStruct((self.dim,), jnp.zeros(0).dtype)
+        theta = jax.ShapeDtypeStruct((self.dim,), precision.floating())
         result = checks.traced("function", self.function, theta, what=f"a function from θ ({self.dim},) to the next")
         if getattr(result, "shape", None) != (self.dim,) or not jnp.issubdtype(result.dtype, jnp.floating):
             raise ValueError(f"function must map shape ({self.dim},) to shape ({self.dim},), got {result}")

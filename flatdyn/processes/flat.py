@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from flatdyn.core import precision
 from flatdyn.landscapes.programs import given_back
 from flatdyn.methods.optax import FromOptax
 from flatdyn.processes.base import OnLandscape, Process
@@ -74,22 +75,35 @@ def flattening(process: Process) -> tuple[int, Callable, Callable]:
     Whole numbers in the state are kept as they are at the start; but the step counters of an optax optimiser stand at
     a million, as the question is what its steps lead to in the end, not what its bias correction does at first.
     """
-    start = process.init(jnp.zeros(process.dim))
-    if isinstance(getattr(process, "method", None), FromOptax):
-        start = process.method.seasoned(start)
-    return as_row(start).size, whole_from(start), as_row
+    begin = jax.ShapeDtypeStruct((process.dim,), precision.floating())
+    start = jax.eval_shape(process.init, begin)
+    if not all(jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in jax.tree.leaves(start)):  # these keep their values
+        start = jax.jit(process.init)(np.zeros(begin.shape, begin.dtype))
+        if isinstance(getattr(process, "method", None), FromOptax):
+            start = process.method.seasoned(start)
+    return sum(leaf.size for leaf in jax.tree.leaves(_moving(start))), whole_from(start), as_row
 
 
 def as_row(state: Any) -> jax.Array:
     """The floating-point numbers of a state in a row."""
-    return ravel_pytree(eqx.filter(state, eqx.is_inexact_array))[0]
+    return ravel_pytree(_moving(state))[0]
+
+
+def _moving(state: Any) -> Any:
+    """The floating-point numbers of a state, or their shapes; None in place of the others."""
+    return eqx.filter(state, _is_moving)
+
+
+def _is_moving(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array | jax.ShapeDtypeStruct) and jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
 def whole_from(state: Any) -> Callable[[jax.Array], Any]:
     """The way back: a row as a state, whose whole numbers are those of `state`."""
-    moving, fixed = eqx.partition(state, eqx.is_inexact_array)
-    unravel = ravel_pytree(moving)[1]
-    return lambda row: eqx.combine(unravel(row), fixed)
+    moving, fixed = eqx.partition(state, _is_moving)
+    kept = []
+    jax.eval_shape(lambda moving: kept.append(ravel_pytree(moving)[1]), moving)  # shapes tell it: nothing is compiled
+    return lambda row: eqx.combine(kept[0](row), fixed)
 
 
 def ordered_eigenvalues(matrix: np.ndarray) -> np.ndarray:
@@ -138,7 +152,7 @@ def confirmed(steps: Callable, flat: np.ndarray, slope: np.ndarray, reach: float
     directions = directions / np.linalg.norm(directions, axis=1, keepdims=True)
     signed = reach * _STEPS[:, None, None, None] * np.array([1.0, -1.0])[:, None, None]  # (steps, sides, 1, 1)
     moved = flat + signed * directions
-    after = np.asarray(steps(jnp.asarray(np.vstack([flat[None], moved.reshape(-1, size)]))))
+    after = np.asarray(steps(np.vstack([flat[None], moved.reshape(-1, size)])))
     quotients = (after[1:].reshape(moved.shape) - after[0]) / signed  # (steps, sides, directions, size)
     defined = np.isfinite(quotients).all(axis=(0, 3))  # (sides, directions)
     if not defined.any(axis=0).all():

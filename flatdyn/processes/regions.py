@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks
+from flatdyn.core import checks, precision
 from flatdyn.core.algebra import scaled
 from flatdyn.landscapes import Landscape
 
@@ -233,11 +233,16 @@ def check_inside(inside: Callable, starts: np.ndarray) -> Callable:
     """Return a region that holds all the starts, shape (runs, dim), else say which it does not, or what it is."""
     test = as_test("inside", inside, jax.ShapeDtypeStruct(starts.shape[1:], starts.dtype))
     distinct = np.unique(starts, axis=0)
-    answers = np.asarray(jax.vmap(test)(distinct))
+    answers = np.asarray(_asked(test, precision.on_device(distinct)))
     if not answers.all():
         outside = distinct[~answers][0]
         raise ValueError(f"every start must be inside the region, got {outside}: start further in, or widen the region")
     return test
+
+
+@eqx.filter_jit
+def _asked(test: Callable, points: jax.Array) -> jax.Array:
+    return jax.vmap(test)(points)
 
 
 class ExactScore(eqx.Module):

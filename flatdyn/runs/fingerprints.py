@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import programs, randomness, records
+from flatdyn.core import precision, programs, randomness, records
 from flatdyn.core.hashing import of_array, of_object, stated
 from flatdyn.processes import Process
 from flatdyn.runs.stepping import prepared
@@ -39,7 +39,7 @@ def of_process(process: Process, dtype: Any = None, version: str | None = None) 
 
 def of_function(function: Callable, dim: int, dtype: Any = None, version: str | None = None) -> str:
     """A hash of what a function of θ, shape (dim,), computes; errors as for :func:`of_process`."""
-    dtype = jnp.zeros(0).dtype if dtype is None else dtype
+    dtype = precision.floating() if dtype is None else dtype
     function = prepared(function, dtype)
     return programs.word(lambda theta: function(theta), jax.ShapeDtypeStruct((dim,), dtype), version=version)
 
@@ -71,7 +71,7 @@ class Traces:
 
     def _shared(self, process: Process, dtype: Any) -> tuple[str, list]:
         """The hash of the trace, and the numbers that it leaves open."""
-        dtype = np.dtype(jnp.zeros(0).dtype if dtype is None else dtype)
+        dtype = np.dtype(precision.floating() if dtype is None else dtype)
         leaves, tree = jax.tree.flatten(process)
         plain = [isinstance(leaf, (bool, int, float, np.ndarray, np.generic, jax.Array)) for leaf in leaves]
         values = [leaf for leaf, kept in zip(leaves, plain, strict=True) if kept]

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import sympy
 
-from flatdyn.core import checks, randomness
+from flatdyn.core import checks, precision, randomness
 from flatdyn.processes import Process
 from flatdyn.processes.base import as_before
 from flatdyn.runs.devices import Chunk, place
@@ -45,8 +45,9 @@ def prepared(process: Process, dtype: Any) -> Process:
         if isinstance(leaf, (bool, np.bool_)) or not isinstance(leaf, (int, float, np.ndarray, np.generic, jax.Array)):
             return leaf
         checks.in_range(jax.tree_util.keystr(path, simple=True, separator="."), leaf)
-        array = jnp.asarray(checks.real(leaf))
-        return array.astype(dtype) if jnp.issubdtype(array.dtype, jnp.floating) else array
+        number = checks.real(leaf)
+        array = jnp.asarray(number) if isinstance(number, int | jax.Array) else np.asarray(number)
+        return precision.on_device(array, dtype if jnp.issubdtype(array.dtype, jnp.floating) else None)
 
     return jax.tree.map_with_path(as_array, process, is_leaf=lambda leaf: isinstance(leaf, sympy.Basic))
 

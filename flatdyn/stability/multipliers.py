@@ -157,14 +157,16 @@ def numeric_jacobian(
 
 def orbit_jacobian(process: Process, state: FlatState, flat: Any, period: int) -> np.ndarray | None:
     """The Jacobian of so many steps of a process from a flat state, or None where there is none; in 64 bits."""
-    if isinstance(process, Iteration) and _jumps_at(process, np.asarray(state.position(flat))):
+    if isinstance(process, Iteration) and _may_jump(process) and _jumps_at(process, np.asarray(state.position(flat))):
         return None
     slopes = np.eye(state.size)
-    for _ in range(period):
+    for i in range(period):
         slope = state.slope(flat)
         if slope is None:
             return None
-        slopes, flat = slope @ slopes, state.step(flat)
+        slopes = slope @ slopes
+        if i + 1 < period:  # the last step is not asked for, and would be a program of its own
+            flat = state.step(flat)
     return slopes
 
 
@@ -184,9 +186,13 @@ def is_critical(landscape: Landscape, theta: Any, *, partly: bool = False) -> bo
 
 def _jumps_at(process: Iteration, theta: Any) -> bool:
     """Whether θ is a critical point of a normalised method, or another place where its map jumps."""
-    eps, partly = getattr(process.method, "eps", None), process.method.jumps_on_surfaces
-    sharp = isinstance(eps, (int, float)) and eps == 0 and process.method.may_jump
-    return sharp and is_critical(process.landscape, theta, partly=partly)
+    return _may_jump(process) and is_critical(process.landscape, theta, partly=process.method.jumps_on_surfaces)
+
+
+def _may_jump(process: Iteration) -> bool:
+    """Whether there are places where the method's map jumps."""
+    eps = getattr(process.method, "eps", None)
+    return isinstance(eps, (int, float)) and eps == 0 and process.method.may_jump
 
 
 # --- one eigen-direction: when does it attract? ---------------------------------------------------------------

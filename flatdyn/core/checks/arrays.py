@@ -129,7 +129,7 @@ def _real(name: str, value: Any, what: str) -> jax.Array:
             remedy = "; landscape.flatten(tree) makes one of a network's parameters"
             raise ValueError(f"{name} must be {what}, got {shown(value)}{remedy if _is_tree(value) else ''}")
         in_range(name, array)
-        value = jnp.asarray(array)
+        value = precision.on_device(array)
     if not (jnp.issubdtype(value.dtype, jnp.number) or value.dtype == bool) or jnp.issubdtype(
         value.dtype, jnp.complexfloating
     ):

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import sympy
 
+from flatdyn.core import precision
 from flatdyn.core.checks.objects import is_traced, shown
 
 
@@ -169,7 +170,7 @@ def _floating(value: Any) -> Any:
     if isinstance(value, np.ndarray) and value.dtype.kind in "iuO" and value.size:
         return value.astype(float) if value.dtype.kind != "O" or _exact(value) else value
     if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jnp.integer):
-        return value.astype(float)
+        return precision.on_device(np.asarray(value).astype(float))
     return value
 
 

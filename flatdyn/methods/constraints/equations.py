@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks
+from flatdyn.core import checks, precision
 from flatdyn.methods.constraints.base import Constraint
 
 SWEEPS = 200  # after which an iteration has not converged
@@ -108,7 +108,7 @@ class Implicit(Constraint):
 
     def check(self, shape):
         dim = int(np.prod(shape))
-        theta = jax.ShapeDtypeStruct((dim,), jnp.zeros(0).dtype)
+        theta = jax.ShapeDtypeStruct((dim,), precision.floating())
         checks.traced("function", self.function, theta, what="g, a JAX function of an array (dim,)")
         values = checks.traced("function", self._value, theta, what="g, a JAX function to one number or (m,)")
         if not jnp.issubdtype(values.dtype, jnp.floating):

@@ -7,8 +7,9 @@ Every set is the same at each call. Sets that the user must install are in :mod:
 from __future__ import annotations
 
 import hashlib
-import importlib
+import importlib.util
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -88,8 +89,11 @@ def digits(shape: str = "flat") -> Split:
         The test part of Alpaydin and Kaynak, Optical recognition of handwritten digits (UCI, 1998).
     """
     checks.choice("shape", shape, ("flat", "image"))
-    bunch = package("sklearn.datasets", "scikit-learn").load_digits()
-    return images(bunch.images / 16, bunch.target, shape, 8)
+    rows = _shipped("sklearn", "datasets/data/digits.csv.gz")
+    if rows is None:
+        bunch = package("sklearn.datasets", "scikit-learn").load_digits()
+        rows = np.column_stack([bunch.data, bunch.target])
+    return images(rows[:, :-1].reshape(-1, 8, 8) / 16, rows[:, -1].astype(int), shape, 8)
 
 
 def mnist5k(shape: str = "flat", side: int = 28) -> Split:
@@ -235,6 +239,15 @@ def images(x: np.ndarray, y: np.ndarray, shape: str, side: int) -> Split:
     blocks = x.reshape(number, side, whole // side, side, whole // side, -1)
     small = blocks.mean(axis=(2, 4)) if side < whole else x.reshape(number, side, side, -1)
     return Split(small.reshape(number, -1) if shape == "flat" else small, np.asarray(y, np.int32))
+
+
+def _shipped(package: str, path: str) -> np.ndarray | None:
+    """A table in the folder of a package, or None: to import scikit-learn may take longer than to train on it."""
+    spec = importlib.util.find_spec(package)
+    for folder in (spec and spec.submodule_search_locations) or ():
+        if (file := Path(folder) / path).is_file():
+            return np.loadtxt(file, delimiter=",")
+    return None
 
 
 def package(module: str, name: str | None, use: str = "this set lies inside") -> ModuleType:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
-from flatdyn.core import checks, memory, randomness
+from flatdyn.core import checks, memory, precision, randomness
 from flatdyn.networks.models.normalization import Pass, normalization
 
 _SMALL_PRODUCT = 2**17  # multiplications: beyond, the compiler's other kernel is as fast or faster
@@ -40,7 +40,7 @@ class Network(eqx.Module):
 
 def check_size(parameters: int, remedy: str) -> None:
     """Refuse a network that does not fit into memory: weights, and as many random numbers to draw them from."""
-    needed = memory.array_bytes(2, parameters, itemsize=jnp.zeros(0).dtype.itemsize)
+    needed = memory.array_bytes(2, parameters, itemsize=precision.floating().itemsize)
     memory.check_memory(0, "the network's weights", remedy, device=needed)
 
 

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy
 
-from flatdyn.core import checks, memory, randomness
+from flatdyn.core import checks, memory, precision, randomness
 from flatdyn.core.algebra import scaled
 from flatdyn.curvature import extreme_eigenvalues, hessian_product
 from flatdyn.networks.data import Split
@@ -132,7 +132,7 @@ class Saddle:
 
     def verify(self) -> Verified:
         """Gradient and Hessian at the saddle against what is predicted; up to 300 parameters the whole Hessian."""
-        products = np.asarray(_products(self.landscape, jnp.asarray(self.theta), jnp.asarray(self.basis)))
+        products = np.asarray(_products(self.landscape, *map(precision.on_device, (self.theta, self.basis))))
         block = products @ self.basis.T
         ends = extreme_eigenvalues(self.landscape, self.theta)
         return Verified(
@@ -299,7 +299,7 @@ def linear_origin(data: Split, depth: int = 2, width: int | None = None) -> Sadd
     task = regressor(jax.tree.map(lambda leaf: 0 * leaf if eqx.is_inexact_array(leaf) else leaf, bare), data)
     block = np.zeros((task.dim, task.dim))
     if depth == 2:
-        into, out = (layer.weight for layer in task.landscape.vector(jnp.arange(task.dim)).tree.layers)
+        into, out = (layer.weight for layer in task.landscape.form.numbers().layers)
         for unit in range(width):
             block[np.ix_(out[:, unit], into[unit])] = -y.T @ x / len(x)
         block = block + block.T
@@ -317,7 +317,7 @@ def _saddle(construction: str, task: Task, theta: Any, basis: np.ndarray, block:
     """The record; for classes the basis is turned so that the last direction raises all scores alike."""
     acted_on = len(basis)
     if isinstance(task, Classifier):
-        outputs = len(task.landscape.vector(jnp.asarray(theta)).tree.layers[-1].bias)
+        outputs = len(task.landscape.form.numbers().layers[-1].bias)
         turn = scipy.linalg.block_diag(np.eye(acted_on - outputs), scipy.linalg.helmert(outputs, full=True)[::-1])
         basis, block, acted_on = turn @ basis, turn @ block @ turn.T, acted_on - 1
     return Saddle(construction, task, np.asarray(theta), basis, block, kept, acted_on)

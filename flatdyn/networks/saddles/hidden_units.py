@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks
+from flatdyn.core import checks, precision
 from flatdyn.networks.data import Split
 from flatdyn.networks.models import MLP
 from flatdyn.networks.training import Task, classifier, regressor
@@ -55,7 +55,7 @@ def resized(network: MLP, widths: tuple[int, int, int], weights: tuple | None = 
         more = widths[1] - len(b)
         weights = np.pad(w, ((0, more), (0, 0))), np.pad(b, (0, more)), np.pad(v, ((0, 0), (0, more))), c
     where = lambda n: [part for layer in n.layers for part in (layer.weight, layer.bias)]  # noqa: E731
-    return eqx.tree_at(where, wide, list(map(jnp.asarray, weights)))
+    return eqx.tree_at(where, wide, list(map(precision.on_device, weights)))
 
 
 def described(network: MLP, data: Split, weight_decay: float) -> tuple[Task, UnitLayout]:
@@ -63,7 +63,7 @@ def described(network: MLP, data: Split, weight_decay: float) -> tuple[Task, Uni
     checks.kind("data", data, Split, "flatdyn.networks.Split(x, y)")
     whole = np.issubdtype(np.asarray(data.y).dtype, np.integer)
     task = (classifier if whole else regressor)(network, data, weight_decay)
-    layers = task.landscape.vector(jnp.arange(task.dim)).tree.layers
+    layers = task.landscape.form.numbers().layers
     return task, UnitLayout(*(np.asarray(part) for layer in layers for part in (layer.weight, layer.bias)))
 
 
@@ -85,8 +85,8 @@ def hessian_block(
         array (inputs + 1 + outputs,) squared: first the weights in, then those out
     """
     into, out = layout.unit(number)
-    into, out, last = jnp.asarray(into), jnp.asarray(out), jnp.asarray(layout.last)
-    block = _block(task.landscape, activation, jnp.asarray(theta), float(weight_decay), into, out, last, bend)
+    into, out, last, theta = map(precision.on_device, (into, out, layout.last, theta))
+    block = _block(task.landscape, activation, theta, float(weight_decay), into, out, last, bend)
     return np.array(block)
 
 

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks, memory, randomness, segments
+from flatdyn.core import checks, memory, precision, randomness, segments
 from flatdyn.core.algebra import Vector
 from flatdyn.core.statistics import mean_sem_of
 from flatdyn.escape import Ball, Escapes, escape_times
@@ -128,12 +128,12 @@ def displacement(
             f"{method!r} has no derivative at the saddle: the gradient of its ascent vanishes there, and the direction "
             "of the ascent jumps. Ask escape_times, or use minibatches with a shared or independent ascent, or eps > 0"
         )
-    return Displacement(process, jnp.asarray(saddle.theta), jnp.asarray(saddle.basis), base)
+    return Displacement(process, precision.on_device(saddle.theta), precision.on_device(saddle.basis), base)
 
 
 def _sampled(saddle: Saddle, process: Iteration) -> bool:
     """Whether the ascent's gradient at the saddle is other than zero."""
-    theta = jnp.asarray(saddle.theta)
+    theta = precision.on_device(saddle.theta)
     process = stepping.prepared(process, theta.dtype)  # numbers of the method are data: others need no new program
     return float(_ascent(process, theta, jax.random.key(0) if process.random else None)) > 1e-9
 
@@ -199,18 +199,18 @@ def transverse_exponent(
     transient = steps // 4 if transient is None else checks.count("transient", transient)
     total = stepping.check_steps("transient + steps", transient + steps)
     process = displacement(saddle, method, noise, base=base, ascent=ascent)
-    process = eqx.tree_at(lambda p: p.basis, process, jnp.asarray(saddle.basis[: saddle.acted_on]))
+    process = eqx.tree_at(lambda p: p.basis, process, precision.on_device(saddle.basis[: saddle.acted_on]))
     names, values = _arrays(method)
     stepping.check_key(process, key)
     seed = randomness.seed_words(jax.random.key(0) if key is None else key)
-    needed = chains * max(map(len, values), default=1) * devices.state_bytes(process, jnp.zeros(0).dtype) * 3
+    needed = chains * max(map(len, values), default=1) * devices.state_bytes(process, precision.floating()) * 3
     memory.check_memory(needed, "the chains", "take fewer `chains`", device=needed)
     begin = randomness.drawn(jax.random.normal, jax.random.wrap_key_data(seed), (chains, process.dim))
     process = stepping.prepared(process, begin.dtype)
     carry = _begun(process, names, values, begin)
     with segments.progress_bar(total, "steps", progress) as bar:
         for done, now in segments.cut(total, bar=bar):
-            where = jnp.array([done, done + now, transient], jnp.int32)
+            where = precision.on_device(np.int32([done, done + now, transient]))
             carry = jax.block_until_ready(_grown(process, names, values, carry, seed, where))
     logs = np.asarray(carry[1]) / steps
     if not np.isfinite(logs).all():

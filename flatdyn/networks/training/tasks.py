@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks, memory, randomness
+from flatdyn.core import checks, memory, precision, randomness
 from flatdyn.core.renaming import renamed_attribute
 from flatdyn.landscapes import Landscape
 from flatdyn.networks.data import Split
@@ -177,7 +177,7 @@ def classifier(network: eqx.Module, data: Split, weight_decay: float = 0.0) -> C
             classes, one for each row of scores
     """
     _check(network, data)
-    y = jnp.asarray(data.y)
+    y = np.asarray(data.y)
     if not jnp.issubdtype(y.dtype, jnp.integer) or y.ndim == 0 or not y.size or y.min() < 0:
         raise ValueError(f"labels must be whole numbers from 0, one per input, got {y.dtype} of shape {y.shape}")
 
@@ -209,7 +209,7 @@ def regressor(network: eqx.Module, data: Split, weight_decay: float = 0.0) -> Re
         ValueError: if weight_decay is below zero, or y does not have the shape of the outputs
     """
     _check(network, data)
-    y = jnp.asarray(data.y, jnp.zeros(0).dtype)
+    y = jnp.asarray(data.y, precision.floating())
 
     def half_square(outputs, y):
         return ((outputs - y) ** 2).sum() / (2 * len(y))
@@ -265,8 +265,8 @@ def decay(tree: Any, weight_decay: Any) -> jax.Array:
 
 def _column(leaf: Any) -> jax.Array:
     """An array of inputs: real numbers in the precision of the session, tokens and other whole numbers as they are."""
-    leaf = jnp.asarray(leaf)
-    return leaf.astype(jnp.zeros(0).dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+    leaf = precision.on_device(leaf)
+    return leaf.astype(precision.floating()) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
 
 def _like(theta: jax.Array, tree: Any) -> Any:
