@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks
+from flatdyn.core import checks, precision
 from flatdyn.core.algebra import Vector
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
@@ -34,21 +34,27 @@ _ROUNDS = 20
 def threefry2x32(key: tuple, counter: tuple, rounds: int = _ROUNDS) -> tuple[jax.Array, jax.Array]:
     """Two random words from a two-word key and a two-word counter, elementwise on uint32 arrays.
 
-    Reproduces the Random123 test vectors; with 20 rounds the same words as JAX's own generator.
+    Reproduces the Random123 test vectors; with 20 rounds the same words as JAX's own generator. What NumPy holds is
+    computed by NumPy: a few words are not worth a compiled program.
     """
-    k0, k1 = (jnp.asarray(word, jnp.uint32) for word in key)
+    k0, k1 = map(_word, key)
     keys = (k0, k1, k0 ^ k1 ^ _PARITY)
-    x0, x1 = (jnp.asarray(word, jnp.uint32) for word in counter)
-    x0, x1 = x0 + keys[0], x1 + keys[1]
-    for i in range(rounds):
-        distance = _ROTATIONS[(i // 4) % 2][i % 4]
-        x0 = x0 + x1
-        x1 = ((x1 << np.uint32(distance)) | (x1 >> np.uint32(32 - distance))) ^ x0
-        if i % 4 == 3:
-            injection = i // 4 + 1
-            x0 = x0 + keys[injection % 3]
-            x1 = x1 + keys[(injection + 1) % 3] + np.uint32(injection)
+    x0, x1 = map(_word, counter)
+    with np.errstate(over="ignore"):  # words wrap around
+        x0, x1 = x0 + keys[0], x1 + keys[1]
+        for i in range(rounds):
+            distance = _ROTATIONS[(i // 4) % 2][i % 4]
+            x0 = x0 + x1
+            x1 = ((x1 << np.uint32(distance)) | (x1 >> np.uint32(32 - distance))) ^ x0
+            if i % 4 == 3:
+                injection = i // 4 + 1
+                x0 = x0 + keys[injection % 3]
+                x1 = x1 + keys[(injection + 1) % 3] + np.uint32(injection)
     return x0, x1
+
+
+def _word(value: Any) -> Any:
+    return value.astype(jnp.uint32) if isinstance(value, jax.Array) else np.asarray(value, np.uint32)
 
 
 def seed_words(key: jax.Array) -> jax.Array:
@@ -60,7 +66,9 @@ def seed_words(key: jax.Array) -> jax.Array:
     key = checks.key(key)
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         key = jax.random.key_data(key)
-    return jnp.stack(threefry2x32((key[-2], key[-1]), (0, _SEED)))
+    if isinstance(key, jax.core.Tracer):
+        return jnp.stack(threefry2x32((key[-2], key[-1]), (0, _SEED)))
+    return precision.on_device(threefry2x32(np.asarray(key)[-2:], (0, _SEED)))
 
 
 def run_key(seed: jax.Array, run: jax.Array, step: jax.Array) -> jax.Array:

@@ -157,16 +157,17 @@ def numeric_jacobian(
 
 def orbit_jacobian(process: Process, state: FlatState, flat: Any, period: int) -> np.ndarray | None:
     """The Jacobian of so many steps of a process from a flat state, or None where there is none; in 64 bits."""
-    if isinstance(process, Iteration) and _may_jump(process) and _jumps_at(process, np.asarray(state.position(flat))):
+    if isinstance(process, Iteration) and _jumps_at(process, lambda: np.asarray(state.position(flat))):
         return None
     slopes = np.eye(state.size)
     for i in range(period):
+        flat = (
+            state.step(flat) if i else flat
+        )  # after the last Jacobian there is no step, which is a program of its own
         slope = state.slope(flat)
         if slope is None:
             return None
         slopes = slope @ slopes
-        if i + 1 < period:  # the last step is not asked for, and would be a program of its own
-            flat = state.step(flat)
     return slopes
 
 
@@ -185,14 +186,10 @@ def is_critical(landscape: Landscape, theta: Any, *, partly: bool = False) -> bo
 
 
 def _jumps_at(process: Iteration, theta: Any) -> bool:
-    """Whether θ is a critical point of a normalised method, or another place where its map jumps."""
-    return _may_jump(process) and is_critical(process.landscape, theta, partly=process.method.jumps_on_surfaces)
-
-
-def _may_jump(process: Iteration) -> bool:
-    """Whether there are places where the method's map jumps."""
-    eps = getattr(process.method, "eps", None)
-    return isinstance(eps, (int, float)) and eps == 0 and process.method.may_jump
+    """Whether θ, or what a function gives, is critical for a normalised method, or another place where it jumps."""
+    eps, partly = getattr(process.method, "eps", None), process.method.jumps_on_surfaces
+    sharp = isinstance(eps, (int, float)) and eps == 0 and process.method.may_jump
+    return sharp and is_critical(process.landscape, theta() if callable(theta) else theta, partly=partly)
 
 
 # --- one eigen-direction: when does it attract? ---------------------------------------------------------------

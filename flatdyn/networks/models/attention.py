@@ -10,7 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from flatdyn.core import checks, randomness
+from flatdyn.core import checks, generator, randomness
 from flatdyn.networks.models.base import Network, affine, check_size, inputs_of, linear, shape_of
 
 SPREAD = 0.02  # standard deviation of embeddings at the start, as is usual for transformers
@@ -28,7 +28,7 @@ class Layer(eqx.Module):
     narrow: eqx.nn.Linear
 
     def __init__(self, width: int, heads: int, key: jax.Array):
-        one, two, three = jax.random.split(key, 3)
+        one, two, three = generator.keys(key, 3)
         self.norms = eqx.nn.LayerNorm(width), eqx.nn.LayerNorm(width)
         self.attention = eqx.nn.MultiheadAttention(heads, width, key=one)
         self.wide = linear(width, 2 * width, two)
@@ -58,7 +58,7 @@ def _layers(width: int, depth: int, heads: int, key: jax.Array) -> list[Layer]:
     if width % heads:
         raise ValueError(f"heads must divide width, got heads {heads} and width {width}")
     check_size(depth * (8 * width + 16) * width, "take a smaller `width` or `depth`")
-    return [Layer(width, heads, one) for one in jax.random.split(key, depth)]
+    return [Layer(width, heads, one) for one in generator.keys(key, depth)]
 
 
 class ViT(_Transformer):
@@ -107,7 +107,7 @@ class ViT(_Transformer):
         if any(extent % patch for extent in extents):
             raise ValueError(f"patch must divide the extents {tuple(extents)}, got {patch}")
         tokens = math.prod(extent // patch for extent in extents)
-        one, two, three, four = jax.random.split(key, 4)
+        one, two, three, four = generator.keys(key, 4)
         self.layers = _layers(width, depth, heads, one)
         sides = patch ** len(extents) * channels + tokens + classes
         check_size(sides * width, "take a smaller `shape`, a smaller `width`, or fewer `classes`")
@@ -155,7 +155,7 @@ class CharTransformer(_Transformer):
         width, depth, heads, context = checks.counts(width=width, depth=depth, heads=heads, context=context)
         checks.key(key)
         vocabulary = checks.count("vocabulary", vocabulary, at_least=2)
-        one, two, three, four = jax.random.split(key, 4)
+        one, two, three, four = generator.keys(key, 4)
         self.layers = _layers(width, depth, heads, one)
         check_size((2 * vocabulary + context) * width, "take a smaller `vocabulary`, `context` or `width`")
         self.embedding = SPREAD * randomness.drawn(jax.random.normal, two, (vocabulary, width))

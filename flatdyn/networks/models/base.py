@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
-from flatdyn.core import checks, memory, precision, randomness
+from flatdyn.core import checks, generator, memory, precision
 from flatdyn.networks.models.normalization import Pass, normalization
 
 _SMALL_PRODUCT = 2**17  # multiplications: beyond, the compiler's other kernel is as fast or faster
@@ -47,12 +47,9 @@ def check_size(parameters: int, remedy: str) -> None:
 def linear(inputs: int, outputs: int, key: jax.Array) -> eqx.nn.Linear:
     """x ↦ W x + b with weights uniform within ±1/√inputs: those of `eqx.nn.Linear`, with fewer compiled programs."""
     layer = eqx.filter_eval_shape(eqx.nn.Linear, inputs, outputs, key=key)
-    keys, bound = jax.random.split(key), 1 / math.sqrt(inputs)
+    keys, bound = generator.keys(key), 1 / math.sqrt(inputs)
     shapes = (outputs, inputs), (outputs,)
-    drawn = [
-        randomness.drawn(jax.random.uniform, one, shape, minval=-bound, maxval=bound)
-        for one, shape in zip(keys, shapes, strict=True)
-    ]
+    drawn = [generator.uniform(one, shape, bound) for one, shape in zip(keys, shapes, strict=True)]
     return eqx.tree_at(lambda layer: (layer.weight, layer.bias), layer, drawn)
 
 
@@ -153,7 +150,7 @@ class MLP(Network):
             raise ValueError(f"widths must hold at least input and output, got {widths}")
         widths = [checks.count("widths", width, at_least=1) for width in widths]
         check_size(sum((a + 1) * b for a, b in itertools.pairwise(widths)), "take smaller `widths`")
-        keys = jax.random.split(key, len(widths) - 1)
+        keys = generator.keys(key, len(widths) - 1)
         pairs = zip(widths[:-1], widths[1:], keys, strict=True)
         self.layers = [linear(a, b, one) for a, b, one in pairs]
         self.norms = [normalization(norm, width) for width in widths[1:-1]]

@@ -10,7 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from flatdyn.core import checks, randomness
+from flatdyn.core import checks, generator, randomness
 from flatdyn.networks.models.base import Network, affine, check_size, inputs_of, linear, shape_of
 from flatdyn.networks.models.normalization import normalization
 
@@ -131,7 +131,7 @@ class _Stack(Network):
         self.shape = shape_of(shape, *self._axes)
         if not len(channels):
             raise ValueError("channels must hold at least one number, one per convolution")
-        *keys, last = jax.random.split(key, len(channels) + 1)
+        *keys, last = generator.keys(key, len(channels) + 1)
         widths = [self.shape[-1], *(checks.count("channels", width, at_least=1) for width in channels)]
         side = {1: 5, 2: 3}[len(shape) - 1] if side is None else checks.count("side", side, at_least=1)
         weights = sum(side ** (len(shape) - 1) * a * b for a, b in itertools.pairwise(widths))
@@ -255,7 +255,7 @@ class ResNet(Network):
         plan = [(stage, i) for stage, n in enumerate(blocks) for i in range(n)]
         if not plan:
             raise ValueError("blocks must hold at least one number, one per stage")
-        keys = iter(jax.random.split(key, 3 * len(plan) + 2))
+        keys = iter(generator.keys(key, 3 * len(plan) + 2))
 
         def normalized(a: int, b: int, **options: Any) -> tuple[Conv, Any]:
             convolution = Conv(a, b, next(keys), bias=norm is None, engine=engine, **options)

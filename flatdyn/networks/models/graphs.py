@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks, randomness
+from flatdyn.core import checks, generator
 from flatdyn.core.records import digest
 from flatdyn.networks.data import Graph
 from flatdyn.networks.models.base import Network, check_size
@@ -170,13 +170,10 @@ def normalised(adjacency: jax.Array, mask: jax.Array) -> jax.Array:
 def _layers(widths: tuple[int, ...], key: jax.Array) -> tuple[list[jax.Array], list[jax.Array]]:
     widths = tuple(checks.count("widths", width, at_least=1) for width in widths)
     check_size(sum((a + 1) * b for a, b in itertools.pairwise(widths)), "take fewer `hidden` units")
-    keys = jax.random.split(key, len(widths) - 1)
+    keys = generator.keys(key, len(widths) - 1)
     pairs = list(zip(widths[:-1], widths[1:], keys, strict=True))
     bounds = [(6 / (a + b)) ** 0.5 for a, b, _ in pairs]
-    weights = [
-        randomness.drawn(jax.random.uniform, one, (a, b), minval=-bound, maxval=bound)
-        for (a, b, one), bound in zip(pairs, bounds, strict=True)
-    ]
+    weights = [generator.uniform(one, (a, b), bound) for (a, b, one), bound in zip(pairs, bounds, strict=True)]
     return weights, [jnp.zeros(width) for width in widths[1:]]
 
 
