@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks, memory, records
+from flatdyn.core import checks, memory, precision, records
 from flatdyn.core.memory import array_bytes
 from flatdyn.core.records import Ensemble, Status
 from flatdyn.processes import Process
@@ -70,7 +70,7 @@ def simulate(
     checks.kind("process", process, Process)
     steps, every = checks.count("steps", steps), checks.count("every", every, at_least=1)
     theta0 = checks.points("theta0", theta0, process.dim)
-    starts = jnp.atleast_2d(theta0)
+    starts = theta0 if theta0.ndim == 2 else precision.on_device(np.asarray(theta0)[None])
     runs, dim = starts.shape
     if runs == 0:
         raise ValueError(f"theta0 must hold at least one point, got shape {theta0.shape}")

@@ -161,11 +161,8 @@ def orbit_jacobian(process: Process, state: FlatState, flat: Any, period: int) -
         return None
     slopes = np.eye(state.size)
     for i in range(period):
-        flat = (
-            state.step(flat) if i else flat
-        )  # after the last Jacobian there is no step, which is a program of its own
-        slope = state.slope(flat)
-        if slope is None:
+        flat = state.step(flat) if i else flat  # none after the last Jacobian: it would be a program of its own
+        if (slope := state.slope(flat)) is None:
             return None
         slopes = slope @ slopes
     return slopes

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks, memory, records, segments, stores
+from flatdyn.core import checks, memory, precision, records, segments, stores
 from flatdyn.core.records import Record, Status
 from flatdyn.core.renaming import renamed_attribute, renamed_keywords
 from flatdyn.networks.data import Split
@@ -139,7 +139,8 @@ def train(
     checks.kind("process", process, Process)
     if process.dim < task.dim:
         raise ValueError(f"process moves {process.dim} coordinates, the task's networks have {task.dim}")
-    starts = jnp.atleast_2d(checks.points("starts", starts, process.dim))
+    starts = checks.points("starts", starts, process.dim)
+    starts = starts if starts.ndim == 2 else precision.on_device(np.asarray(starts)[None])
     steps = stepping.check_steps("steps", steps, at_least=1)
     every = max(1, steps // 20) if every is None else stepping.check_steps("every", every, 1)
     eval_sets = dict(checks.mapping("eval_sets", {} if eval_sets is None else eval_sets, "name -> Split"))
@@ -149,7 +150,7 @@ def train(
     memory.check_memory(states, "the networks", "train fewer at once, in `starts`", device=states)
     process.check(starts)
     config = {"process": records.described(process), "steps": str(steps), "every": str(every), "metric": task.metric}
-    sets = {name: jax.tree.map(jnp.asarray, split) for name, split in eval_sets.items()}
+    sets = {name: jax.tree.map(precision.on_device, split) for name, split in eval_sets.items()}
     given, seed = process, stepping.seed_of(process, key)
     process = stepping.prepared(process, starts.dtype)
     checkpoint = None
@@ -236,7 +237,8 @@ class _Networks(loop.Work):
         _ended(self.process, carry, self.asked.seed, numbers)
 
     def advance(self, numbers, carry, done, periods, period):
-        return _advance(self.process, carry, self.asked.seed, numbers, jnp.int32(periods * period)), None
+        steps = precision.on_device(np.int32(periods * period))
+        return _advance(self.process, carry, self.asked.seed, numbers, steps), None
 
     def keep(self, part, done, carry, seen, stopped):
         if done % self.every == 0:
