@@ -27,6 +27,14 @@ def keys(key: jax.Array, number: int = 2) -> tuple[jax.Array, ...]:
     return tuple(jax.random.wrap_key_data(row, impl="threefry2x32") for row in rows)
 
 
+def folded(key: jax.Array, number: int) -> jax.Array:
+    """Keys `jax.random.fold_in(key, i)` for i from 0 to below `number`, an array (number,)."""
+    if (data := _data(key)) is None:
+        return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(number))
+    words = threefry2x32(data, (0, np.arange(number)), _ROUNDS)
+    return jax.random.wrap_key_data(precision.on_device(np.stack(words, axis=-1)), impl="threefry2x32")
+
+
 def uniform(key: jax.Array, shape: tuple[int, ...], bound: float) -> jax.Array:
     """Numbers uniform between −bound and bound: those of `jax.random.uniform(key, shape, minval=-bound, maxval=bound)`.
 

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import scipy
 import sympy
@@ -77,7 +76,7 @@ def covariance(process: Iteration | Method, landscape: Landscape | None = None, 
         needed = memory.array_bytes(12, size, size + process.draws)
         memory.check_memory(needed, f"the covariance of {size} numbers", "ask for a `landscape` of fewer coordinates")
         start = flat_state(process).at_rest(np.asarray(at, float))
-        linear = derivatives(process)(start, jnp.zeros(process.draws))
+        linear = derivatives(process)(start, np.zeros(process.draws))
     start, landed, transition, gain = map(np.asarray, (start, *linear))
     moved = np.abs(landed - start).max()
     if not moved <= 1e-9 * (1 + np.abs(start).max()):

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks
+from flatdyn.core import checks, precision
 from flatdyn.processes.base import Process
 
 
@@ -86,13 +86,16 @@ class Extended(Process):
         theta = checks.points("theta", theta, self.process.dim)
         given = {name: _row(name, given[name]) for name in self.names}
         columns = [jnp.asarray(value, theta.dtype) for value in given.values()]
-        lengths = {len(part) for part in (*columns, theta[..., 0]) if jnp.ndim(part)}
+        lengths = {*map(len, filter(jnp.ndim, columns)), *theta.shape[:-1]}
         if len(lengths) > 1 or any(column.ndim > 1 for column in columns):
             raise ValueError(f"theta and values must be one, or as many as runs, got lengths {sorted(lengths)}")
         self._check_range(given)
         shape = (*lengths,)
-        parts = [jnp.broadcast_to(column, shape)[..., None] for column in columns]
-        return jnp.concatenate([jnp.broadcast_to(theta, (*shape, theta.shape[-1])), *parts], axis=-1)
+        traced = any(map(checks.is_traced, (theta, *columns)))
+        xp = jnp if traced else np  # a program for each shape is not worth it
+        parts = [xp.broadcast_to(column, shape)[..., None] for column in columns]
+        z = xp.concatenate([xp.broadcast_to(theta, (*shape, theta.shape[-1])), *parts], axis=-1)
+        return z if traced else precision.on_device(z)
 
     def theta(self, z: jax.Array) -> jax.Array:
         """The coordinates of the process itself: θ of z, shape (..., dim)."""
@@ -118,7 +121,7 @@ class Extended(Process):
         return self._with(state.values).possible(state.inner)
 
     def check(self, starts):
-        self.process.check(starts[:, : self.process.dim])
+        self.process.check(precision.on_device(np.asarray(starts)[:, : self.process.dim]))
 
     def _with(self, values: jax.Array) -> Process:
         process = self.process

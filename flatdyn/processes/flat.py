@@ -78,7 +78,7 @@ def flattening(process: Process) -> tuple[int, Callable, Callable]:
     begin = jax.ShapeDtypeStruct((process.dim,), precision.floating())
     start = jax.eval_shape(process.init, begin)
     if not all(jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in jax.tree.leaves(start)):  # these keep their values
-        start = jax.jit(process.init)(np.zeros(begin.shape, begin.dtype))
+        start = jax.jit(lambda theta: process.init(theta))(np.zeros(begin.shape, begin.dtype))  # it may have no hash
         if isinstance(getattr(process, "method", None), FromOptax):
             start = process.method.seasoned(start)
     return sum(leaf.size for leaf in jax.tree.leaves(_moving(start))), whole_from(start), as_row

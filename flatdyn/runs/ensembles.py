@@ -88,8 +88,7 @@ def simulate(
     config = {"process": records.described(process), "steps": str(steps), "bound": f"{bound:g}", "tol": f"{tol:g}"}
     seed, given = stepping.seed_of(process, key), process
     process = stepping.prepared(process, starts.dtype)
-    with np.errstate(over="ignore"):  # beyond the precision of the starts: as good as infinite
-        bound, tol = jnp.asarray(bound, starts.dtype), jnp.asarray(tol, starts.dtype)
+    bound, tol = (precision.on_device(float(number), starts.dtype) for number in (bound, tol))
     program = _Program(process, observe, seed, bound, tol)
 
     def attempt(chunk: int | None) -> _Trajectories:

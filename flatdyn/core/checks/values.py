@@ -101,7 +101,7 @@ def squarable(name: str, value: Any, dtype: Any = None) -> None:
     """Raise ValueError if the square of a number > 0 under- or overflows in floats of a type, or of the session's."""
     if is_traced(value):
         return
-    limits = jnp.finfo(jnp.zeros(0, dtype).dtype)
+    limits = jnp.finfo(jax.dtypes.canonicalize_dtype(float if dtype is None else dtype))
     low, high = float(limits.tiny) ** 0.5, float(limits.max) ** 0.5
     if not low <= value <= high:
         more = "" if limits.bits == 64 else ', or jax.config.update("jax_enable_x64", True) first'

@@ -13,6 +13,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from flatdyn.core import checks
 
@@ -125,7 +126,7 @@ class Constraint(eqx.Module):
         if theta.ndim < self.core.count(",") + 1:
             self.check(theta.shape)
         projected = jnp.vectorize(self._checked, signature=f"{self.core}->{self.core}")(theta)
-        if not checks.is_traced(projected) and not bool(jnp.isfinite(projected).all()):
+        if not checks.is_traced(projected) and not np.isfinite(np.asarray(projected)).all():
             raise ValueError(f"{self!r} has no point that is nearest to some of theta: start elsewhere")
         return projected
 

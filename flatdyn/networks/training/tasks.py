@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks, memory, precision, randomness
+from flatdyn.core import checks, generator, memory, precision, randomness
 from flatdyn.core.renaming import renamed_attribute
 from flatdyn.landscapes import Landscape
 from flatdyn.networks.data import Split
@@ -54,7 +54,8 @@ class Task(eqx.Module):
         runs = checks.count("runs", runs, at_least=1)
         needed = memory.array_bytes(2, runs, randomness.room(self.dim), itemsize=self.start.dtype.itemsize)
         memory.check_memory(0, "the networks", "make fewer `runs`", device=needed)
-        return jax.vmap(lambda number: self._made(make, jax.random.fold_in(key, number)))(jnp.arange(runs))
+        each = generator.folded(key, runs)
+        return jax.vmap(lambda one: self._made(make, one))(each)
 
     def _made(self, make: Callable, key: jax.Array) -> jax.Array:
         """Coordinates of a network that `make` builds."""
