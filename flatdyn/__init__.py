@@ -22,6 +22,11 @@ show
 and the wing that uses all of it
     networks        models, data, training, saddles, benchmark
 core holds what all of them use.
+
+The first call of a kind compiles its programs, which takes seconds. JAX keeps them for the next session in a folder of
+your own: set JAX_COMPILATION_CACHE_DIR to it, and JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS to 0, before Python
+starts. The results are the same to the last bit. This is your choice to make: a folder belongs to one kind of machine,
+as its programs may use instructions that another processor lacks, and whoever can write to it can run code as you.
 """
 
 import lazy_loader

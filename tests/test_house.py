@@ -301,8 +301,14 @@ def test_the_overview_lists_every_notebook():
 # --- README ---------------------------------------------------------------------------------------------------
 
 
+# Most programs that JAX may compile for each block of the README, one after the other in one process. A program takes
+# 20 ms, a long one seconds: this is most of the wait for a first answer.
+PROGRAMS = [8, 20, 16, 18, 33, 5]
+
 AFRESH = """
 import sys, jax, flatdyn
+compiled = []
+jax.monitoring.register_event_duration_secs_listener(lambda event, *_, **__: compiled.append(event))
 print([m for m in ('matplotlib', 'scipy.optimize', 'diffrax', 'xarray') if m in sys.modules])
 [getattr(flatdyn, name) for name in flatdyn.__all__]
 print([m for m in ('IPython', 'ipywidgets', 'nbformat', 'pytest', 'optax', 'torch') if m in sys.modules])
@@ -311,7 +317,9 @@ for block in sys.argv[1:]:  # no name and no setting of one block helps the next
     # Most programs run once: compiling them well costs more than it saves, but for the many steps of a map
     jax.config.update("jax_disable_most_optimizations", "map_basins" not in block)
     print(end="\\f")
+    before = len(compiled)
     exec(block, {"__name__": "__main__"})
+    print(sum(event.endswith("backend_compile_duration") for event in compiled[before:]), file=sys.stderr)
 """
 
 
@@ -324,6 +332,9 @@ def test_the_readmes_code_runs_and_prints_what_it_says_and_core_needs_neither_ju
     assert done.stdout.split("\f")[0].split() == ["[]", "[]"], "what is heavy is loaded when it is used, and some never"
     expected = [re.findall(r"print\(.*\)\s*# (.*)$", block, re.M) for block in blocks]
     assert [text.splitlines() for text in done.stdout.split("\f")[1:]] == expected
+    programs = [int(line) for line in done.stderr.splitlines() if line.isdigit()]
+    assert len(programs) == len(PROGRAMS)
+    assert all(number <= most for number, most in zip(programs, PROGRAMS, strict=True)), programs
 
 
 def test_a_type_checker_sees_the_public_names_and_signatures(tmp_path):

@@ -1,5 +1,7 @@
 """What SAM captures at a quadratic saddle: closed form, stable manifold and brute force against each other."""
 
+import math
+
 import numpy as np
 import pytest
 import scipy.integrate
@@ -21,6 +23,10 @@ def test_the_capture_curve_bounds_what_is_captured():
     for bad in (0.0, -1.0, np.inf):
         with pytest.raises(ValueError, match="ratio must be"):
             quadratic.capture_curve([1.0, bad], rho)
+
+
+def test_kappa_at_zero_is_a_gamma_function():
+    assert_allclose(quadratic.KAPPA_ZERO, math.gamma(0.25) ** 2 / (4 * math.sqrt(math.pi)), rtol=1e-15)
 
 
 def test_kappa_against_its_integral():
