@@ -14,7 +14,7 @@ SEEDS = range(4)
 
 
 @pytest.mark.parametrize("wide", [True, False])
-def test_keys_and_whole_numbers_are_jaxs(wide):
+def test_keys_are_jaxs(wide):
     with jax.enable_x64(wide):
         for seed in SEEDS:
             key = jax.random.key(seed)
@@ -22,23 +22,16 @@ def test_keys_and_whole_numbers_are_jaxs(wide):
             assert_array_equal(split, jax.random.key_data(jax.random.split(key, 3)))
             folded = jax.vmap(lambda i, key=key: jax.random.fold_in(key, i))(np.arange(3))
             assert_array_equal(jax.random.key_data(generator.folded(key, 3)), jax.random.key_data(folded))
-            for below in (1, 300, 65537, 2**31 - 1):  # the last two multiply words of more than half their bits
-                found = generator.integers(key, 33, below)
-                expected = jax.random.randint(key, (33,), 0, below)
-                assert_array_equal(found, expected)
-                assert found.dtype == expected.dtype
 
 
 def test_numbers_inside_a_program_are_those_outside():
     key = jax.random.key(1)
-    assert_array_equal(jax.jit(lambda key: generator.integers(key, 33, 300))(key), generator.integers(key, 33, 300))
     inside = jax.jit(lambda key: jax.random.key_data(generator.keys(key, 3)[2]))(key)
     assert_array_equal(inside, jax.random.key_data(generator.keys(key, 3)[2]))
 
 
 def test_a_key_of_another_generator_draws_by_it():
     key = jax.random.key(0, impl="rbg")
-    assert_array_equal(generator.integers(key, 9, 100), jax.random.randint(key, (9,), 0, 100))
     assert_array_equal(generator.uniform(key, (9,), 0.5), jax.random.uniform(key, (9,), minval=-0.5, maxval=0.5))
 
 
