@@ -233,7 +233,8 @@ def check_inside(inside: Callable, starts: np.ndarray) -> Callable:
     """Return a region that holds all the starts, shape (runs, dim), else say which it does not, or what it is."""
     test = as_test("inside", inside, jax.ShapeDtypeStruct(starts.shape[1:], starts.dtype))
     distinct = np.unique(starts, axis=0)
-    answers = np.asarray(_asked(test, precision.on_device(distinct)))
+    number = lambda leaf: np.asarray(leaf, starts.dtype) if isinstance(leaf, float) else leaf  # noqa: E731
+    answers = np.asarray(_asked(jax.tree.map(number, test), precision.on_device(distinct)))  # one program for all radii
     if not answers.all():
         outside = distinct[~answers][0]
         raise ValueError(f"every start must be inside the region, got {outside}: start further in, or widen the region")
