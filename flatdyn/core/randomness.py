@@ -2,14 +2,15 @@
 
 A counter-based generator (Threefry-2x32 of the Random123 family) turns (seed; run, step) into a JAX key:
 walker 17 draws at step 1000 what it draws however many walkers run beside it, in whatever order, on however
-many devices. The rounds are plain integer arithmetic and fuse with the step that uses them, and both output
-words of a block are used; that is where the speed of noisy ensembles comes from.
+many devices. The rounds are plain integer arithmetic, both output words of a block are used, and two words become two
+normal numbers with one logarithm; that is where the speed of noisy ensembles comes from.
 
 As everywhere in JAX a key is used once: :func:`split` it if two things need randomness.
 
 References:
     Salmon, Moraes, Dror, Shaw, Parallel random numbers: as easy as 1, 2, 3, SC11 (2011), section 4.2;
-    13 rounds pass BigCrush (table 2), 20 are their default and JAX's.
+    13 rounds pass BigCrush (table 2) and draw the numbers here; 20 are their default and JAX's, and mix keys.
+    Box and Muller, A note on the generation of random normal deviates, Ann. Math. Stat. 29 (1958).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from flatdyn.core.algebra import Vector
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = np.uint32(0x1BD11BDA)
-_ROUNDS = 20
+_ROUNDS, _FAST = 20, 13  # for keys; for the words of a draw
 
 
 def threefry2x32(key: tuple, counter: tuple, rounds: int = _ROUNDS) -> tuple[jax.Array, jax.Array]:
@@ -88,22 +89,19 @@ def normals(key: jax.Array, like: Vector) -> Vector:
     """A vector of independent standard normal numbers, with the components' shapes and type.
 
     float32 takes one random word a number, so a step in the plane costs one Threefry call; float64 takes two.
-    The tails reach as far as the words do: 6.2 σ and 9.1 σ.
+    The tails reach as far as the words do: 6.6 σ and 9.5 σ.
     """
     leaves, tree = jax.tree.flatten(like)
     kind = jnp.result_type(*leaves)
-    width = 2 if kind == jnp.float64 else 1
-    transform = _normal_from_two_words if width == 2 else _normal_from_word
-    scalars = all(leaf.ndim == 0 for leaf in leaves)
-    words = _stream(key, width * sum(leaf.size for leaf in leaves), scalars)
-    if scalars:
-        drawn = [transform(*words[width * i : width * (i + 1)]).astype(kind) for i in range(len(leaves))]
-        return jax.tree.unflatten(tree, _once(drawn) if kind == jnp.float32 and len(drawn) > 1 else drawn)
-    drawn, used = [], 0
-    for leaf in leaves:
-        taken, used = words[used : used + width * leaf.size], used + width * leaf.size
-        drawn.append(transform(*taken.reshape(leaf.size, width).T).reshape(leaf.shape).astype(kind))
-    return jax.tree.unflatten(tree, drawn)
+    pair = _pair_in_64_bits if kind == jnp.float64 else _pair_in_32_bits
+    number = sum(leaf.size for leaf in leaves)
+    if all(leaf.ndim == 0 for leaf in leaves):
+        flat = [z.astype(kind) for i in range(-(-number // 2)) for z in pair(key, i)][:number]
+        return jax.tree.unflatten(tree, flat)
+    flat = jnp.stack(pair(key, jnp.arange(-(-number // 2), dtype=jnp.uint32)), axis=-1).reshape(-1).astype(kind)
+    ends = np.cumsum([leaf.size for leaf in leaves])
+    parts = [flat[end - leaf.size : end].reshape(leaf.shape) for end, leaf in zip(ends, leaves, strict=True)]
+    return jax.tree.unflatten(tree, parts)
 
 
 def indices(key: jax.Array, number: int, below: int) -> jax.Array:
@@ -141,7 +139,11 @@ def _cut(numbers: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return numbers[: math.prod(shape)].reshape(shape)
 
 
-_SEED, _SPLIT, _BLOCK = 0x73656564, 0x73706C74, 0x626C6F63  # second counter words that keep the uses of a key apart
+_SEED, _SPLIT, _BLOCK = (
+    0x73656564,
+    0x73706C74,
+    0x626C6F63,
+)  # second words of counter or key that keep the uses of a key apart
 
 
 def _wrap(words: tuple) -> jax.Array:
@@ -153,51 +155,119 @@ def _words(key: jax.Array) -> tuple[jax.Array, jax.Array]:
     return data[0], data[1]
 
 
-def _stream(key: jax.Array, length: int, scalars: bool):
-    """Words Threefry(key; block), block = 0, 1, …, in order: a list of scalars, or one array."""
-    blocks = -(-length // 2)
-    if not scalars:
-        pair = threefry2x32(_words(key), (jnp.arange(blocks, dtype=jnp.uint32), _BLOCK))
-        return jnp.stack(pair, axis=-1).reshape(-1)[:length]
-    pairs = [_wrap(threefry2x32(_words(key), (b, _BLOCK))) for b in range(blocks)]  # a detour, see _once
-    return [word for pair in pairs for word in _words(pair)]
+def _block(key: jax.Array, number: jax.Array | int) -> tuple[jax.Array, jax.Array]:
+    """Two words of a key. The key is what Threefry counts with: so its own key schedule is made of constants."""
+    return threefry2x32((number, _BLOCK), _words(key), _FAST)
 
 
-def _once(numbers: list[jax.Array]) -> list[jax.Array]:
-    """The same numbers, held in keys on the way, which makes XLA compute them once.
+def _pair_in_32_bits(key: jax.Array, number: jax.Array | int) -> tuple[jax.Array, jax.Array]:
+    """Numbers 2i and 2i + 1 of a key, from block i."""
+    first, second = _block(key, number)
+    return _turned(_radius_in_32_bits(first), _held(second), *_angle_in_32_bits(_held(second)))
 
-    Left alone it fuses generator and transformation into the update of each coordinate, and so runs them once per
-    coordinate: half the speed in the plane.
+
+def _pair_in_64_bits(key: jax.Array, number: jax.Array | int) -> tuple[jax.Array, jax.Array]:
+    """Numbers 2i and 2i + 1 of a key, from blocks 2i and 2i + 1."""
+    radius = _radius_in_64_bits(*_block(key, 2 * number))
+    high, low = _block(key, 2 * number + 1)
+    both = _held((high.astype(jnp.uint64) << np.uint64(32)) | low.astype(jnp.uint64))
+    high, low = (both >> np.uint64(32)).astype(jnp.uint32), both.astype(jnp.uint32)
+    return _turned(radius, high, *_angle_in_64_bits(high, low))
+
+
+def _held(value: jax.Array) -> jax.Array:
+    """The same value, computed once: all bits set would become zero, which no finite number has.
+
+    Left alone XLA fuses generator and transformation into the update of each coordinate, and so runs them once for each
+    loop that reads them. It does not repeat what it takes for expensive, such as a remainder. For LLVM this one is a
+    comparison.
     """
-    words = [jax.lax.bitcast_convert_type(number, jnp.uint32) for number in numbers]
-    words += words[: len(words) % 2]
-    held = [word for pair in zip(words[::2], words[1::2], strict=True) for word in _words(_wrap(pair))]
-    return [jax.lax.bitcast_convert_type(word, jnp.float32) for word in held[: len(numbers)]]
+    bits = np.dtype(f"uint{8 * value.dtype.itemsize}").type
+    whole = jax.lax.bitcast_convert_type(value, bits)
+    return jax.lax.bitcast_convert_type(jax.lax.rem(whole, bits(np.iinfo(bits).max)), value.dtype)
 
 
-# Giles, Approximating the erfinv function (GPU Computing Gems, 2011), single precision, in w = −log(1 − u²):
-# central (w < 5, in w − 2.5) and tail (in √w − 3) coefficients, highest power first.
-_CENTRAL = (2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087, -0.00125372503)
-_CENTRAL += (-0.00417768164, 0.246640727, 1.50140941)
-_TAIL = (-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773, -0.0076224613)
-_TAIL += (0.00943887047, 1.00167406, 2.83297682)
+# --- Box and Muller: (R cos φ, R sin φ) with R² = −2 log u is a pair of standard normal numbers -----------------------
 
 
-def _normal_from_word(word: jax.Array) -> jax.Array:
-    """z = √2 erfinv(u), with |u| = 1 − q and q from the low 31 bits, so that the tails keep full precision."""
-    q = ((word & np.uint32(0x7FFFFFFF)).astype(jnp.float32) + np.float32(0.5)) * np.float32(2**-31)
-    w = -jnp.log(q * (2 - q))
-    central = w < 5
-    x = jnp.where(central, w - np.float32(2.5), jnp.sqrt(w) - 3)
-    value = jnp.zeros_like(x)
-    for inner, outer in zip(_CENTRAL, _TAIL, strict=True):
-        value = value * x + jnp.where(central, np.float32(inner), np.float32(outer))
-    magnitude = np.float32(np.sqrt(2)) * value * (1 - q)
-    return jnp.where(word >> np.uint32(31), -magnitude, magnitude)
+def _radius_in_32_bits(word: jax.Array) -> jax.Array:
+    """R from the upper 31 bits of a word, u = (k + ½)/2³¹ < 1."""
+    u = ((word >> np.uint32(1)).astype(jnp.int32).astype(jnp.float32) + np.float32(0.5)) * np.float32(2**-31)
+    return jnp.sqrt(-2 * _log_in_32_bits(jnp.minimum(u, np.float32(1 - 2**-24))))
 
 
-def _normal_from_two_words(high: jax.Array, low: jax.Array) -> jax.Array:
-    """z = ∓Φ⁻¹(q/2), with q from 63 bits and the sign from one."""
-    q = (high & np.uint32(0x7FFFFFFF)).astype(jnp.float64) * 2.0**-31 + (low.astype(jnp.float64) + 0.5) * 2.0**-63
-    magnitude = -jax.scipy.special.ndtri(q / 2)
-    return jnp.where(high >> np.uint32(31), -magnitude, magnitude)
+def _radius_in_64_bits(high: jax.Array, low: jax.Array) -> jax.Array:
+    """R from 64 bits, u = (k + ½)/2⁶⁴ < 1."""
+    u = high.astype(jnp.float64) * 2.0**-32 + (low.astype(jnp.float64) + 0.5) * 2.0**-64
+    return jnp.sqrt(-2 * _log_in_64_bits(jnp.minimum(u, 1 - 2.0**-53)))
+
+
+def _angle_in_32_bits(word: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """cos x and sin x at x uniform on (−π/4, π/4), from the lower 30 bits of a word."""
+    whole = (word & np.uint32(2**30 - 1)).astype(jnp.int32) - np.int32(2**29)
+    x = (whole.astype(jnp.float32) + np.float32(0.5)) * np.float32(np.pi / 2**31)
+    return _cos_and_sin(x, _COS_IN_32_BITS, _SIN_IN_32_BITS)
+
+
+def _angle_in_64_bits(high: jax.Array, low: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The same from the lower 62 of 64 bits."""
+    whole = (high & np.uint32(2**30 - 1)).astype(jnp.int32) - np.int32(2**29)
+    x = (whole.astype(jnp.float64) + (low.astype(jnp.float64) + 0.5) * 2.0**-32) * (np.pi / 2**31)
+    return _cos_and_sin(x, _COS_IN_64_BITS, _SIN_IN_64_BITS)
+
+
+def _turned(radius: jax.Array, word: jax.Array, cos: jax.Array, sin: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """R (cos φ, sin φ) with φ on the whole circle: the word's two upper bits reflect at the origin and the diagonal."""
+    radius = jnp.where(word >> np.uint32(31), -radius, radius)
+    swap = (word & np.uint32(2**30)) != 0
+    return _held(radius * jnp.where(swap, sin, cos)), _held(radius * jnp.where(swap, cos, sin))
+
+
+def _polynomial(x: jax.Array, coefficients: tuple[float, ...]) -> jax.Array:
+    """Σ cᵢ xⁱ, lowest power first."""
+    value = jnp.full_like(x, coefficients[-1])
+    for coefficient in coefficients[-2::-1]:
+        value = value * x + np.asarray(coefficient, x.dtype)
+    return value
+
+
+def _cos_and_sin(x: jax.Array, cos: tuple, sin: tuple) -> tuple[jax.Array, jax.Array]:
+    """cos x = 1 − x²/2 + x⁴ C(x²),   sin x = x + x³ S(x²),   |x| ≤ π/4"""
+    y = x * x
+    return 1 - (y / 2 - y * y * _polynomial(y, cos)), x + x * y * _polynomial(y, sin)
+
+
+def _split_number(u: jax.Array, root: int, mantissa: int) -> tuple[jax.Array, jax.Array]:
+    """u = 2ᵉ (1 + f) as e and f, with 1 + f between √½, whose bits are `root`, and √2."""
+    whole = jnp.int32 if u.dtype == jnp.float32 else jnp.int64
+    bits = jax.lax.bitcast_convert_type(u, whole)
+    exponent = (bits - whole(root)) >> whole(mantissa)
+    return exponent.astype(u.dtype), jax.lax.bitcast_convert_type(bits - (exponent << whole(mantissa)), u.dtype) - 1
+
+
+def _log_in_32_bits(u: jax.Array) -> jax.Array:
+    """log u of a positive normal number, as in Cephes' logf.c: log(1 + f) = f − f²/2 + f³ P(f)."""
+    exponent, f = _split_number(u, 0x3F3504F3, 23)
+    return exponent * np.float32(np.log(2)) + (f - (f * f / 2 - f * f * f * _polynomial(f, _LOG_IN_32_BITS)))
+
+
+def _log_in_64_bits(u: jax.Array) -> jax.Array:
+    """log u, as in fdlibm's e_log.c: log(1 + f) = f − f²/2 + s (f²/2 + s² P(s²)), s = f/(2 + f)."""
+    exponent, f = _split_number(u, 0x3FE6A09E667F3BCD, 52)
+    s, half = f / (2 + f), f * f / 2
+    rest = s * (half + s * s * _polynomial(s * s, _LOG_IN_64_BITS))
+    return exponent * np.log(2) + (f - (half - rest))
+
+
+# Cephes (Moshier), logf.c and sinf.c, lowest power first.
+_LOG_IN_32_BITS = (3.3333331174e-1, -2.4999993993e-1, 2.0000714765e-1, -1.6668057665e-1, 1.4249322787e-1)
+_LOG_IN_32_BITS += (-1.2420140846e-1, 1.1676998740e-1, -1.1514610310e-1, 7.0376836292e-2)
+_SIN_IN_32_BITS = (-1.6666654611e-1, 8.3321608736e-3, -1.9515295891e-4)
+_COS_IN_32_BITS = (4.166664568298827e-2, -1.388731625493765e-3, 2.443315711809948e-5)
+# fdlibm (Sun Microsystems 1993), e_log.c, k_sin.c and k_cos.c, lowest power first.
+_LOG_IN_64_BITS = (6.666666666666735130e-1, 3.999999999940941908e-1, 2.857142874366239149e-1, 2.222219843214978396e-1)
+_LOG_IN_64_BITS += (1.818357216161805012e-1, 1.531383769920937332e-1, 1.479819860511658591e-1)
+_SIN_IN_64_BITS = (-1.66666666666666324348e-1, 8.33333333332248946124e-3, -1.98412698298579493134e-4)
+_SIN_IN_64_BITS += (2.75573137070700676789e-6, -2.50507602534068634195e-8, 1.58969099521155010221e-10)
+_COS_IN_64_BITS = (4.16666666666666019037e-2, -1.38888888888741095749e-3, 2.48015872894767294178e-5)
+_COS_IN_64_BITS += (-2.75573143513906633035e-7, 2.08757232129817482790e-9, -1.13596475577881948265e-11)
