@@ -2,11 +2,13 @@
 
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import pytest
 import scipy.stats
 from numpy.testing import assert_array_equal
 
+from flatdyn.core import randomness
 from flatdyn.core.algebra import Vector
 from flatdyn.core.randomness import drawn, indices, normals, room, run_key, seed_words, split, threefry2x32
 
@@ -70,18 +72,62 @@ def test_draws_are_independent_standard_normal(seed, dtype):
         assert len(np.unique(z)) == n
 
 
-def test_single_precision_transform_is_the_inverse_normal_in_the_tails():
-    from flatdyn.core.randomness import _normal_from_word
+def words():
+    """Known words: the ends, where a bit changes, and many between, of every size."""
+    rng = np.random.default_rng(0)
+    ends = [edge + np.arange(-30, 30) for edge in (0, 2**29, 2**30, 2**31, 2**32)]
+    every = np.concatenate([*ends, rng.integers(0, 2**32, 200), (2 ** rng.uniform(0, 32, 200)).astype(np.int64)])
+    return every[(every >= 0) & (every < 2**32)].astype(np.uint32)
 
-    words = np.concatenate([np.arange(1, 2000), np.logspace(3.4, 9.33, 2000).astype(np.int64)]).astype(np.uint32)
-    exact = scipy.stats.norm.isf((words.astype(float) + 0.5) / 2**32)
-    ours = np.asarray(_normal_from_word(jnp.asarray(words)), dtype=float)
-    # Giles gives 3.5e-7 relative for erfinv up to 5.3σ, where his fit ends; beyond it (one draw in 10⁷) it is good
-    # to 2e-4. Near z = 0 the 24-bit uniform limits the absolute error.
-    inside = exact < 5.3
-    np.testing.assert_allclose(ours[inside], exact[inside], rtol=1e-6, atol=2e-7)
-    np.testing.assert_allclose(ours, exact, rtol=2e-4, atol=2e-7)
-    assert_array_equal(np.asarray(_normal_from_word(jnp.asarray(words | np.uint32(2**31)))), -ours.astype(np.float32))
+
+def test_radius_is_right_for_every_word_to_the_end_of_the_tails():
+    high = words()
+    low = np.random.default_rng(1).integers(0, 2**32, len(high)).astype(np.uint32)
+    low[high < 30] = high[high < 30]  # the smallest u that there is, too
+    with mpmath.workdps(40):
+        of_32 = [-2 * mpmath.log((int(h) // 2 + mpmath.mpf(0.5)) / 2**31) for h in high]
+        of_64 = [
+            -2 * mpmath.log((int(h) * 2**32 + int(k) + mpmath.mpf(0.5)) / 2**64) for h, k in zip(high, low, strict=True)
+        ]
+    for found, squares, unit in [
+        (randomness._radius_in_32_bits(high), of_32, 2**-24),
+        (randomness._radius_in_64_bits(high, low), of_64, 2**-53),
+    ]:
+        squares = np.array(squares, dtype=float)
+        # u near 1 is rounded to half a unit, or to one at the end; the logarithm, root and product to few units
+        np.testing.assert_allclose(np.asarray(found, float) ** 2, squares, rtol=8 * unit, atol=4 * unit)
+        assert (np.asarray(found) > 0).all()
+    assert float(randomness._radius_in_32_bits(jnp.uint32(0))) == pytest.approx(np.sqrt(64 * np.log(2)))  # 6.66
+    smallest = randomness._radius_in_64_bits(jnp.uint32(0), jnp.uint32(0))
+    assert float(smallest) == pytest.approx(np.sqrt(130 * np.log(2)), rel=1e-15)  # 9.49
+
+
+def test_angle_is_right_for_every_word():
+    high, low = words(), np.random.default_rng(1).integers(0, 2**32, len(words())).astype(np.uint32)
+    whole = (high.astype(object) % 2**30) - 2**29
+    with mpmath.workdps(40):
+        of_32 = [(int(h) + mpmath.mpf(0.5)) * mpmath.pi / 2**31 for h in whole]
+        of_64 = [
+            (int(h) + (int(k) + mpmath.mpf(0.5)) / 2**32) * mpmath.pi / 2**31 for h, k in zip(whole, low, strict=True)
+        ]
+        exact = [[np.array([float(f(x)) for x in xs]) for f in (mpmath.cos, mpmath.sin)] for xs in (of_32, of_64)]
+    found = randomness._angle_in_32_bits(high), randomness._angle_in_64_bits(high, low)
+    # relative, small sines too: two to four roundings and the polynomials' own error, below one unit
+    for values, right, unit in zip(found, exact, (2**-24, 2**-53), strict=True):
+        for value, correct in zip(values, right, strict=True):
+            np.testing.assert_allclose(np.asarray(value, float), correct, rtol=4 * unit)
+
+
+def test_turns_go_all_round():
+    word = np.array([0, 1, 2, 3], np.uint32) << np.uint32(30)
+    pairs = np.stack(randomness._turned(jnp.float32(1), word, jnp.float32(0.8), jnp.float32(0.6)), axis=1)
+    np.testing.assert_allclose(pairs, [(0.8, 0.6), (0.6, 0.8), (-0.8, -0.6), (-0.6, -0.8)], rtol=1e-7)
+
+
+def test_what_is_held_is_the_same_number():
+    numbers = np.array([0.0, -0.0, 1.5, -3e-38, 6.66, -1e-45], np.float32)
+    for value in (numbers, numbers.astype(float), np.array([0, 7, 2**32 - 2], np.uint32)):
+        assert np.asarray(jax.jit(randomness._held)(value)).tobytes() == value.tobytes()
 
 
 @pytest.mark.parametrize("below", [1, 2, 1797, 2**16 - 1, 2**16, 2**16 + 1, 2**31 - 1])

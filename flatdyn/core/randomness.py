@@ -143,7 +143,7 @@ _SEED, _SPLIT, _BLOCK = (
     0x73656564,
     0x73706C74,
     0x626C6F63,
-)  # second words of counter or key that keep the uses of a key apart
+)  # second words, which keep uses apart
 
 
 def _wrap(words: tuple) -> jax.Array:
