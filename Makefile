@@ -13,7 +13,7 @@ endif
 export FLATDYN_PROGRESS ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help figures test thorough lab notebooks lock bench fuzz kills mutations portability format clean
+.PHONY: help figures test thorough lab notebooks lock bench fuzz kills mutations draws portability format clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -58,6 +58,9 @@ kills: $(VENV)/.ready ## kill -9 and full disks, ten of each for all work that k
 
 mutations: $(VENV)/.ready ## put mistakes into the library and see which the tests notice (ARGS="--number 200")
 	$(BIN)/python tests/mutations.py $(ARGS)
+
+draws: $(VENV)/.ready ## whether the normal numbers are normal, over 10⁹ of them (ARGS="--draws 1e8")
+	$(BIN)/python tests/draws.py $(ARGS)
 
 lock: $(VENV)/.ready ## renew requirements.lock from pyproject.toml
 	$(if $(UV),,$(BIN)/python -m pip install -q --disable-pip-version-check uv)

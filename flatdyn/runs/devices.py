@@ -18,7 +18,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from flatdyn.core import checks, memory, precision
 from flatdyn.processes import Process
 
-_CHUNK_BYTES = 2**19  # of state per chunk on a CPU: what stays in its cache
+# Of positions per chunk: with what a step computes besides, they stay in the cache of a CPU.
+_CHUNK_BYTES, _NETWORK_CHUNK_BYTES, _GPU_CHUNK_BYTES = 2**17, 2**18, 2**27
 _SMALL_RUN = 1 << 8  # bytes of a position up to which a vector of the processor may hold several runs
 _WORTH_A_THREAD = 2**13  # runs
 
@@ -56,9 +57,9 @@ def chunks(process: Process, starts: jax.Array, chunk: int | None) -> list[Chunk
     devices, runs, bytes_per_run = jax.local_devices(), len(starts), starts.nbytes // len(starts)
     abreast, cpu = len(places()) if len(devices) == 1 else 1, devices[0].platform == "cpu"
     if chunk is None:
-        room = _CHUNK_BYTES * (1 if cpu else 256)
-        if cpu and not neighbours(process, starts):
-            room //= 2  # a network's step goes through more arrays like its weights than that of a point does
+        room = _GPU_CHUNK_BYTES
+        if cpu:
+            room = _CHUNK_BYTES if neighbours(process, starts) else _NETWORK_CHUNK_BYTES
         number = -(-runs // (max(room // bytes_per_run, 1) * len(devices)))
         number += -number % abreast if number > 1 else 0  # no core waits while others take the last chunk
     else:

@@ -186,7 +186,7 @@ def _observed(observe: Callable | None, states: Any) -> jax.Array:
     return jax.vmap(observe)(states)
 
 
-@eqx.filter_jit
+@eqx.filter_jit(compiler_options=stepping.WIDE)
 def _segment(program: _Program, carry: Carry, numbers, where: jax.Array, capacity: int):
     """Advance `periods` times `period` steps; positions and what is observed after each, (capacity, runs, ...)."""
     done, periods, period = where

@@ -21,6 +21,9 @@ from flatdyn.processes import Process
 from flatdyn.processes.base import as_before
 from flatdyn.runs.devices import Chunk, place
 
+# The widest vectors that a CPU has: LLVM takes half of AVX-512 unless it is asked. Others are what they were.
+WIDE = {"xla_cpu_prefer_vector_width": 512}
+
 
 class Carry(NamedTuple):
     """What a batch of runs carries from step to step: states, whether still going, steps taken."""
