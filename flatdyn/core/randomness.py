@@ -98,7 +98,7 @@ def normals(key: jax.Array, like: Vector) -> Vector:
     if all(leaf.ndim == 0 for leaf in leaves):
         flat = [z.astype(kind) for i in range(-(-number // 2)) for z in pair(key, i)][:number]
         return jax.tree.unflatten(tree, flat)
-    flat = jnp.stack(pair(key, jnp.arange(-(-number // 2), dtype=jnp.uint32)), axis=-1).reshape(-1).astype(kind)
+    flat = _in_order(pair(key, jnp.arange(-(-number // 2), dtype=jnp.uint32))).astype(kind)
     ends = np.cumsum([leaf.size for leaf in leaves])
     parts = [flat[end - leaf.size : end].reshape(leaf.shape) for end, leaf in zip(ends, leaves, strict=True)]
     return jax.tree.unflatten(tree, parts)
@@ -109,7 +109,7 @@ def indices(key: jax.Array, number: int, below: int) -> jax.Array:
 
     Each of them is drawn with a probability that differs from 1/n by at most 2⁻³².
     """
-    words = _stream(key, number, scalars=False)
+    words = _in_order(_block(key, jnp.arange(-(-number // 2), dtype=jnp.uint32)))[:number]
     # The upper half of the product of two words, by halves: no machine word holds it all.
     (high, low), (upper, lower) = (words >> 16, words & 0xFFFF), (np.uint32(below >> 16), np.uint32(below & 0xFFFF))
     middle = high * lower + (low * lower >> 16)
@@ -158,6 +158,11 @@ def _words(key: jax.Array) -> tuple[jax.Array, jax.Array]:
 def _block(key: jax.Array, number: jax.Array | int) -> tuple[jax.Array, jax.Array]:
     """Two words of a key. The key is what Threefry counts with: so its own key schedule is made of constants."""
     return threefry2x32((number, _BLOCK), _words(key), _FAST)
+
+
+def _in_order(pairs: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """Both of pair 0, both of pair 1, … as one array."""
+    return jnp.stack(pairs, axis=-1).reshape(-1)
 
 
 def _pair_in_32_bits(key: jax.Array, number: jax.Array | int) -> tuple[jax.Array, jax.Array]:
