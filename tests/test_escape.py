@@ -118,8 +118,15 @@ def test_finished_runs_are_kept_and_another_call_has_its_own(tmp_path, monkeypat
             pass
         raise Interrupted
 
+    def put(self, *args):
+        keep(self, *args)
+        if self.finished.sum() >= 200:  # or all would be finished before the interrupt comes
+            assert self.stop.wait(60)
+
+    keep = queues._Work.put
     with monkeypatch.context() as patch:
         patch.setattr(queues, "_oversee", stop)
+        patch.setattr(queues._Work, "put", put)
         with pytest.raises(Interrupted):
             escapes(process, 1_500, 3, store=store, chunk=64)
     (file,) = store.glob("*.npz")
