@@ -73,6 +73,14 @@ def test_public_names_say_what_they_do():
         assert getattr(fd, name).__doc__, f"flatdyn.{name} has no docstring"
 
 
+def test_no_identifier_is_a_word_that_fits_anything():
+    """A result, a message, a header: what is found or told can be any of them."""
+    for path in (ROOT / "flatdyn").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = {getattr(node, field, None) for field in ("id", "attr", "arg", "name")}
+            assert not names & {"found", "told", "_found", "_told"}, f"{path.name}:{node.lineno}"
+
+
 def test_the_root_holds_what_it_should():
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
     if tracked.returncode:
