@@ -137,10 +137,10 @@ def _describer(expression: sympy.Expr, symbols: tuple) -> Callable:
     """From a point known to many digits, and its kind if that is known, to loss, eigenvalues and kind there."""
     hessian = sympy.hessian(expression, symbols)
     wanted = [expression, size_of_terms(expression), hessian.tolist(), hessian.applyfunc(size_of_terms).tolist()]
-    told, mp = numeric(wanted, list(symbols)), arithmetic.mp
+    values, mp = numeric(wanted, list(symbols)), arithmetic.mp
 
     def describe(point: list, kind: str | None = None) -> CriticalPoint:
-        loss, terms, curvature, sizes = told(*point)
+        loss, terms, curvature, sizes = values(*point)
         eigenvalues = mp.eigsy(mp.matrix(curvature), eigvals_only=True)
         flat = _FLAT * max(max(row) for row in sizes)
         signs = np.array([0 if abs(value) <= flat else 1 if value > 0 else -1 for value in eigenvalues])
