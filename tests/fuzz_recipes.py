@@ -1339,7 +1339,8 @@ _bases = """Landscape Process OnLandscape Method FirstOrder Noise Normal Constra
 _inner = """masks.check masks.masked masks.match masks.pick masks.settled notebook.measured notebook.check_figures
         stability.orbit_jacobian records.damaged records.described records.digest records.misfit records.packed
         records.write_beside records.write_together records.write_whole statistics.mean_sem_of Record.from_arrays
-        Process.beside OnLandscape.beside Scored.excess Box.excess HalfSpace.excess Sublevel.excess"""
+        Process.beside OnLandscape.beside Process.coordinates
+        OnLandscape.coordinates Scored.excess Box.excess HalfSpace.excess Sublevel.excess"""
 _empty = """Labels.counts Labels.errors Labels.fractions Basins.coordinates
         ledger.claims ledger.entries ledger.folder plotting.use_style notebook.is_full notebook.figures_folder
         networks.mnist1d records.provenance landscapes.clear_programs"""

@@ -95,7 +95,9 @@ def _moving(state: Any) -> Any:
 
 
 def _is_moving(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array | jax.ShapeDtypeStruct) and jnp.issubdtype(leaf.dtype, jnp.inexact)
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic | jax.ShapeDtypeStruct) and jnp.issubdtype(
+        leaf.dtype, jnp.inexact
+    )
 
 
 def whole_from(state: Any) -> Callable[[jax.Array], Any]:

@@ -312,7 +312,7 @@ def _worker(work: _Work, process, seed, task: Job, size: int, fewest: int, devic
             lanes.advance(enough)
 
 
-@eqx.filter_jit
+@eqx.filter_jit(compiler_options=stepping.WIDE)
 def _advance(process, carried: Any, lanes: tuple, seed, task: Job, plan: jax.Array):
     """Turns of the lanes, some of them fresh, until enough runs have finished; at most so many turns."""
     (fresh, starts, busy, numbers), (turns, enough) = lanes, plan

@@ -203,7 +203,7 @@ class _Journey:
         return called
 
 
-@eqx.filter_jit
+@eqx.filter_jit(compiler_options=stepping.WIDE)
 def _advanced(process: Process, part: tuple, carried: stepping.Carry, seed, bound, plan, blocks: int):
     """Runs after each of some gaps: what they carry, and positions (blocks, _STOPS, runs of a block, dim).
 

@@ -291,7 +291,7 @@ def _identity(task: Task, sets: dict, process: Process, starts: jax.Array, key: 
     return records.digest(moves, evaluated, starts, fingerprints.of_key(key))
 
 
-@eqx.filter_jit
+@eqx.filter_jit(compiler_options=stepping.WIDE)
 def _advance(process: Process, carry: Carry, seed: Any, numbers: jax.Array, steps: jax.Array) -> Carry:
     return stepping.advanced(process, carry, seed, numbers, steps, jnp.inf)
 
