@@ -173,6 +173,13 @@ def test_wrong_labels_are_as_many_as_asked_and_uniform_among_the_others():
     assert_array_equal(clean.y, np.arange(4000) % 5)
 
 
+@pytest.mark.parametrize("labels", [np.arange(128, dtype=np.int8), np.arange(256, dtype=np.uint8)])
+def test_labels_of_a_narrow_type_do_not_wrap_around(labels):
+    wide, narrow = (nets.flip_labels(Split(np.zeros((len(y), 1)), y), 0.5) for y in (labels.astype(np.int64), labels))
+    assert_array_equal(narrow.y, wide.y)
+    assert narrow.y.dtype == labels.dtype
+
+
 def test_scales_come_from_the_training_part_alone():
     rng = np.random.default_rng(0)
     train = Split(np.c_[rng.normal(3, 2, size=(60, 3)), np.full(60, 0.1)], rng.normal(5, 3, size=(60, 1)))

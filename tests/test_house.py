@@ -447,8 +447,11 @@ def test_one_word_is_one_class():
 )
 def test_an_old_name_says_the_new_one(module, names):
     for old, new in names.items():
-        with pytest.warns(DeprecationWarning, match=f"{module.__name__}.{old} is now {module.__name__}.{new}"):
+        with pytest.warns(
+            DeprecationWarning, match=f"{module.__name__}.{old} is now {module.__name__}.{new}"
+        ) as caught:
             assert getattr(module, old) is getattr(module, new)
+        assert [one.filename for one in caught] == [__file__]  # or Python would not show it to whoever wrote the line
     with pytest.raises(AttributeError, match=r"attribute '?manifolde"):
         _ = module.manifolde
 

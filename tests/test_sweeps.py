@@ -408,7 +408,7 @@ def test_damaged_and_foreign_files_are_never_read_as_data(tmp_path, caplog):
     assert ask.calls == 10
 
 
-def test_another_question_process_key_or_precision_reads_nothing(tmp_path):
+def test_another_question_process_key_or_precision_reads_nothing(tmp_path, monkeypatch):
     limit, other = 1.0, fd.Landscape.from_expression("x**2 - y**2 + 1", symbols="x y")
 
     def files():
@@ -441,6 +441,10 @@ def test_another_question_process_key_or_precision_reads_nothing(tmp_path):
         assert files() == number
     limit = 2.0
     assert fd.sweep(gd, lists, asked, store=tmp_path).value == 2
+    number = files()
+    monkeypatch.setattr(fd.core.randomness, "NORMALS", "drawn otherwise")  # an ask may draw without the process' leave
+    fd.sweep(gd, lists, asked, store=tmp_path)
+    assert files() == number + 1
 
 
 KILLED = """

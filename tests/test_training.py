@@ -67,8 +67,9 @@ def test_of_squared_errors_the_smallest_stops_a_run_and_the_first_of_equals(whol
 def renamed(thing, old, new, *args):
     """What an old name gives is what the new one gives."""
     name = next(kind.__name__ for kind in type(thing).__mro__ if old in vars(kind))
-    with pytest.warns(DeprecationWarning, match=f"{name}.{old} is now {name}.{new}"):
+    with pytest.warns(DeprecationWarning, match=f"{name}.{old} is now {name}.{new}") as caught:
         found = getattr(thing, old)
+    assert caught[0].filename == __file__  # or Python would not show it to whoever wrote the line
     wanted = getattr(thing, new)
     if args:
         found, wanted = found(*args), wanted(*args)

@@ -27,6 +27,7 @@ import numpy as np
 from flatdyn.core import checks, precision
 from flatdyn.core.algebra import Vector
 
+NORMALS = "Threefry-2x32-13, Box and Muller"  # for whatever keeps numbers that were drawn
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = np.uint32(0x1BD11BDA)
 _ROUNDS, _FAST = 20, 13  # for keys; for the words of a draw

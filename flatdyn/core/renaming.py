@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+_BETWEEN = {"flatdyn", "equinox", "importlib"}  # whose code stands between a user's line and this one
 _Function = TypeVar("_Function", bound=Callable)
 
 
@@ -31,7 +33,7 @@ def renamed(
     def handed_on(name: str) -> Any:
         if name in others:
             home, instead = others[name]
-            warnings.warn(f"{module}.{name} is now {instead}", DeprecationWarning, stacklevel=2)
+            _warn(f"{module}.{name}", instead)
             return getattr(importlib.import_module(home), name)
         if name not in names:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
@@ -84,5 +86,15 @@ class renamed_attribute:  # written like property
 
 
 def _warn(old: str, new: str) -> None:
-    """Say it at the line that uses the old name."""
-    warnings.warn(f"{old} is now {new}", DeprecationWarning, stacklevel=3)
+    """Say it at the line that uses the old name: Python shows a warning of this kind to whoever wrote that line."""
+    frame = inspect.currentframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _BETWEEN:
+        frame = frame.f_back
+    warnings.warn_explicit(
+        f"{old} is now {new}",
+        DeprecationWarning,
+        frame.f_code.co_filename,
+        frame.f_lineno,
+        module=frame.f_globals.get("__name__"),
+        registry=frame.f_globals.setdefault("__warningregistry__", {}),
+    )

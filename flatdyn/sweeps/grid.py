@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from flatdyn.core import checks, records, stores
+from flatdyn.core import checks, randomness, records, stores
 from flatdyn.core.hashing import of_array
 from flatdyn.processes import Process
 from flatdyn.runs import fingerprints
@@ -173,6 +173,7 @@ class Store:
             "key": "" if key is None else of_array(key),
             "process": self._traces.all_of(process),
             "ask": self.ask,
+            "normals": randomness.NORMALS,  # the ask may draw, too
         }
 
     def read(self, header: dict[str, Any]) -> tuple[Results, dict[str, Any]] | None:

@@ -57,17 +57,17 @@ def flip_labels(data: Split, fraction: float, seed: int = 0) -> Split:
     checks.kind("data", data, Split, "flatdyn.networks.Split(x, y)")
     seed = checks.count("seed", seed)
     y = np.asarray(data.y)
-    if not np.issubdtype(y.dtype, np.integer) or y.ndim != 1 or y.min() < 0 or y.max() < 1:
+    if not np.issubdtype(y.dtype, np.integer) or y.ndim != 1 or not y.size or y.min() < 0 or y.max() < 1:
         raise ValueError(f"labels must be whole numbers from 0, at least two classes, got {y.dtype} of shape {y.shape}")
     fraction = checks.number("fraction", fraction, at_least=0, one=True)
     if fraction > 1:
         raise ValueError(f"fraction must be at most 1, got {fraction}")
     rng = np.random.default_rng(seed)
     rows = rng.permutation(len(y))[: round(fraction * len(y))]
-    classes = y.max() + 1
-    y = y.copy()
+    y, kind = y.astype(np.int64), y.dtype  # sums of narrow whole numbers wrap around
+    classes = int(y.max()) + 1
     y[rows] = (y[rows] + rng.integers(1, classes, size=len(rows))) % classes
-    return Split(data.x, y)
+    return Split(data.x, y.astype(kind))
 
 
 def standardize(train: Split, *others: Split) -> tuple[Split, ...]:
