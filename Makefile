@@ -48,10 +48,10 @@ notebooks: $(VENV)/.ready ## renew the notebooks' stored output (quick preset)
 fuzz: $(VENV)/.ready ## 10,000 calls with odd arguments; goes on where it was stopped (FUZZ="--x32 --seed 1")
 	$(BIN)/python tests/fuzz.py $(FUZZ)
 
-bench: $(VENV)/.ready ## benchmarks: ratios against peers, measured in one run; some ten minutes
+bench: $(VENV)/.ready ## ratios against peers, and whether one has fallen; ten minutes (ARGS=--store keeps them)
 	@$(BIN)/python -c "import numba" 2>/dev/null || $(INSTALL) -e ".[bench]" || \
 	  echo "the rivals could not be installed: what is compared with them is left out"
-	for file in tests/benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+	$(BIN)/python tests/benchmarks/record.py $(ARGS)
 
 kills: $(VENV)/.ready ## kill -9 and full disks, ten of each for all work that keeps what is finished
 	$(BIN)/python tests/kills.py

@@ -12,18 +12,16 @@ The first needs numba (`pip install -e ".[bench]"`); the rest runs without it.
 """
 
 import resource
-import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from paired import Rival, Row, missing, paired
 
 import flatdyn as fd
 from flatdyn.basins import attractors
 
-jax.config.update("jax_enable_x64", True)
-
-SIDE, LR, RHO, STEPS, EVERY, REPEATS = 1000, 1e-3, 0.05, 20_000, 10, 3
+SIDE, LR, RHO, STEPS, EVERY, ROUNDS = 1000, 1e-3, 0.05, 20_000, 10, 3
 BOX = [(-5, 5), (-5, 5)]
 LANDSCAPE = fd.landscapes.himmelblau()
 POINTS = LANDSCAPE.critical_points()
@@ -117,61 +115,56 @@ def with_python(starts, centres, radius, trap):
     return lambda: np.array([one(w) for w in starts])
 
 
-def timed(run, repeats=REPEATS):
-    seconds = []
-    for _ in range(repeats):
-        begun = time.perf_counter()
-        labels = run()
-        seconds.append(time.perf_counter() - begun)
-    return labels, float(np.median(seconds))
+def rows() -> list[Row]:
+    jax.config.update("jax_enable_x64", True)
 
-
-def main():
     def ours():
         return fd.map_basins(PROCESS, BOX, SIDE, POINTS, max_steps=STEPS, progress=False)
 
-    begun = time.perf_counter()
     basin_map = ours()
-    first = time.perf_counter() - begun
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"a map of {SIDE} x {SIDE} points: peak memory {memory:.2f} GiB")
     radius = float(basin_map.config["radius"])
     points, _ = attractors.given(POINTS, 2)
     aims = attractors.targets(PROCESS, points, [], radius, max_steps=STEPS, bound=1e6, dtype=np.float64)
     centres = np.array([point.theta for point in POINTS])
     sizes = np.asarray(aims.radius)[: len(points)], np.asarray(aims.trap)[: len(points)]
     starts = np.stack(np.meshgrid(*basin_map.coordinates()), axis=-1).reshape(-1, 2)
-    _, seconds = timed(ours)
-    labels = basin_map.labels.ravel()
-    print(f"flatdyn.map_basins     {seconds:7.2f} s for {SIDE} x {SIDE} points (first call, compiling: {first:.2f} s)")
-    print(f"                       {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:7.2f} GiB peak memory")
-    minima = np.where([point.kind == "minimum" for point in POINTS], sizes[1], 0.0)
+    minima = sizes[0], np.where([point.kind == "minimum" for point in POINTS], sizes[1], 0.0)
+    rivals = {}
     try:
-        rivals = [
-            ("minima", with_numba(starts, centres, sizes[0], minima)),
-            ("all traps", with_numba(starts, centres, *sizes)),
-        ]
-        rivals[0][1]()
+        for name, known, wanted in (("exit at minima", minima, 1.0), ("handed all traps", sizes, 1.5)):
+            loop = with_numba(starts, centres, *known)
+            odd = np.mean(loop() != basin_map.labels.ravel())
+            print(f"numba, {name}: labels that differ: {odd:.0e}")
+            rivals[f"numba, {name}"] = Rival(loop, wanted=wanted)
     except ImportError:
-        print("numba is not installed: no comparison with its loop")
-    else:
-        for known, rival in rivals:
-            rival()
-            theirs, others = timed(rival)
-            wanted = " (wanted: at least 1)" if known == "minima" else ""
-            print(
-                f"numba, exit at {known:9} {others:5.2f} s; ratio {others / seconds:.2f}{wanted}; labels that differ:",
-                end="",
-            )
-            print(f" {np.mean(theirs != labels):.0e}")
+        missing("numba is not installed")
     rng = np.random.default_rng(0)
-    for name, make, number in [("vmap of while_loop", with_vmap, 20_000), ("Python loop", with_python, 400)]:
+    for name, make, number in (("vmap of while_loop", with_vmap, 20_000), ("Python loop", with_python, 50)):
         chosen = rng.choice(len(starts), number, replace=False)
-        rival = make(starts[chosen], centres, sizes[0], minima)
-        if make is with_vmap:
-            rival()
-        _, others = timed(rival, 1)
-        others *= len(starts) / number
-        print(f"{name:22} {others:7.0f} s, from {number} points; ratio {others / seconds:.0f} (wanted: at least 20)")
+        run = make(starts[chosen], centres, *minima)
+        assert np.mean(run() != basin_map.labels.ravel()[chosen]) <= 0.02, f"{name} finds other basins"
+        rivals[name] = Rival(run, number / len(starts), wanted=20)
+    found = paired("basins of 1000 x 1000 points, float64", ours, rivals, SIDE**2, "points/s", ROUNDS)
+    return found + small()
+
+
+def small() -> list[Row]:
+    """A small map: what the search for attractors adds to the runs."""
+
+    def drawn(known):
+        return lambda: fd.map_basins(PROCESS, BOX, 64, known, max_steps=STEPS, progress=False)
+
+    return paired(
+        "basins of 64 x 64 points, attractors known",
+        drawn(POINTS),
+        {"the same with their search": Rival(drawn(None))},
+        64**2,
+        "points/s",
+        ROUNDS,
+    )
 
 
 if __name__ == "__main__":
-    main()
+    print(*rows(), sep="\n")

@@ -2,19 +2,16 @@
 
     B A O A B on L = (x² − 1)²/4 + y²/2, γ = 1, τ = 0.3, h = 0.1: two gradients and two normal numbers a step
 
-Both use every core; medians of three runs and their ratio are printed. AOAB takes one gradient a step.
+Both use every core. AOAB takes one gradient a step.
 """
 
-import statistics
-import time
-
 import jax
-import jax.numpy as jnp
 import numpy as np
+from paired import Rival, Row, missing, paired
 
 import flatdyn as fd
 
-WALKERS, STEPS, LR, FRICTION, TEMPERATURE, REPEATS = 1_000_000, 500, 0.1, 1.0, 0.3, 3
+WALKERS, STEPS, LR, FRICTION, TEMPERATURE, ROUNDS = 1_000_000, 500, 0.1, 1.0, 0.3, 3
 WELL = fd.Landscape.from_expression("(x**2 - 1)**2/4 + y**2/2", "x y")
 
 
@@ -47,31 +44,21 @@ def numba_loop():
     return numba_run
 
 
-def rate(run):
-    run()  # compiles
-    seconds = []
-    for _ in range(REPEATS):
-        begun = time.perf_counter()
-        jax.block_until_ready(run())
-        seconds.append(time.perf_counter() - begun)
-    return WALKERS * STEPS / statistics.median(seconds) / 1e6
-
-
-def main():
+def rows() -> list[Row]:
     start = np.ones((WALKERS, 2), np.float32)
     decay = np.exp(-FRICTION * LR)
     spread = np.float32(np.sqrt((1 - decay**2) * TEMPERATURE))
-    rates = {word: rate(lambda word=word: flatdyn_run(jnp.asarray(start), word)) for word in ("BAOAB", "AOAB")}
+    rivals = {"AOAB, one gradient a step": Rival(lambda: flatdyn_run(start, "AOAB"))}
     try:
         loop = numba_loop()
-        rates["numba, BAOAB"] = rate(lambda: loop(start, np.float32(LR), np.float32(decay), spread, STEPS))
+        rivals["numba, prange"] = Rival(
+            lambda: loop(start[: WALKERS // 4], np.float32(LR), np.float32(decay), spread, STEPS), 1 / 4, wanted=6
+        )
     except ImportError:
-        print("numba is not installed: no comparison with its loop")
-    for name, value in rates.items():
-        print(f"{name:<14}{value:8.1f} million walker-steps/s")
-    if "numba, BAOAB" in rates:
-        print(f"flatdyn over numba: {rates['BAOAB'] / rates['numba, BAOAB']:.1f}")
+        missing("numba is not installed")
+    work = "Langevin, BAOAB in a double well, float32"
+    return paired(work, lambda: flatdyn_run(start, "BAOAB"), rivals, WALKERS * STEPS, "walker-steps/s", ROUNDS)
 
 
 if __name__ == "__main__":
-    main()
+    print(*rows(), sep="\n")

@@ -2,7 +2,7 @@
 
     θ⁺ = θ − η (∇L(p) + σ ξ),   p = θ + ρ g/‖g‖,   g = ∇L(θ) + σ ξ,   ξ ~ N(0, I)
 
-All are measured in one run, on every core, and the ratios of medians are printed. The numba loop draws with numba's own
+All use every core. The numba loop draws with numba's own
 normal generator in `prange`. diffrax integrates the SDE whose Euler–Maruyama step this is, once with the Brownian path
 that its documentation recommends (VirtualBrownianTree) and once with its fastest (UnsafeBrownianPath). These take fewer
 steps, and numba fewer walkers: their time is proportional. The C loop, if there is a compiler, is written for the
@@ -14,10 +14,8 @@ import functools
 import os
 import resource
 import shutil
-import statistics
 import subprocess
 import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,10 +23,11 @@ import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
+from paired import Rival, Row, missing, paired
 
 import flatdyn as fd
 
-WALKERS, STEPS, LR, RHO, SIGMA, REPEATS = 1_000_000, 1000, 1e-4, 0.1, 1.0, 3
+WALKERS, STEPS, LR, RHO, SIGMA, ROUNDS = 1_000_000, 1000, 1e-4, 0.1, 1.0, 3
 DIFFRAX_STEPS = 20
 
 
@@ -168,47 +167,62 @@ def c_run():
     return run
 
 
-def main():
+def same_ends(rivals: dict, start: np.ndarray) -> None:
+    """Raise unless all do the same thing: the mean ends agree within six of their standard errors."""
+    means = {}
+    for name, end in rivals.items():
+        end = np.asarray(end)[np.isfinite(end).all(axis=1)]
+        means[name] = end.mean(axis=0), end.std(axis=0, ddof=1) / np.sqrt(len(end))
+    ours, error = means["flatdyn"]
+    for name, (mean, other) in means.items():
+        assert (abs(mean - ours) <= 6 * np.hypot(error, other)).all(), f"{name} ends at {mean}, flatdyn at {ours}"
+
+
+def rows() -> list[Row]:
     start = np.random.default_rng(0).normal((1.0, 2.0), 0.05, (WALKERS, 2)).astype(np.float32)
     few, key = jnp.asarray(start[:20_000]), jax.random.key(0)
     numbers = np.float32(LR), np.float32(RHO), np.float32(SIGMA), STEPS
+    ends = {"flatdyn": flatdyn_run(start)}
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"a million walkers: peak memory {memory:.2f} GiB (wanted: below 2)")
     rivals = {
-        "flatdyn.simulate": (WALKERS * STEPS, lambda: flatdyn_run(start)),
-        "diffrax, tree": (DIFFRAX_STEPS * WALKERS, lambda: diffrax_run(start, key, DIFFRAX_STEPS, True)),
-        "diffrax, unsafe": (DIFFRAX_STEPS * WALKERS, lambda: diffrax_run(start, key, DIFFRAX_STEPS, False)),
+        "diffrax, VirtualBrownianTree": Rival(
+            lambda: diffrax_run(start, key, DIFFRAX_STEPS, True), DIFFRAX_STEPS / STEPS, wanted=20
+        ),
+        "diffrax, UnsafeBrownianPath": Rival(
+            lambda: diffrax_run(start, key, DIFFRAX_STEPS, False), DIFFRAX_STEPS / STEPS
+        ),
     }
+    for name, tree in (("diffrax, tree", True), ("diffrax, unsafe", False)):  # all the steps of a few walkers
+        ends[name] = diffrax_run(few, key, STEPS, tree)
     try:
         prange = numba_loop()
-        rivals["numba prange"] = WALKERS // 4 * STEPS, lambda: prange(start[: WALKERS // 4], *numbers)
+        rivals["numba, prange"] = Rival(lambda: prange(start[: WALKERS // 4], *numbers), 1 / 4, wanted=6)
+        ends["numba"] = prange(start[: WALKERS // 4], *numbers)
     except ImportError:
-        print("numba is not installed: no comparison with its loop")
+        missing("numba is not installed")
     if loop := c_run():
-        rivals["C, vector units"] = (WALKERS * STEPS, lambda: loop(start))
+        rivals["C, by hand for vector units"] = Rival(lambda: loop(start), wanted=0.7)
+        ends["C"] = loop(start)
     else:
-        print("there is no C compiler: no comparison with a loop in C")
-    begun, memory = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    ends = {"flatdyn.simulate": rivals["flatdyn.simulate"][1]()}
-    first, memory = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(f"flatdyn, first call with compiling: {first:.1f} s; peak memory {memory / 2**20:.2f} GiB (wanted: below 2)")
-    ends |= {name: run() for name, (_, run) in rivals.items() if name not in ends}
-    for name, tree in (("diffrax, tree", True), ("diffrax, unsafe", False)):  # all the steps of a few walkers
-        ends[name] = np.asarray(diffrax_run(few, key, STEPS, tree))
-    for name, end in ends.items():  # all do the same thing
-        end = end[np.isfinite(end).all(axis=1)]
-        mean, error = end.mean(axis=0), end.std(axis=0) / np.sqrt(len(end))
-        print(f"  {name:18} mean end ({mean[0]:.5f}, {mean[1]:.5f}) +- ({error[0]:.5f}, {error[1]:.5f})")
-    seconds = {name: [] for name in rivals}
-    for _ in range(REPEATS):
-        for name, (_, run) in rivals.items():
-            begun = time.perf_counter()
-            jax.block_until_ready(run())
-            seconds[name].append(time.perf_counter() - begun)
-    rate = {name: work / statistics.median(seconds[name]) / 1e6 for name, (work, _) in rivals.items()}
-    wanted = {"numba prange": "at least 6", "diffrax, tree": "at least 20", "C, vector units": "at least 0.7"}
-    for name, value in rate.items():
-        line = f"{name:18} {value:6.1f} million walker-steps/s; ratio {rate['flatdyn.simulate'] / value:.2f}"
-        print(line + (f" (wanted: {wanted[name]})" if name in wanted else ""))
+        missing("there is no C compiler")
+    same_ends(ends, start)
+    work = "noisy SAM on Beale, float32"
+    found = paired(work, lambda: flatdyn_run(start), rivals, WALKERS * STEPS, "walker-steps/s", ROUNDS)
+    with jax.enable_x64(True):
+        fewer = start[: WALKERS // 8].astype(np.float64)
+        single = Rival(lambda: flatdyn_run(start), share=8)
+        work = "noisy SAM on Beale, float64"
+        double = paired(
+            work,
+            lambda: flatdyn_run(fewer),
+            {"the same in float32": single},
+            len(fewer) * STEPS,
+            "walker-steps/s",
+            ROUNDS,
+        )
+    return found + double
 
 
 if __name__ == "__main__":
-    main()
+    print(*rows(), sep="\n")
