@@ -25,7 +25,7 @@ def ours(number: int):
     task = networks.classifier(networks.MLP((64, 32, 10), jax.random.key(0)), data)
     noise = fd.noise.FiniteSum(BATCH)
     process = fd.Iteration(task.landscape, fd.SAM(LR, RHO, MU), noise)
-    starts = task.starts(number, jax.random.key(0))
+    starts = task.starts(lambda key: networks.MLP((64, 32, 10), key), jax.random.key(0), number)
     steps = STEPS * (4 if number == 1 else 1)
 
     def run():
