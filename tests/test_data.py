@@ -196,6 +196,7 @@ def test_scales_come_from_the_training_part_alone():
 
 def test_features_of_any_shape_are_scaled_one_by_one():
     images = Split(np.random.default_rng(0).normal(2, 3, size=(30, 2, 3, 1)), np.arange(30) % 2)
+    assert nets.principal_components(images, Split(images.x[:0], images.y[:0]), number=2)[1].x.shape == (0, 2)
     one, none = nets.standardize(images, Split(images.x[:0], images.y[:0]))
     assert (one.x.shape, none.x.shape) == ((30, 2, 3, 1), (0, 2, 3, 1))
     assert_allclose(one.x.mean(axis=0), 0, atol=1e-14)
@@ -546,6 +547,13 @@ BAD = [
     (lambda: nets.split(numbered(), (60, 60)), "at most the 100 examples, got 60 \\+ 60"),
     (lambda: nets.split(numbered(), (60, 0)), "sizes must be .*>= 1, got 0"),
     (lambda: nets.flip_labels(numbered(), 1.5), "fraction must be at most 1, got 1.5"),
+    (lambda: nets.flip_labels(Split(np.zeros((0, 1)), np.zeros(0, int)), 0.1), "labels must be whole numbers from 0"),
+    (lambda: nets.split(Split(np.zeros((3, 2)), np.zeros(6, int)), [2]), "x and y must .* as many examples"),
+    (lambda: nets.split(Split(np.zeros((6, 2)), np.zeros(3, int)), [2]), "x and y must .* as many examples"),
+    (lambda: nets.split(Split([[0.0], [1.0]], [0, 1]), [1]), "x and y must .* as many examples"),
+    (lambda: nets.split(Split(np.zeros((3, 2)), 5), [1]), "x and y must .* as many examples"),
+    (lambda: nets.shuffled(Split(np.zeros((0, 2)), np.zeros(0, int))), "data must hold an example"),
+    (lambda: nets.standardize(Split(np.zeros((3, 2)), np.zeros(4, int))), "x and y must .* as many examples"),
     (lambda: nets.flip_labels(numbered(), -0.1), "fraction must be .*>= 0, got -0.1"),
     (lambda: nets.flip_labels(nets.diabetes(), 0.1), "labels must be whole numbers.*float64"),
     (lambda: nets.principal_components(nets.diabetes(), number=11), r"at most 10, for inputs \(442, 10\), got 11"),

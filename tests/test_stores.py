@@ -240,6 +240,24 @@ def test_a_file_that_the_system_refuses_loses_no_run(tmp_path):
     assert list((tmp_path / "kept").iterdir()) == []
 
 
+def test_a_folder_in_place_of_a_file_is_said(tmp_path):
+    """The remedy is said, whichever way a call keeps its work."""
+    for call in (escapes, swept):
+        store = tmp_path / call.__name__
+        call(store)
+        (file,) = [path for path in store.iterdir() if path.suffix == ".npz"][:1]
+        file.unlink()
+        file.mkdir()
+        with pytest.raises(OSError, match=r"\.npz is a folder where a file is kept: move it away"):
+            call(store)
+
+
+def test_a_link_to_nothing_is_no_place(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    with pytest.raises(ValueError, match="link is a link to nothing: make its target"):
+        swept(tmp_path / "link")
+
+
 # --- modes and left-overs -------------------------------------------------------------------------------------
 
 

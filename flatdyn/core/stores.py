@@ -50,15 +50,28 @@ def folder_of(store: Any) -> Path:
     """The folder that a user gives; it need not exist.
 
     Raises:
-        ValueError: if it is no path, or a file: earlier versions kept a call's work in one
+        ValueError: if it is no path, a link to nothing, or a file: earlier versions kept a call's work in one
     """
     path = path_of(store)
+    if path.is_symlink() and not path.exists():
+        raise ValueError(f"store must be a folder, {store} is a link to nothing: make its target, or give a folder")
     if path.exists() and not path.is_dir():
         raise ValueError(
             f"store must be a folder, {store} is a file, which is not read: delete it if an earlier version of flatdyn "
             "wrote it, or give a folder"
         )
     return path
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is a file.
+
+    Raises:
+        CannotWrite: if a folder stands in its place
+    """
+    if path.is_dir():
+        raise CannotWrite(f"store: {path} is a folder where a file is kept: move it away, or give another folder")
+    return path.exists()
 
 
 def check_writable(path: Path, size: int = 0, what: str = "store") -> None:
@@ -141,7 +154,7 @@ class File(_Keeper):
         Raises:
             ValueError: if it is damaged, or another call's
         """
-        if not self.path.exists():
+        if not _is_there(self.path):
             return None
         arrays, header = records.load_arrays(self.path)
         names = [name for name in {**self.config, **header} if name not in _DESCRIPTIONS]
@@ -192,7 +205,7 @@ class Folder(_Keeper):
     def read(self, name: str, expected: dict[str, Any]) -> tuple[Arrays, dict[str, Any]] | None:
         """Arrays of a part and what its header says besides `expected`; None if it is not there, or not whole."""
         path = self.file(name)
-        if not path.exists():
+        if not _is_there(path):
             return None
         try:
             arrays, header = records.load_arrays(path)

@@ -16,7 +16,10 @@ def shuffled(data: Split, seed: int = 0) -> Split:
     """All examples, in an order drawn from `seed`."""
     checks.kind("data", data, Split, "flatdyn.networks.Split(x, y)")
     seed = checks.count("seed", seed)
-    return split(data, [len(data.y)], seed)[0]
+    number = _length(data)
+    if not number:
+        raise ValueError("data must hold an example, got none")
+    return split(data, [number], seed)[0]
 
 
 def split(data: Split, sizes: Sequence[int], seed: int = 0) -> tuple[Split, ...]:
@@ -29,13 +32,13 @@ def split(data: Split, sizes: Sequence[int], seed: int = 0) -> tuple[Split, ...]
     Returns:
         one Split for each size
     Raises:
-        ValueError: if a size is below 1, or there are fewer examples
+        ValueError: if a size is below 1, there are fewer examples, or x and y hold different numbers of them
     """
     checks.kind("data", data, Split, "flatdyn.networks.Split(x, y)")
     seed = checks.count("seed", seed)
     sizes = checks.sequence("sizes", sizes, "whole numbers")
     sizes = [checks.count("sizes", size, at_least=1) for size in sizes]
-    total = len(data.y)
+    total = _length(data)
     if sum(sizes) > total:
         raise ValueError(f"sizes must sum to at most the {total} examples, got {' + '.join(map(str, sizes))}")
     # scikit-learn's train_test_split does these two lines for two parts, and refuses to leave the second one empty
@@ -86,7 +89,7 @@ def standardize(train: Split, *others: Split) -> tuple[Split, ...]:
         ValueError: if x is not of finite numbers, or the parts have other features than train
         DataMissing: if scikit-learn is not installed
     """
-    of_x = _flat_parts([split.x for split in _splits(train, others)], "x")
+    of_x = _flat_inputs(train, others)
     xs, ys = _scaled(of_x), [np.asarray(split.y) for split in (train, *others)]
     if np.issubdtype(ys[0].dtype, np.floating):
         scaled = zip(_scaled(_flat_parts(ys, "y")), ys, strict=True)
@@ -113,7 +116,7 @@ def principal_components(train: Split, *others: Split, number: int) -> tuple[Spl
         ValueError: if there are not that many components, or as for :func:`standardize`
         DataMissing: if scikit-learn is not installed
     """
-    flat = _flat_parts([split.x for split in _splits(train, others)], "x")
+    flat = _flat_inputs(train, others)
     shape = flat[0].shape
     number = checks.count("number", number, at_least=1)
     if number > min(shape):
@@ -125,16 +128,35 @@ def principal_components(train: Split, *others: Split, number: int) -> tuple[Spl
     largest = np.take_along_axis(fitted.components_, np.abs(fitted.components_).argmax(axis=1)[:, None], axis=1)
     signs = np.sign(largest[:, 0])  # scikit-learn had another rule for them before 1.5
     parts = zip(flat, (train, *others), strict=True)
-    return tuple(Split(fitted.transform(x) * signs, np.asarray(split.y)) for x, split in parts)
+    return tuple(
+        Split(fitted.transform(x) * signs if len(x) else np.empty((0, number)), np.asarray(split.y))
+        for x, split in parts
+    )
 
 
 _DONE_BY = "this is done by"  # what to say if scikit-learn is missing
 
 
-def _splits(train: Split, others: Sequence[Split]) -> tuple[Split, ...]:
+def _flat_inputs(train: Split, others: Sequence[Split]) -> list[np.ndarray]:
+    """Inputs of all parts as rows of one length, as many as there are targets."""
     for one in (train, *others):
         checks.kind("train and others", one, Split, "flatdyn.networks.Split(x, y)")
-    return (train, *others)
+    flat = _flat_parts([one.x for one in (train, *others)], "x")
+    for x, one in zip(flat, (train, *others), strict=True):
+        _length(Split(x, one.y))
+    return flat
+
+
+def _length(data: Split) -> int:
+    """How many examples there are: x and y are arrays with as many in front.
+
+    Raises:
+        ValueError: if they are not
+    """
+    shapes = [np.shape(leaf) for leaf in (*jax.tree.leaves(data.x), data.y)]
+    if not all(shapes) or len({shape[0] for shape in shapes}) > 1:
+        raise ValueError(f"x and y must be arrays with as many examples in front, got the shapes {shapes}")
+    return shapes[-1][0]
 
 
 def _flat_parts(parts: Sequence, name: str) -> list[np.ndarray]:
