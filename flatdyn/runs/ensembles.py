@@ -1,7 +1,8 @@
 """Many runs of a process: chunks that fit the cache, all devices, progress, and a status for each run.
 
 Runs are independent, and a run's random numbers depend on its index and the step alone, so results do not
-depend on how the work is cut: chunk size, number of devices, length of a compiled segment.
+depend on how the work is cut: chunk size, number of devices, length of a compiled segment. For points in the plane that
+holds to the last bit. Networks agree to rounding: XLA chooses the order of a sum by what lies beside it.
 """
 
 from __future__ import annotations

@@ -126,7 +126,8 @@ def train(
         store: a folder that keeps weights, velocities and metrics every 20 seconds and when interrupted; the same call
             goes on from there, and its result is that of an uninterrupted one
         version: a text that stands for what `store` can't see of the process or the task, such as a callback
-        chunk: networks that advance together; chosen by the memory of the device if not given
+        chunk: networks that advance together; chosen by the memory of the device if not given. Others give the same
+            networks to rounding, as XLA chooses the order of a sum by what lies beside it
         progress: show a bar; if not given, after two seconds
     Returns:
         Training
