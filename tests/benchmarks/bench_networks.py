@@ -16,7 +16,7 @@ from paired import Rival, Row, missing, paired
 import flatdyn as fd
 from flatdyn import networks
 
-SIZES, STEPS, BATCH, LR, RHO, MU, ROUNDS = (1, 64, 256), 400, 32, 0.05, 0.05, 0.9, 5
+SIZES, STEPS, BATCH, LR, RHO, MU, ROUNDS = (1, 64, 256), 200, 32, 0.05, 0.05, 0.9, 3
 WIDE = 2048  # of the matrix product that stands for the ceiling
 
 
