@@ -335,6 +335,9 @@ def test_one_side_without_escapes():
     assert found.mean_ratio == 0
     assert found.mean_interval == (0, np.inf)
     assert found.mean_stderr == found.hazard_stderr == np.inf
+    *_, mean_interval, hazard_ratio, hazard_interval, estimator = found[:7]  # where they stood before errors came
+    assert (mean_interval, hazard_ratio, hazard_interval) == ((0, np.inf), np.inf, (0, np.inf))
+    assert estimator == found.estimator
     assert found.hazard_ratio == np.inf
 
 

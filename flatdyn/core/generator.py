@@ -69,7 +69,7 @@ def _words(key: Any, number: int, unsigned: np.dtype) -> Any:
 
 
 def _fused(a: np.ndarray, b: Any, c: Any) -> np.ndarray:
-    """A b + c, rounded once.
+    """The sum a b + c, rounded once.
 
     References:
         Boldo, Melquiond, Emulation of FMA and correctly rounded sums, IEEE Trans. Comput. 57 (2008), 462.
@@ -89,14 +89,14 @@ def _fused(a: np.ndarray, b: Any, c: Any) -> np.ndarray:
 
 
 def _two_sum(a: Any, b: Any) -> tuple[Any, Any]:
-    """A + b, and what rounding took away."""
+    """The sum of a and b, and what rounding took away."""
     total = a + b
     part = total - a
     return total, (a - (total - part)) + (b - part)
 
 
 def _two_product(a: Any, b: Any) -> tuple[Any, Any]:
-    """A b, and what rounding took away."""
+    """The product of a and b, and what rounding took away."""
 
     def halves(x):
         scaled = x * 134217729.0  # 2²⁷ + 1

@@ -89,7 +89,7 @@ def split(key: jax.Array, number: int = 2) -> tuple[jax.Array, ...]:
 def normals(key: jax.Array, like: Vector) -> Vector:
     """A vector of independent standard normal numbers, with the components' shapes and type.
 
-    float32 takes one random word a number, so a step in the plane costs one Threefry call; float64 takes two.
+    float32 takes one random word a number, so the two of a step in the plane take one block; float64 takes two words.
     The tails reach as far as the words do: 6.6 σ and 9.5 σ.
     """
     leaves, tree = jax.tree.flatten(like)
@@ -140,11 +140,8 @@ def _cut(numbers: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return numbers[: math.prod(shape)].reshape(shape)
 
 
-_SEED, _SPLIT, _BLOCK = (
-    0x73656564,
-    0x73706C74,
-    0x626C6F63,
-)  # second words, which keep uses apart
+# Second words, which keep the uses of a key apart.
+_SEED, _SPLIT, _BLOCK = 0x73656564, 0x73706C74, 0x626C6F63
 
 
 def _wrap(words: tuple) -> jax.Array:

@@ -80,12 +80,12 @@ class Comparison(NamedTuple):
     statistic: float
     pvalue: float
     mean_ratio: float
-    mean_stderr: float
     mean_interval: tuple[float, float]
     hazard_ratio: float
-    hazard_stderr: float
     hazard_interval: tuple[float, float]
     estimator: str
+    mean_stderr: float
+    hazard_stderr: float
 
 
 def mean(
@@ -254,12 +254,24 @@ def compare(a: Any, b: Any, level: float = 0.95) -> Comparison:
     z = excess / np.sqrt(variance) if variance > 0 else 0.0
     up, down = (da * nb / n).sum(), (db * na / n).sum()
     spread = (d * na * nb / n**2).sum()
-    hazard = _ratio(up, down, np.sqrt(spread / (up * down)) if up * down > 0 else np.inf, width)
+    rates, rates_stderr, rates_interval = _ratio(
+        up, down, np.sqrt(spread / (up * down)) if up * down > 0 else np.inf, width
+    )
     mean_a, mean_b = mean(*a), mean(*b)
     relative = np.hypot(*(m.stderr / m.value if m.value < np.inf else np.inf for m in (mean_a, mean_b)))
-    means = _ratio(mean_a.value, mean_b.value, relative, width)
+    means, means_stderr, means_interval = _ratio(mean_a.value, mean_b.value, relative, width)
     pvalue, how = 2 * scipy.stats.norm.sf(abs(z)), f"a: {mean_a.estimator}; b: {mean_b.estimator}"
-    return Comparison(float(z), float(pvalue), *means, *hazard, how)
+    return Comparison(
+        statistic=float(z),
+        pvalue=float(pvalue),
+        mean_ratio=means,
+        mean_interval=means_interval,
+        hazard_ratio=rates,
+        hazard_interval=rates_interval,
+        estimator=how,
+        mean_stderr=means_stderr,
+        hazard_stderr=rates_stderr,
+    )
 
 
 # --- estimates from the counts -------------------------------------------------------------------------------
