@@ -1,7 +1,7 @@
 """All benchmarks in one run, each in a process of its own, and one record of them.
 
     python tests/benchmarks/record.py              measure, and compare with the stored record of such a machine
-    python tests/benchmarks/record.py --store      and store it for notebook 19: figures/data/ratios_*.json
+    python tests/benchmarks/record.py --store      and store it for notebook 22: figures/data/ratios_*.json
     python tests/benchmarks/record.py --only noisy
 
 A ratio has fallen if its best round is below the worst round of the stored record: then the exit status is 1.
