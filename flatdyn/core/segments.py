@@ -16,9 +16,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm.auto import tqdm
 
 from flatdyn.core import checks, precision
+from flatdyn.core.progress import Bar, Lines, on_a_screen
 
 _SEGMENT_SECONDS = 0.5
 _ROWS = 1 << 12  # that a segment of :func:`mapped` may have
@@ -45,7 +45,7 @@ def next_cut(done: int, total: int, length: int, *, every: int | None = None, mo
 
 
 def cut(
-    total: int, *, bar: tqdm | None = None, stopped: threading.Event | None = None, most: int | None = None
+    total: int, *, bar: Bar | Lines | None = None, stopped: threading.Event | None = None, most: int | None = None
 ) -> Iterator[tuple[int, int]]:
     """Cut `total` steps into segments (done before, steps now), each as long as the one before lets expect.
 
@@ -68,19 +68,26 @@ def cut(
             bar.update(now)
 
 
-def progress_bar(total: int, unit: str, shown: bool | None) -> tqdm:
-    """A bar that appears after two seconds (`shown=None`), at once (True), or never (False).
+def progress_bar(total: int, unit: str, shown: bool | None) -> Bar | Lines:
+    """A bar that appears after two seconds (`shown=None`), at once (True), or never (False), and vanishes at the end.
 
-    Set FLATDYN_PROGRESS=0 to have none by default, as recorded notebooks do.
+    Where stderr is no terminal but a file, a line every 30 s takes its place. Set FLATDYN_PROGRESS=0 to have none by
+    default, as recorded notebooks do.
     """
     if shown is not None:
         checks.flag("progress", shown)
     hidden = shown is False or (shown is None and os.environ.get("FLATDYN_PROGRESS") == "0")
-    return tqdm(total=total, unit=f" {unit}", unit_scale=True, disable=hidden, delay=0 if shown else 2, leave=False)
+    if not hidden and not on_a_screen():
+        return Lines(total, f" {unit}")
+    return Bar(total=total, unit=f" {unit}", unit_scale=True, disable=hidden, delay=0 if shown else 2)
 
 
 def mapped(
-    function: Callable, rows: Any, *arguments: Any, bar: tqdm | None = None, stopped: threading.Event | None = None
+    function: Callable,
+    rows: Any,
+    *arguments: Any,
+    bar: Bar | Lines | None = None,
+    stopped: threading.Event | None = None,
 ) -> Any:
     """`function(row, *arguments)` of every row, one after the other as by `jax.lax.map`, in segments.
 
