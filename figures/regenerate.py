@@ -1,11 +1,12 @@
 """Run the notebooks: `python figures/regenerate.py` writes every figure, the numbers behind it, and the ledger.
 
-The ledger's table in ledger.md and in the stored output of notebook 00 is renewed too.
+Then the pages are renewed: the Answers, what each notebook shows of its full run, notebook 00, ledger.md, the gallery.
 
     --list           name the notebooks and the files each one owns
     --only NAME      only notebooks whose name starts with NAME; may be given several times
     --jobs N         notebooks at once (default: one per two cores, at least one)
     --store          instead of figures, renew the notebooks' stored output at the quick preset
+    --pages          run nothing: renew the pages alone, after a sentence has changed in figures/*.toml
 
 A notebook runs in a kernel of this Python. A failing cell is reported with its traceback, the other notebooks go
 on, and the exit status is 1. Files are written whole, so an interrupted run leaves what is finished. The next run
@@ -19,10 +20,10 @@ import argparse
 import asyncio
 import base64
 import hashlib
-import io
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -30,7 +31,6 @@ from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
-from PIL import Image
 from tqdm import tqdm
 
 FIGURES = Path(__file__).resolve().parent
@@ -79,6 +79,8 @@ async def run(path: Path, preset: str, bar: tqdm) -> nbformat.NotebookNode:
 
 def normalised(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Without what changes from run to run or machine to machine, so that a rerun gives no difference."""
+    from flatdyn.notebook import pages, pictures
+
     language = {"name": "python"}
     notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     notebook.metadata["language_info"] = language
@@ -89,17 +91,9 @@ def normalised(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
             for output in cell.outputs:
                 output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
                 if "image/png" in output.get("data", {}):
-                    output.data["image/png"] = lighter(output.data["image/png"])
+                    picture = pictures.lighter(base64.b64decode(output.data["image/png"]), pages.SHOWN)
+                    output.data["image/png"] = base64.b64encode(picture).decode() + "\n"
     return notebook
-
-
-def lighter(image: str) -> str:
-    """A stored picture with 256 colours on white: a third of the bytes, and no difference to see."""
-    picture = Image.open(io.BytesIO(base64.b64decode(image))).convert("RGBA")
-    white, file = Image.new("RGBA", picture.size, "white"), io.BytesIO()
-    whole = Image.alpha_composite(white, picture).convert("RGB")
-    whole.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
-    return base64.b64encode(file.getvalue()).decode() + "\n"
 
 
 def joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
@@ -160,7 +154,9 @@ class Finished:
 
 async def run_all(paths: list[Path], jobs: int, store: bool, finished: Finished | None = None) -> list[str]:
     """Run notebooks, `jobs` at once, and return the reports of those that failed."""
+    os.environ["FLATDYN_FIGURES"] = str(FIGURES)
     from flatdyn.core.records import write_whole
+    from flatdyn.notebook import renewal
 
     slots, failures = asyncio.Semaphore(jobs), []
     cells = sum(cell.cell_type == "code" for path in paths for cell in nbformat.read(path, as_version=4).cells)
@@ -169,6 +165,7 @@ async def run_all(paths: list[Path], jobs: int, store: bool, finished: Finished 
         async def one(path: Path) -> None:
             async with slots:
                 bar.set_postfix_str(path.stem[:30])
+                begun = time.monotonic()
                 try:
                     notebook = await run(path, "quick" if store else "full", bar)
                 except Exception as error:
@@ -177,37 +174,26 @@ async def run_all(paths: list[Path], jobs: int, store: bool, finished: Finished 
                 if finished is not None:
                     finished.add(path)
                 if store:
+                    renewal.took(path.stem, time.monotonic() - begun)
                     write_whole(path, (nbformat.writes(normalised(notebook)) + "\n").encode())
 
         await asyncio.gather(*(one(path) for path in paths))
     return failures
 
 
-LEDGER = """# What holds
-
-Made from the entries that the notebooks write. Notebook 00 lists the open claims too, and the papers of the letters."""
-
-
-def renew_ledger() -> list[str]:
-    """Write the ledger's table into ledger.md beside the figures, and into the stored output of notebook 00."""
+def renew_pages() -> list[str]:
+    """Write the pages anew from the results: Answers, result cells, overview, ledger, gallery. It runs no notebook."""
     os.environ["FLATDYN_FIGURES"] = str(FIGURES)
-    from flatdyn import ledger, records
+    from flatdyn.notebook import renewal
 
-    records.write_whole(FIGURES / "ledger.md", f"{LEDGER}\n\n{ledger.markdown()}\n".encode())
-    stale = [path for path in NOTEBOOKS.glob("00*.ipynb") if ledger.markdown(missing=True) not in shown(path)]
-    return asyncio.run(run_all(stale, 1, store=True))
-
-
-def shown(path: Path) -> set[str]:
-    """The tables and other texts with markup that a notebook's stored output holds."""
-    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-    return {output.get("data", {}).get("text/markdown") for cell in cells for output in cell.outputs}
+    return renewal.renew(NOTEBOOKS)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--list", action="store_true", help="name the notebooks and their figures")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="only notebooks starting with NAME")
+    parser.add_argument("--pages", action="store_true", help="renew the pages alone, without running a notebook")
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 1) // 2), metavar="N")
     parser.add_argument("--store", action="store_true", help="renew stored output at the quick preset")
     chosen = parser.parse_args()
@@ -232,12 +218,13 @@ def main() -> int:
     todo = [path for path in paths if finished is None or not finished.holds(path)]
     if len(todo) < len(paths):
         print(f"{len(paths) - len(todo)} notebooks were finished before the interruption; {len(todo)} are left")
+    if chosen.pages:
+        todo = []
     failures = asyncio.run(run_all(todo, chosen.jobs, chosen.store, None if chosen.only else finished))
     done = len(paths) - len(failures)
-    if not chosen.store:
-        failures += renew_ledger()
-        if not failures and not chosen.only:
-            UNFINISHED.unlink(missing_ok=True)
+    failures += renew_pages()
+    if not chosen.store and not failures and not chosen.only:
+        UNFINISHED.unlink(missing_ok=True)
     for report in failures:
         print(f"\n{report}", file=sys.stderr)
     print(f"{done} of {len(paths)} notebooks done" + (", see above" if failures else ""))

@@ -5,7 +5,9 @@ A recipe makes (callable, arguments by name). Positional-only and starred argume
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import os
 import tempfile
 from types import SimpleNamespace
@@ -29,6 +31,13 @@ WORDS = "((x**2 - 1)**2 + 2*y**2)/4"
 
 class Fixtures:
     """What many calls share: made once, small, and of the same shapes, so that compiled programs are shared."""
+
+    @functools.cached_property
+    def results(self):
+        results = fd.notebook.Results("00_fuzz")
+        with contextlib.redirect_stdout(io.StringIO()):
+            results.add("gain", "gain", 1.0, 0.1)
+        return results
 
     @functools.cached_property
     def folder(self):
@@ -1299,16 +1308,13 @@ call(
     name="00_fuzz",
     data=of(lambda f: f.ensemble),
 )
-call(
-    "ledger.settle",
-    fd.ledger.settle,
-    claim="K1",
-    verdict="holds",
-    condition="here",
-    measured={"a": (1.0, 0.1)},
-    notebook_name="00_fuzz",
-)
-call("ledger.markdown", fd.ledger.markdown, missing=False)
+call("notebook.Results", fd.notebook.Results, name="00_fuzz")
+bound("Results.add", lambda f: fd.notebook.Results("00_fuzz").add, key="gain", label="gain", value=1.0, error=0.1)
+bound("Results.settle", lambda f: f.results.settle, claim="K1", holds="low(gain) > 0", condition="here {gain}")
+call("notebook.Number", fd.notebook.Number, value=1.0, error=0.1, label="gain")
+call("notebook.result", fd.notebook.result, name="00_fuzz")
+call("ledger.cards", fd.ledger.cards, notebook="00_fuzz")
+call("ledger.markdown", fd.ledger.markdown, notebooks="../notebooks/")
 bound("Record.save", lambda f: f.ensemble.save, path=of(lambda f: os.path.join(f.folder, "again.npz")))
 bound("Record.load", lambda f: fd.records.Ensemble.load, path=of(lambda f: f.record))
 bound("Ensemble.counts", lambda f: f.ensemble.counts)
@@ -1342,11 +1348,13 @@ _inner = """masks.check masks.masked masks.match masks.pick masks.settled notebo
         Process.beside OnLandscape.beside Process.coordinates
         OnLandscape.coordinates Scored.excess Box.excess HalfSpace.excess Sublevel.excess"""
 _empty = """Labels.counts Labels.errors Labels.fractions Basins.coordinates
-        ledger.claims ledger.entries ledger.folder plotting.use_style notebook.is_full notebook.figures_folder
+        ledger.claims ledger.entries ledger.counted ledger.numbers ledger.verdict ledger.papers notebook.overview
+        plotting.use_style notebook.is_full notebook.figures_folder
         networks.mnist1d records.provenance landscapes.clear_programs"""
 
 WITHOUT = (
-    dict.fromkeys(
+    {"notebook.ledger.settle": "goes when every notebook has Results"}
+    | dict.fromkeys(
         _contract.split(),
         CONTRACT,
     )

@@ -1,9 +1,8 @@
-"""The house: layers, notebooks, set-up files, README. What no unit test sees."""
+"""The house: layers, set-up files, README. What no unit test sees."""
 
 import ast
 import doctest
 import importlib
-import json
 import os
 import re
 import subprocess
@@ -11,7 +10,6 @@ import sys
 import tomllib
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -21,7 +19,6 @@ import flatdyn as fd
 
 ROOT = Path(__file__).parent.parent
 ROOMS = sorted(path.parent.name for path in ROOT.glob("flatdyn/*/__init__.py"))
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -198,116 +195,6 @@ def test_ci_runs_the_readmes_test_command():
     assert "make figures" in readme
 
 
-# --- notebooks ------------------------------------------------------------------------------------------------
-
-
-def cells(path, kind):
-    return [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == kind]
-
-
-def source(cell):
-    return "".join(cell["source"])
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_was_run_and_holds_nothing_volatile(path):
-    """nbval passes on a notebook without output, so an unrun one must be refused here."""
-    notebook = json.loads(path.read_text())
-    assert path.stat().st_size < 200_000  # with pictures of 256 colours: see `lighter` in figures/regenerate.py
-    assert set(notebook["metadata"]) == {"kernelspec", "language_info"}
-    for number, cell in enumerate(cells(path, "code"), start=1):
-        assert cell["execution_count"] == number
-        assert set(cell["metadata"]) <= {"tags"}
-        for output in cell["outputs"]:
-            assert output["output_type"] != "error"
-            assert output.get("name") != "stderr"
-            text = "".join(output.get("text", [])) + json.dumps(output.get("data", {}).get("text/plain", ""))
-            assert not re.search(r"0x[0-9a-f]{6,}", text), "an address in memory"
-            assert not re.search(r"(?<![\w.:/$}\\])/[\w.-]+/[\w.-]+", text), "an absolute path"
-
-
-# Calls that a cell may end in: they return nothing, or a text with markup. The value of any other would be stored.
-LAST_CALLS = {"print", "report", "show", "save_figure", "settle", "use_style", "Markdown", "Math"}
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_no_object_enters_an_output(path):
-    """The text of an object holds addresses, digits of an axis' limits, or the wording of another package's version.
-
-    So output is what is printed, a figure by `show`, or a text with markup; a figure is not displayed half-drawn.
-    """
-    for cell in cells(path, "code"):
-        last = ast.parse(source(cell)).body[-1]
-        if isinstance(last, ast.Expr):
-            function = getattr(last.value, "func", None)
-            name = getattr(function, "attr", getattr(function, "id", None))
-            assert name in LAST_CALLS, f"{ast.unparse(last)} has a value: write `_ = ...`"
-        for output in cell["outputs"]:
-            printed = "".join(output.get("text", []))
-            assert not re.search(r"<matplotlib|\[Text\(|Text\(\d| at 0x|<\w+(\.\w+)+ object", printed)
-            plain = "".join(output.get("data", {}).get("text/plain", []))
-            if output["output_type"] == "execute_result":
-                assert re.fullmatch(r"<IPython\.core\.display\.(Markdown|Math) object>", plain)
-            elif output["output_type"] == "display_data":
-                assert re.fullmatch(r"<Figure size \d+x\d+ with \d+ Axes>", plain)
-                assert "show(" in source(cell)
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_reads_as_it_should(path):
-    assert re.fullmatch(r"\d\d_[a-z0-9_]+", path.stem)
-    markdown, code = cells(path, "markdown"), cells(path, "code")
-    first = source(markdown[0])
-    assert re.match(r"# .+\?\n", first), "the title is a question"
-    assert "**Answer.**" in first
-    assert "does not show.**" in source(markdown[-1])
-    assert "import flatdyn as fd" in source(code[0])
-    if "import jax\n" in source(code[0]):
-        assert re.search(r'jax\.config\.update\("jax_enable_x64", True\)  # \w+', source(code[0]))
-    assert len(code) <= 15
-    for cell in code:
-        lines = source(cell).splitlines()
-        assert lines, "an empty cell"
-        assert len(lines) <= 20
-        assert not re.search(r"^\s*[%!]|;\s*$|^\s*class ", source(cell), re.M)
-        for definition in re.findall(r"^def .*\n(?:[ \t].*\n|\n(?=[ \t]))*", source(cell) + "\n", re.M):
-            assert len(definition.splitlines()) <= 5, "a function of more than five lines belongs into the library"
-    for figure in re.findall(r"save_figure\(\w+, (.*?)[,)]", "\n".join(map(source, code))):
-        assert figure.startswith(("NAME", 'f"{NAME}_')), "a figure bears its notebook's name"
-    if "NAME =" in source(code[1]):
-        assert f'NAME = "{path.stem}"' in source(code[1])
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_claims_that_a_notebook_settles_are_in_the_ledger(path):
-    settled = set(re.findall(r'settle\(\s*"(\w+)"', "\n".join(source(cell) for cell in cells(path, "code"))))
-    entries = [entry for entry in fd.ledger.entries() if entry["notebook"] == path.stem]
-    assert {entry["claim"] for entry in entries} >= settled
-    for entry in entries:
-        assert entry["measured"]
-        assert entry["verdict"] in fd.ledger.VERDICTS
-
-
-def test_every_entry_belongs_to_a_notebook_and_every_figure_too():
-    stems = {path.stem for path in NOTEBOOKS}
-    for entry in fd.ledger.entries():
-        assert entry["notebook"] in stems
-    for path in [*(ROOT / "figures").glob("*.p*"), *(ROOT / "figures" / "data").glob("*.npz")]:
-        if path.suffix != ".py":
-            assert any(path.stem.startswith(stem) for stem in stems), f"{path.name} is made by no notebook"
-    for path in (ROOT / "figures").glob("*.pdf"):
-        assert path.with_suffix(".png").exists()
-        assert (ROOT / "figures" / "data" / f"{path.stem}.npz").exists()
-
-
-def test_the_overview_lists_every_notebook():
-    overview = "\n".join(source(cell) for cell in cells(NOTEBOOKS[0], "markdown"))
-    readme = (ROOT / "notebooks" / "README.md").read_text()
-    for path in NOTEBOOKS:
-        assert path.name in readme
-        assert path.name in overview or path == NOTEBOOKS[0]
-
-
 # --- README ---------------------------------------------------------------------------------------------------
 
 
@@ -362,16 +249,6 @@ def test_a_type_checker_sees_the_public_names_and_signatures(tmp_path):
     errors = done.stdout.splitlines()
     assert not [line for line in errors if not line.startswith(f"example_{len(blocks)}.py")], done.stdout
     assert {int(line.split(":")[1]) for line in errors} == {2, 3, 4}, done.stdout + done.stderr
-
-
-def test_the_ledgers_tables_are_made_from_the_entries():
-    text = (ROOT / "figures" / "ledger.md").read_text()
-    assert text.endswith(f"\n\n{fd.ledger.markdown()}\n"), "run python figures/regenerate.py"
-    overview = next(ROOT.glob("notebooks/00*.ipynb"))
-    outputs = [output for cell in json.loads(overview.read_text())["cells"] for output in cell.get("outputs", [])]
-    tables = ["".join(output.get("data", {}).get("text/markdown", "")) for output in outputs]
-    assert fd.ledger.markdown(missing=True) in tables, "run python figures/regenerate.py"
-    assert fd.ledger.markdown(missing=np.True_) == fd.ledger.markdown(missing=True)  # NumPy's own True, too
 
 
 def test_the_readme_is_read_in_three_minutes():

@@ -1,4 +1,4 @@
-"""Records: saved whole, read back equal, refused when damaged. The ledger. Numbers and digests for notebooks."""
+"""Records: saved whole, read back equal, refused when damaged. Numbers and digests for notebooks."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 import flatdyn as fd
-from flatdyn import ledger, notebook, records
+from flatdyn import notebook, records
 from flatdyn.core.records import Ensemble
 
 
@@ -190,55 +190,3 @@ def test_figures_are_written_by_the_full_preset_only_and_byte_identically(tmp_pa
     assert_array_equal(arrays["extra"], [0, 1, 2])
     assert header["config"]["run"]["steps"] == "20"
     assert "left as it is" in capsys.readouterr().out
-
-
-# --- the ledger -----------------------------------------------------------------------------------------------
-
-
-def test_settled_claims_become_entries_and_a_table(tmp_path, monkeypatch):
-    monkeypatch.setenv("FLATDYN_FIGURES", str(tmp_path))
-    monkeypatch.setenv("FLATDYN_PRESET", "full")
-    ledger.settle("K6", "fails", condition="always", measured={"factor": (1.0, 0.02)}, notebook_name="07_x")
-    (entry,) = ledger.entries()
-    assert entry["measured"] == {"factor": "1.00(2)"}
-    table = ledger.markdown()
-    assert "| K6 |" in table
-    assert "\\|λ\\|" in table
-    assert table.count("\n") == 2
-    assert ledger.markdown(missing=True).count("| open |") == len(ledger.claims()) - 1
-
-
-def test_notebooks_that_settle_one_claim_have_an_entry_each(tmp_path, monkeypatch):
-    monkeypatch.setenv("FLATDYN_FIGURES", str(tmp_path))
-    monkeypatch.setenv("FLATDYN_PRESET", "full")
-    for verdict, name in (("fails", "08_y"), ("holds", "07_x"), ("fails", "07_x")):  # the last renews the second
-        ledger.settle("K6", verdict, condition=name, measured={"factor": (2.0, 0)}, notebook_name=name)
-    assert [(entry["notebook"], entry["verdict"]) for entry in ledger.entries()] == [
-        ("07_x", "fails"),
-        ("08_y", "fails"),
-    ]
-    rows = ledger.markdown().splitlines()[2:]
-    assert [row.rstrip(" |").split(" | ")[-1] for row in rows] == ["07", "08"]
-    assert ledger.markdown(missing=True).count("| open |") == len(ledger.claims()) - 1
-
-
-def test_the_quick_preset_settles_nothing(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("FLATDYN_FIGURES", str(tmp_path))
-    monkeypatch.delenv("FLATDYN_PRESET", raising=False)
-    ledger.settle("K6", "fails", condition="always", measured={"factor": np.array([1.0, 0.02])}, notebook_name="07_x")
-    assert ledger.entries() == []
-    assert "factor = 1.00(2)" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("claim", "verdict", "measured", "message"),
-    [
-        ("Z9", "holds", {"a": (1, 0)}, "claim 'Z9' is not in"),
-        ("K1", "true", {"a": (1, 0)}, "verdict must be one of"),
-        ("K1", "holds", {}, "at least one value"),
-        ("K1", "holds", {"a": (1,)}, "with its uncertainty"),
-    ],
-)
-def test_entries_without_substance_are_refused(claim, verdict, measured, message):
-    with pytest.raises(ValueError, match=message):
-        ledger.settle(claim, verdict, condition="", measured=measured, notebook_name="01_x")

@@ -160,15 +160,16 @@ def test_a_stored_picture_is_light_and_looks_as_before():
     assert np.asarray(after.convert("RGB"))[0, 0].tolist() == [255, 255, 255]
 
 
-def test_a_full_run_renews_the_ledgers_tables(house, run):
-    overview = house / "notebooks" / "00_ledger.ipynb"
-    table = "from IPython.display import Markdown\nfrom flatdyn import ledger\nMarkdown(ledger.markdown(missing=True))"
-    settle = (
-        "from flatdyn import ledger\n"
-        "ledger.settle('S2', 'holds', condition='in the end', measured={'y': (1, 0)}, notebook_name='02_new')"
+def test_a_full_run_renews_the_pages(house, run):
+    measure = (
+        "from flatdyn.notebook import Results, result\n"
+        "results = Results('02_new')\n"
+        "results.add('y', 'y', 1)\n"
+        "results.settle('S2', 'y > 0', condition='in the end')"
     )
-    overview.write_text(notebook(table))
-    (house / "notebooks" / "02_new.ipynb").write_text(notebook(settle))
+    overview = house / "notebooks" / "00_all.ipynb"
+    overview.write_text(notebook("import flatdyn as fd\nfd.notebook.overview()"))
+    (house / "notebooks" / "02_new.ipynb").write_text(notebook(measure))
     assert run("--only", "02").returncode == 0
     assert "in the end" in overview.read_text()
     assert "in the end" in (house / "figures" / "ledger.md").read_text()

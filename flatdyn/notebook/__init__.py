@@ -2,8 +2,10 @@
 
     preset(quick=..., full=...)     the size of this run
     report, say, measured           numbers with their errors
+    Results                         the numbers that verdicts and sentences follow from
     show, save_figure               a figure, and the numbers it is held to
-    ledger                          each claim, what was measured, and the verdict
+    result, overview                what the full run found, on the notebook's page and for all claims
+    ledger                          each claim, the verdict, and what was measured
 
 The library itself needs none of it.
 
@@ -25,3 +27,7 @@ from flatdyn.notebook.output import report as report
 from flatdyn.notebook.output import save_figure as save_figure
 from flatdyn.notebook.output import say as say
 from flatdyn.notebook.output import show as show
+from flatdyn.notebook.pages import overview as overview
+from flatdyn.notebook.pages import result as result
+from flatdyn.notebook.results import Number as Number
+from flatdyn.notebook.results import Results as Results

@@ -1,122 +1,114 @@
-"""The ledger: each claim of the papers, what was measured, and the verdict.
+"""The ledger: each claim of the papers, the verdict, and the numbers that it follows from.
 
-The claims are data (flatdyn/notebook/claims.toml). A notebook settles one with :func:`settle`, which at the full preset
-writes figures/data/ledger/ID_NN.json, where NN is the notebook's number: a claim may be settled on several systems.
-Notebook 00 and figures/ledger.md are made from these files alone.
+Claims are data (claims.toml). What notebooks measured lies in figures/data/results/. The ledger is made from the two:
+nothing in it is typed.
 """
 
 from __future__ import annotations
 
-import json
-import tomllib
-from collections.abc import Mapping
-from functools import cache
-from importlib.resources import files
-from pathlib import Path
-from typing import Any
+from collections import Counter
 
-import numpy as np
+from flatdyn.core import checks
+from flatdyn.notebook import results
+from flatdyn.notebook.claims import claims as claims
+from flatdyn.notebook.results import FAILS, SCOPES, UNSEEN, Number, Settled
 
-from flatdyn.core import checks, records
-from flatdyn.notebook import output
-
-VERDICTS = ("holds", "holds only if", "fails", "not visible at this scale")
+OPEN = "open"
+COLOURS = dict(zip((*SCOPES.values(), FAILS, UNSEEN, OPEN), "🟢🔵🟡🔴⚪⚫", strict=True))
 
 
-@cache
-def claims() -> dict[str, dict[str, str]]:
-    """The claims by id: {"claim": …, "source": …}, in the papers' order."""
-    table = tomllib.loads(files("flatdyn.notebook").joinpath("claims.toml").read_text(encoding="utf-8"))
-    return {name: {"claim": text, "source": table["papers"][name[0]]} for name, text in table["claims"].items()}
+def entries() -> list[Settled]:
+    """What notebooks have settled, in the papers' order of the claims; of one claim by notebook.
+
+    Raises:
+        ValueError: if a file of results is damaged
+    """
+    names = sorted(path.stem for path in results.folder().glob("*.json"))
+    settled = [entry for name in names for entry in results.stored(name)[1].values()]
+    order = list(claims())
+    return sorted(settled, key=lambda entry: (order.index(entry.claim), entry.notebook))
 
 
-def settle(
-    claim: str,
-    verdict: str,
-    *,
-    condition: str,
-    measured: Mapping[str, tuple[float, float]],
-    notebook_name: str,
-) -> None:
-    """Write a claim's verdict with the numbers it rests on, and print it.
+def verdict(settled: list[Settled]) -> str:
+    """One word for a claim that several notebooks have looked at: what they agree on, or the settings it hangs on."""
+    words = {entry.verdict for entry in settled}
+    words = words - {UNSEEN} or words
+    if len(words) <= 1:
+        return next(iter(words), OPEN)
+    return SCOPES["variant"] if words == {SCOPES["variant"], FAILS} else SCOPES["setting"]
+
+
+def counted() -> dict[str, int]:
+    """How many claims have each verdict."""
+    settled = entries()
+    count = Counter(verdict([entry for entry in settled if entry.claim == claim]) for claim in claims())
+    return {word: count[word] for word in COLOURS if count[word]}
+
+
+def numbers() -> dict[str, Number]:
+    """The counts as numbers for templates: claims, and claims_holds, claims_setting, … by verdict."""
+    names = dict(zip(COLOURS, ("holds", "setting", "variant", "fails", "unseen", "open"), strict=True))
+    count = counted()
+    found = {f"claims_{short}": Number(count.get(word, 0), 0, f"claims: {word}") for word, short in names.items()}
+    return found | {"claims": Number(len(claims()), 0, "claims in all")}
+
+
+def cards(notebook: str | None = None, notebooks: str = "../notebooks/") -> str:
+    """The claims as Markdown: verdict, a sentence from each notebook, numbers behind a fold.
 
     Args:
-        claim: id in claims.toml, such as "K1"
-        verdict: one of :data:`VERDICTS`
-        condition: under which it was measured, and on which the verdict depends
-        measured: what -> (value, uncertainty); uncertainty 0 for exact and counted quantities
-        notebook_name: the notebook that shows it, without suffix
-    Raises:
-        ValueError: if the claim is not in the list, the verdict is another word, or nothing was measured
+        notebook: only the claims that this one settles
+        notebooks: the folder that links lead to, from where the text is read
     """
-    checks.text("claim", claim)
-    checks.text("condition", condition)
-    checks.text("notebook_name", notebook_name)
-    checks.mapping("measured", measured, "what -> (value, uncertainty)")
-    if claim not in claims():
-        raise ValueError(f"claim {claim!r} is not in claims.toml, which has {', '.join(claims())}")
-    checks.choice("verdict", verdict, VERDICTS)
-    pairs = (isinstance(pair, tuple | list | np.ndarray) and np.size(pair) == 2 for pair in measured.values())
-    if not measured or not all(pairs):
-        raise ValueError("measured must hold at least one value with its uncertainty: {'what': (value, uncertainty)}")
-    entry = {
-        "claim": claim,
-        "verdict": verdict,
-        "condition": condition,
-        "measured": {
-            what: output.number(output.measured(what, v), output.measured(what, u)) for what, (v, u) in measured.items()
-        },
-        "notebook": notebook_name,
-        "device": records.provenance()["device"],
-    }
-    print(f"{claim}: {claims()[claim]['claim']}\n  {verdict}: {condition}")
-    for what, text in entry["measured"].items():
-        print(f"  {what} = {text}")
-    if output.is_full():
-        text = json.dumps(entry, indent=1, ensure_ascii=False) + "\n"
-        records.write_whole(folder() / f"{claim}_{notebook_name[:2]}.json", text.encode())
-
-
-def folder() -> Path:
-    """Where the entries lie."""
-    return output.figures_folder() / "data" / "ledger"
-
-
-def entries() -> list[dict[str, Any]]:
-    """The entries that notebooks have written, in the papers' order of the claims; of one claim by notebook.
-
-    Raises:
-        ValueError: if a file is damaged or no entry
-    """
-    read = [_read(path) for path in sorted(folder().glob("*.json"))]
-    order = list(claims())
-    return sorted(read, key=lambda entry: (order.index(entry["claim"]), entry["notebook"]))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        entry = json.loads(path.read_text(encoding="utf-8"))
-        texts = [entry[name] for name in ("claim", "verdict", "condition", "notebook")]
-        whole = all(isinstance(text, str) for text in (*texts, *entry["measured"].values())) and texts[0] in claims()
-    except Exception:  # a damaged file can break the reader anywhere
-        whole = False
-    if not whole:
-        raise ValueError(f"{path} is no entry of the ledger: delete it and run its notebook again")
-    return entry
-
-
-def markdown(*, missing: bool = False) -> str:
-    """The ledger as a Markdown table; with `missing`, claims that no notebook has settled yet are listed too."""
-    missing = checks.flag("missing", missing)
-    settled = entries()
-    lines = ["| | claim | verdict | condition | measured | notebook |", "|---|---|---|---|---|---|"]
+    if notebook is not None:
+        checks.text("notebook", notebook)
+    settled = [entry for entry in entries() if notebook in (None, entry.notebook)]
+    parts = []
     for name, claim in claims().items():
-        rows = [_row(entry) for entry in settled if entry["claim"] == name] or [["open", "", "", ""]] * missing
-        for row in rows:
-            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in (name, claim["claim"], *row)) + " |")
-    return "\n".join(lines)
+        mine = [entry for entry in settled if entry.claim == name]
+        if mine or notebook is None:
+            word = verdict(mine)
+            head = f"**{name}** {claim['claim']}<br>{COLOURS[word]} **{word}**"
+            one = len({entry.verdict for entry in mine}) == 1
+            lines = [_line(entry, one, None if notebook else notebooks) for entry in mine]
+            parts.append("\n".join([head, "", *lines, "", *_numbers(mine)]).rstrip())
+    return "\n\n".join(parts)
 
 
-def _row(entry: dict[str, Any]) -> list[str]:
-    measured = "; ".join(f"{what} {text}" for what, text in entry["measured"].items())
-    return [entry["verdict"], entry["condition"], measured, entry["notebook"][:2]]
+def _line(entry: Settled, alone: bool, notebooks: str | None) -> str:
+    word = "" if alone else f"{COLOURS[entry.verdict]} {entry.verdict}: "
+    place = "" if notebooks is None else f" ([{entry.notebook[:2]}]({notebooks}{entry.notebook}.ipynb))"
+    return f"- {word}{entry.sentence}{place}"
+
+
+def _numbers(settled: list[Settled]) -> list[str]:
+    rows = [f"| {_cell(n.label)} | {n} |" for entry in settled for n in entry.numbers.values()]
+    if not rows:
+        return []
+    return ["<details><summary>numbers</summary>", "", "| measured | |", "|---|---|", *rows, "", "</details>"]
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def markdown(notebooks: str = "../notebooks/") -> str:
+    """The whole ledger as Markdown: how many claims have which verdict, and every claim; see :func:`cards`."""
+    count = counted()
+    head = ["| verdict | claims |", "|---|---|", *(f"| {COLOURS[word]} {word} | {count[word]} |" for word in count)]
+    return "\n".join([*head, f"| in all | {sum(count.values())} |", "", cards(notebooks=notebooks)])
+
+
+def papers() -> str:
+    """The papers behind the letters of the claims, as Markdown."""
+    sources = {name.rstrip("0123456789"): claim["source"] for name, claim in claims().items()}
+    return "\n".join(f"- **{letter}** {source}" for letter, source in sources.items())
+
+
+def settle(claim: str, verdict: str, *, condition: str, measured: dict, notebook_name: str) -> None:
+    """The old way, until every notebook has `Results`: prints, writes nothing."""
+    from flatdyn.notebook import output
+
+    print(f"{claim}: {claims()[claim]['claim']}\n  {verdict}: {condition}")
+    for what, (value, error) in measured.items():
+        print(f"  {what} = {output.number(output.measured(what, value), output.measured(what, error))}")

@@ -1,7 +1,7 @@
 """What a notebook needs besides the science: two sizes, numbers and figures that can be checked, one place to save.
 
-Numbers go out through :func:`report` and figures through :func:`show`, which prints a digest of the plotted data:
-nbval compares the printed text of stored and new output, but not pictures.
+Numbers go out through :func:`report` and figures through :func:`show`. nbval compares the texts of stored and new
+output, but not pictures: so a figure carries a digest of the plotted data, which no reader sees.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from matplotlib.figure import Figure
 from flatdyn.core import checks, records, stores
 from flatdyn.core.records import Record
 from flatdyn.notebook import digests
+
+DIGEST = "text/x-flatdyn-digest"  # MIME type of a figure's digest, which JupyterLab, nbconvert and forges do not show
 
 
 def is_full() -> bool:
@@ -137,17 +139,22 @@ def say(name: str, value: Any, error: Any, unknown: str | None = None) -> tuple[
 
 
 def show(figure: Figure) -> None:
-    """Display a figure and print the digest of what it plots."""
+    """Display a figure. Its digest travels unseen with it, as one more MIME type, for nbval to compare."""
     checks.kind("figure", figure, Figure, "plt.figure()")
     import matplotlib.pyplot as plt
 
     try:
-        from IPython.display import display
+        from IPython import get_ipython
+        from IPython.display import publish_display_data
     except ImportError:  # a plain Python run of the notebook's cells
-        pass
+        shell = None
     else:
-        display(figure)
-    print(digest(figure))
+        shell = get_ipython()
+    if shell is None:
+        print(digest(figure))
+    else:
+        data, metadata = shell.display_formatter.format(figure)
+        publish_display_data(data | {DIGEST: digest(figure)}, metadata)
     plt.close(figure)
 
 
