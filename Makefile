@@ -13,7 +13,7 @@ endif
 export FLATDYN_PROGRESS ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help figures test thorough lab notebooks lock bench fuzz kills mutations draws portability format clean
+.PHONY: help figures test thorough lab notebooks pages lock bench fuzz kills mutations draws portability format clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -61,6 +61,9 @@ mutations: $(VENV)/.ready ## put mistakes into the library and see which the tes
 
 draws: $(VENV)/.ready ## whether the normal numbers are normal, over 10⁹ of them (ARGS="--draws 1e8")
 	$(BIN)/python tests/draws.py $(ARGS)
+
+pages: $(VENV)/.ready ## renew what is made from the results alone: Answers, ledger, gallery; runs nothing
+	$(BIN)/python figures/regenerate.py --pages
 
 lock: $(VENV)/.ready ## renew requirements.lock from pyproject.toml
 	$(if $(UV),,$(BIN)/python -m pip install -q --disable-pip-version-check uv)
