@@ -1,63 +1,119 @@
-"""One formula, one place: the symbolic map is the simulated map, over landscapes × methods.
+"""Stored arrays and results of two machines: rounding and statistics agree, a change does not."""
 
-The SymPy form and the JAX form of a step come from the same source line; this holds them together, and so guards the
-two vector types, the two norms, and the compiled gradients.
-"""
-
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-import sympy
-from jax.flatten_util import ravel_pytree
-from numpy.testing import assert_allclose
 
-import flatdyn as fd
+from flatdyn.notebook import agreement
 
-METHODS = {
-    "GD": lambda lr, rho: fd.GD(lr),
-    "heavy ball": lambda lr, rho: fd.GD(lr, momentum=0.9),
-    "Nesterov": lambda lr, rho: fd.GD(lr, momentum=0.7, nesterov=True),
-    "SAM": lambda lr, rho: fd.SAM(lr, rho),
-    "SAM heavy ball": lambda lr, rho: fd.SAM(lr, rho, momentum=0.9),
-    "SAM Nesterov, smoothed": lambda lr, rho: fd.SAM(lr, rho, momentum=0.5, eps=0.3, nesterov=True),
-    "DNSAM": lambda lr, rho: fd.DNSAM(lr, rho),
-    "USAM": lambda lr, rho: fd.USAM(lr, rho),
-    "USAM heavy ball": lambda lr, rho: fd.USAM(lr, rho, momentum=0.9),
-    "ASAM": lambda lr, rho: fd.ASAM(lr, rho, momentum=0.5),
-    "ASAM, maximum norm": lambda lr, rho: fd.ASAM(lr, rho, p=np.inf, shift=0.1),
-    "ASAM, unnormalised": lambda lr, rho: fd.ASAM(lr, rho, normalized=False),
+RANDOM = np.random.default_rng(0)
+CURVE = np.cumsum(RANDOM.normal(size=500))
+MEANS, SEMS = np.linspace(1, 2, 50), np.full(50, 0.1)
+
+
+def differences(old, new):
+    return agreement.arrays_differences(
+        {name: np.asarray(array) for name, array in old.items()},
+        {name: np.asarray(array) for name, array in new.items()},
+    )
+
+
+ROUNDED = 1 + 1e-11  # what badly conditioned work leaves of 1e-16
+
+AGREE = {
+    "equal": ({"x": CURVE}, {"x": CURVE}),
+    "rounding": ({"x": CURVE}, {"x": CURVE * ROUNDED}),
+    "single precision": ({"x": CURVE.astype("f4")}, {"x": (CURVE * (1 + 1e-5)).astype("f4")}),
+    "complex": ({"x": CURVE * 1j}, {"x": CURVE * 1j * ROUNDED}),
+    "one number": ({"x": 3.0}, {"x": 3.0 * (1 + 1e-15)}),
+    "a large constant": ({"x": [1e9, 1e9 + 1e-6]}, {"x": [1e9 + 1e-6, 1e9]}),  # the last place
+    "missing in both": ({"x": [1.0, np.nan, np.inf, 0.0]}, {"x": [1.0, np.nan, np.inf, 1e-12]}),
+    "empty": ({"x": np.zeros((3, 0))}, {"x": np.zeros((3, 0))}),
+    "three of its errors": ({"x": MEANS, "x_sem": SEMS}, {"x": MEANS + 0.3, "x_sem": SEMS}),
+    "an error twice as large": ({"x": MEANS, "x_error": SEMS}, {"x": MEANS, "x_error": 2 * SEMS}),
+    "a record's error": ({"r.fractions": MEANS, "r.stderr": SEMS}, {"r.fractions": MEANS + 0.3, "r.stderr": SEMS}),
+    "counts with errors": ({"n": [100, 90], "n_stderr": [5.0, 5.0]}, {"n": [90, 100], "n_stderr": [5.0, 5.0]}),
 }
-FEW = ("beale", "factorization", "three_hump_camel")  # enough for variants of a method that is tried on all
-CASES = [(place, name) for place in fd.landscapes.CATALOGUE for name in METHODS if "ASAM" not in name or place in FEW]
-# A step knows of a landscape its gradient alone: one step with and one without momentum show that of each landscape,
-# the few show each method. All other pairs say the same once more, and `make thorough` tries them.
-BOTH = ("SAM", "USAM heavy ball")
 
 
-def tier(place, name):
-    return pytest.param(place, name, marks=() if place in FEW or name in BOTH else pytest.mark.slow)
+@pytest.mark.parametrize("case", AGREE)
+def test_rounding_and_statistics_agree(case):
+    old, new = AGREE[case]
+    assert differences(old, new) == []
+    assert differences(new, old) == []
 
 
-@pytest.mark.parametrize(("landscape_name", "name"), [tier(*case) for case in CASES])
-def test_symbols_and_numbers_are_the_same_map(landscape_name, name):
-    landscape = fd.landscapes.CATALOGUE[landscape_name]()
-    rng = np.random.default_rng(len(name) + 100 * len(landscape_name))
-    lower, upper = np.array(landscape.box).T / 2
-    points = rng.uniform(lower, upper, (2, landscape.dim))
-    # A step small enough that the perturbed point stays where the loss is of moderate size.
-    steepest = float(np.abs(landscape.hessian(points)).max())
-    method = METHODS[name](0.1 / steepest, 0.2 / steepest)
-    process = fd.Iteration(landscape, method)
+NAN = [1.0, np.nan]
+DIFFER = {
+    "scaled by 1.001": ({"x": CURVE}, {"x": CURVE * 1.001}, "x: differs by"),
+    "one entry": ({"x": CURVE}, {"x": np.where(np.arange(500) == 7, 99.0, CURVE)}, "of its range"),
+    "a flip": ({"x": CURVE}, {"x": CURVE[::-1]}, "x: differs by"),
+    "tiny numbers": ({"x": [1e-30, 2e-30]}, {"x": [2e-30, 2e-30]}, "x: differs by 1 of its range"),
+    "shape": ({"x": CURVE}, {"x": CURVE[1:]}, "x: shape (500,) -> (499,)"),
+    "type": ({"x": [1]}, {"x": [1.0]}, "x: type"),
+    "one label": ({"x": [1, 2, 3]}, {"x": [1, 2, 4]}, "x: 1 of 3 entries differ"),
+    "a word": ({"x": ["saddle"]}, {"x": ["node"]}, "x: 1 of 1 entries differ"),
+    "new and gone": ({"x": [1]}, {"y": [1]}, "y is new"),
+    "missing": ({"x": [1.0, 2.0]}, {"x": NAN}, "missing or infinite"),
+    "other infinity": ({"x": [1.0, np.inf]}, {"x": [1.0, -np.inf]}, "missing or infinite"),
+    "five of its errors": ({"x": MEANS, "x_sem": SEMS}, {"x": MEANS + 0.5, "x_sem": SEMS}, "5 standard errors"),
+    "no error there": ({"x": MEANS, "x_sem": 0 * SEMS}, {"x": MEANS + 0.3, "x_sem": 0 * SEMS}, "have no error"),
+    "error unknown": ({"x": MEANS, "x_sem": NAN * 25}, {"x": MEANS + 0.3, "x_sem": NAN * 25}, "entries differ"),
+    "an error ten times": ({"x": MEANS, "x_error": SEMS}, {"x": MEANS, "x_error": 10 * SEMS}, "more than 4 times"),
+    "an error of another shape": ({"x": MEANS, "x_sem": SEMS[1:]}, {"x": MEANS + 0.3, "x_sem": SEMS[1:]}, "range"),
+}
 
-    symbols = fd.stability.state_symbols(method, landscape)
-    symbolic = sympy.lambdify([symbols], list(fd.stability.update_map(method, landscape)), "numpy", cse=True)
-    for theta in points:
-        start, unravel = ravel_pytree(process.init(jnp.asarray(theta)))
-        state = np.concatenate([theta, rng.normal(size=start.size - theta.size) * 0.1])
-        step = lambda flat, unravel=unravel: ravel_pytree(process.step(unravel(flat)))[0]  # noqa: E731
-        # 1e-10 is asked for; both sides are double precision with a few hundred operations
-        assert_allclose(step(jnp.asarray(state)), symbolic(state), rtol=1e-10, atol=1e-10)
-        exact = np.array(fd.stability.jacobian(method, landscape, at=state), dtype=float)
-        slopes = jax.jacfwd(step)(jnp.asarray(state))
-        assert_allclose(slopes, exact, rtol=1e-10, atol=1e-10 * max(1, np.abs(exact).max()))
+
+@pytest.mark.parametrize("case", DIFFER)
+def test_a_change_is_said(case):
+    old, new, words = DIFFER[case]
+    assert words in "\n".join(differences(old, new))
+
+
+def test_rounding_is_told_from_statistics():
+    old, near, far = ({"x": MEANS + shift, "x_sem": SEMS} for shift in (0, 1e-12, 0.3))
+    assert agreement.only_rounding(old, near)
+    assert not agreement.only_rounding(old, far)
+
+
+MEASURED = {
+    "numbers": {"gain": {"label": "gain", "value": 0.5, "error": 0.1}, "n": {"label": "n", "value": 3.0, "error": 0.0}},
+    "claims": {"K1": {"holds": "low(gain) > 0", "shows": ["gain"]}},
+    "device": "1 x cpu",
+    "text": "loss = 0.894(2)",
+}
+
+
+def changed(**changes):
+    tree = {name: dict(part) if isinstance(part, dict) else part for name, part in MEASURED.items()}
+    for place, value in changes.items():
+        *path, last = place.split("__")
+        part = tree
+        for name in path:
+            part[name] = dict(part[name])
+            part = part[name]
+        part[last] = value
+    return tree
+
+
+def test_results_agree_within_their_errors_on_any_device():
+    other = changed(numbers__gain__value=0.8, device="8 x gpu", text="loss = 0.896(2)", numbers__n__value=3 + 1e-15)
+    assert agreement.results_differences(MEASURED, other) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"numbers__gain__value": 1.0}, "numbers.gain: 0.5 ± 0.1 -> 1 ± 0.1, 5 standard errors apart"),
+        ({"numbers__gain__error": 1.0}, "numbers.gain: 0.5 ± 0.1 -> 0.5 ± 1"),
+        ({"numbers__n__value": 4.0}, "numbers.n: 3.0 -> 4.0"),
+        ({"numbers__gain__label": "loss"}, "numbers.gain.label: 'gain' -> 'loss'"),
+        ({"claims__K1__holds": "gain > 1"}, "claims.K1.holds"),
+        ({"claims__K1__shows": []}, "claims.K1.shows"),
+        ({"claims__K1__shows": ["n"]}, "claims.K1.shows[0]"),
+        ({"claims__K2": {}}, "claims.K2 is new"),
+        ({"text": "loss = 0.994(2)"}, "text: "),
+    ],
+)
+def test_a_changed_result_is_said(change, words):
+    assert words in "\n".join(agreement.results_differences(MEASURED, changed(**change)))
+    assert agreement.results_differences(changed(**change), MEASURED)

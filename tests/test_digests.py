@@ -1,6 +1,5 @@
 """What is printed and drawn is compared by the same rule on every machine: rounding does not count, a change does."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -11,11 +10,9 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from flatdyn import notebook
+from flatdyn.notebook import agreement
 
 ROOT = Path(__file__).parent.parent
-spec = importlib.util.spec_from_file_location("comparison", ROOT / "conftest.py")
-comparison = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(comparison)
 
 ROUNDING = 1e-13  # relative, of a number that some hundred operations in 64 bits have made
 GRID = np.linspace(0, 1, 40)
@@ -73,18 +70,18 @@ def test_rounding_of_everything_that_is_plotted_does_not_count(stored, seed):
         # a sum of terms of order one leaves some 1e-16 of them, zero or not; logarithms show that, so none there
         return relative if name == "logs" else relative + 1e-15 * noise[1]
 
-    assert comparison.same_text(stored, gallery(rounded))
+    assert agreement.same_text(stored, gallery(rounded))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_change_of_a_thousandth_counts(stored, name):
-    assert not comparison.same_text(stored, gallery(lambda one, data: data * 1.001 if one == name else data))
+    assert not agreement.same_text(stored, gallery(lambda one, data: data * 1.001 if one == name else data))
 
 
 @pytest.mark.parametrize("turn", [np.flipud, np.fliplr, np.transpose], ids=lambda turn: turn.__name__)
 @pytest.mark.parametrize("name", ["image", "mesh", "contours"])
 def test_a_picture_turned_counts(stored, name, turn):
-    assert not comparison.same_text(stored, gallery(lambda one, data: turn(data) if one == name else data))
+    assert not agreement.same_text(stored, gallery(lambda one, data: turn(data) if one == name else data))
 
 
 def test_digests_cover_every_kind_of_artist():
@@ -119,7 +116,7 @@ def test_one_pixel_counts_in_a_large_map_and_so_does_its_orientation():
         drawn(labels, origin="upper", extent=(0, 1, 0, 1)),
         drawn(labels, origin="lower", extent=(0, 1, 1, 0)),
     ):
-        assert not comparison.same_text(before, after)
+        assert not agreement.same_text(before, after)
 
 
 def test_zero_but_for_rounding_is_zero_and_far_outside_is_at_the_border():
@@ -161,7 +158,7 @@ def test_what_a_chaotic_artist_does_to_its_axes_changes_nothing_else():
 def test_rounding_of_a_reported_number_does_not_count(value, sig, noise):
     for unc in (None, 0.0):
         old, new = (notebook.number(one, unc, sig=sig) for one in (value, value * (1 + noise)))
-        assert comparison.same_text(f"x = {old}", f"x = {new}"), (old, new)
+        assert agreement.same_text(f"x = {old}", f"x = {new}"), (old, new)
 
 
 @settings(max_examples=300, deadline=None)
@@ -172,7 +169,7 @@ def test_rounding_of_a_number_and_of_its_error_does_not_count(value, error, nois
     assume(error > ROUNDING * abs(value))  # it holds at least that
     old = notebook.number(value, error)
     new = notebook.number(value * (1 + noise), error * (1 + noise_of_error))
-    assert comparison.same_text(f"x = {old}", f"x = {new}"), (old, new)
+    assert agreement.same_text(f"x = {old}", f"x = {new}"), (old, new)
 
 
 @pytest.mark.parametrize(
@@ -202,8 +199,8 @@ def test_rounding_of_a_number_and_of_its_error_does_not_count(value, error, nois
     ],
 )
 def test_printed_numbers_agree_within_their_last_place_or_their_error(stored, new, agree):
-    assert comparison.same_text(stored, new) is agree
-    assert comparison.same_text(new, stored) is agree
+    assert agreement.same_text(stored, new) is agree
+    assert agreement.same_text(new, stored) is agree
 
 
 def test_reported_zeros_are_zero(capsys):
@@ -219,29 +216,29 @@ def test_errors_of_few_runs_hold_between_repetitions(runs):
     pairs, rng = 40_000, np.random.default_rng(runs)
     samples = rng.normal(size=(2, pairs, runs))
     (one, two), (low, high) = samples.mean(axis=2), np.sort(samples.std(axis=2, ddof=1) / runs**0.5, axis=0)
-    limit = comparison.allowed(runs)
+    limit = agreement.allowed(runs)
     apart, ratio = np.abs(one - two) > limit.errors * high, high > limit.ratio * low
     # the larger of two errors is at least their root mean square, so the bound is not reached; five binomial errors
     assert apart.mean() <= 1e-3 + 5 * (1e-3 / pairs) ** 0.5
-    assert ratio.mean() == pytest.approx(1e-3, abs=5 * (1e-3 / pairs) ** 0.5) or limit.ratio == comparison.USUAL.ratio
+    assert ratio.mean() == pytest.approx(1e-3, abs=5 * (1e-3 / pairs) ** 0.5) or limit.ratio == agreement.USUAL.ratio
     # four errors, as if the error were known, would not do
     assert (np.abs(one - two) > 4 * high).mean() > 1e-3 or runs == 8
 
 
 def test_a_tag_says_how_many_runs_are_behind_a_cell():
-    assert comparison.runs_behind({"metadata": {"tags": ["other", "runs-3"]}}) == 3
-    assert comparison.runs_behind({"metadata": {}}) is None
-    few = comparison.allowed(3)
-    assert comparison.same_text("accuracy = 9.9(3)", "accuracy = 13(3)", few)
-    assert not comparison.same_text("accuracy = 9.9(3)", "accuracy = 13(3)")
-    assert not comparison.same_text("accuracy = 93.7(1)", "accuracy = 91.7(1)", few)
+    assert agreement.runs_behind({"metadata": {"tags": ["other", "runs-3"]}}) == 3
+    assert agreement.runs_behind({"metadata": {}}) is None
+    few = agreement.allowed(3)
+    assert agreement.same_text("accuracy = 9.9(3)", "accuracy = 13(3)", few)
+    assert not agreement.same_text("accuracy = 9.9(3)", "accuracy = 13(3)")
+    assert not agreement.same_text("accuracy = 93.7(1)", "accuracy = 91.7(1)", few)
 
 
 def test_cells_that_name_a_number_of_runs_say_as_many_as_there_are():
     """`seeds` and its like, in the quick preset whose output is stored."""
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
-        tags = {comparison.runs_behind(cell) for cell in cells} - {None}
+        tags = {agreement.runs_behind(cell) for cell in cells} - {None}
         settings_cell = "".join(cells[1]["source"])
         for runs in tags:
             assert f"quick=({runs}" in settings_cell or f"quick={runs}" in settings_cell or runs >= 8, path.name

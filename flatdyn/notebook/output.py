@@ -184,7 +184,7 @@ def save_figure(figure: Figure, name: str, **data: Record | Any) -> None:
         arrays |= {f"{key}.{k}": a for k, a in value.arrays().items()} if isinstance(value, Record) else {key: value}
     folder = figures_folder()
     config = {key: value.config for key, value in data.items() if isinstance(value, Record)}
-    header = {"figure": name, "config": config, "provenance": records.provenance()}
+    header = {"figure": name, "config": config, "provenance": records.provenance(), "digest": digest(figure)}
     arrays = {k: np.asarray(v) for k, v in arrays.items()}
     files = {folder / "data" / f"{name}.npz": records.packed(arrays, header)}
     plain = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None, "Creator": None}}
