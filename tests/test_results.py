@@ -90,8 +90,8 @@ def test_verdicts_are_computed(full, case, verdict, sentence):
     assert (entry.verdict, entry.sentence) == (verdict, sentence)
     assert list(entry.numbers) == (["gain", "wins"])
     text = ledger.markdown()
-    assert f"{ledger.COLOURS[verdict]} **{verdict}**" in text
-    assert f"| {ledger.COLOURS[verdict]} {verdict} | 1 |" in text
+    assert f'<span style="color:{ledger.COLOURS[verdict]}">●</span> **{verdict}**\n' in text
+    assert f"**{verdict}** | 1 |" in text
     assert f"| in all | {len(ledger.claims())} |" in text
 
 

@@ -14,7 +14,9 @@ from flatdyn.notebook.claims import claims as claims
 from flatdyn.notebook.results import FAILS, SCOPES, UNSEEN, Number, Settled
 
 OPEN = "open"
-COLOURS = dict(zip((*SCOPES.values(), FAILS, UNSEEN, OPEN), "🟢🔵🟡🔴⚪⚫", strict=True))
+WORDS = ("holds", "setting", "variant", "fails", "unseen", "open")
+SHORT = dict(zip((*SCOPES.values(), FAILS, UNSEEN, OPEN), WORDS, strict=True))
+COLOURS = dict(zip(SHORT, ("#009E73", "#0072B2", "#B8860B", "#D55E00", "#777777", "#000000"), strict=True))
 
 
 def entries() -> list[Settled]:
@@ -47,9 +49,8 @@ def counted() -> dict[str, int]:
 
 def numbers() -> dict[str, Number]:
     """The counts as numbers for templates: claims, and claims_holds, claims_setting, … by verdict."""
-    names = dict(zip(COLOURS, ("holds", "setting", "variant", "fails", "unseen", "open"), strict=True))
     count = counted()
-    found = {f"claims_{short}": Number(count.get(word, 0), 0, f"claims: {word}") for word, short in names.items()}
+    found = {f"claims_{short}": Number(count.get(word, 0), 0, f"claims: {word}") for word, short in SHORT.items()}
     return found | {"claims": Number(len(claims()), 0, "claims in all")}
 
 
@@ -68,15 +69,20 @@ def cards(notebook: str | None = None, notebooks: str = "../notebooks/") -> str:
         mine = [entry for entry in settled if entry.claim == name]
         if mine or notebook is None:
             word = verdict(mine)
-            head = f"**{name}** {claim['claim']}<br>{COLOURS[word]} **{word}**"
+            head = f"**{name}** {claim['claim']}<br>{_coloured(word)}"
             one = len({entry.verdict for entry in mine}) == 1
             lines = [_line(entry, one, None if notebook else notebooks) for entry in mine]
             parts.append("\n".join([head, "", *lines, "", *_numbers(mine)]).rstrip())
     return "\n\n".join(parts)
 
 
+def _coloured(word: str) -> str:
+    """A verdict with a dot in its colour; where colours are taken out, as forges do, the dot and the word stay."""
+    return f'<span style="color:{COLOURS[word]}">●</span> **{word}**'
+
+
 def _line(entry: Settled, alone: bool, notebooks: str | None) -> str:
-    word = "" if alone else f"{COLOURS[entry.verdict]} {entry.verdict}: "
+    word = "" if alone else f"{_coloured(entry.verdict)}: "
     place = "" if notebooks is None else f" ([{entry.notebook[:2]}]({notebooks}{entry.notebook}.ipynb))"
     return f"- {word}{entry.sentence}{place}"
 
@@ -95,7 +101,7 @@ def _cell(text: str) -> str:
 def markdown(notebooks: str = "../notebooks/") -> str:
     """The whole ledger as Markdown: how many claims have which verdict, and every claim; see :func:`cards`."""
     count = counted()
-    head = ["| verdict | claims |", "|---|---|", *(f"| {COLOURS[word]} {word} | {count[word]} |" for word in count)]
+    head = ["| verdict | claims |", "|---|---|", *(f"| {_coloured(word)} | {count[word]} |" for word in count)]
     return "\n".join([*head, f"| in all | {sum(count.values())} |", "", cards(notebooks=notebooks)])
 
 

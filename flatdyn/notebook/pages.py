@@ -86,7 +86,8 @@ def shown(name: str) -> list[dict[str, str]]:
         light = pictures.lighter(path.read_bytes(), SHOWN)
         bundles.append({"image/png": base64.b64encode(light).decode() + "\n", "text/plain": f"figures/{path.name}"})
         if key in captions:
-            bundles.append(_text(f"**{path.stem.replace('_', ' ')}**: {captions[key]}"))
+            which = "" if key == "main" else f", {key.replace('_', ' ')}"
+            bundles.append(_text(f"**Figure {name[:2]}{which}.** {captions[key]}"))
     if not bundles:
         bundles.append(_text(f"*There is no figure yet: {how} makes it.*"))
     return [*bundles, *([_text(rows or missing)] if rows or missing else [])]
@@ -150,7 +151,7 @@ def gallery(folder: Path, seconds: dict[str, float]) -> str:
     """The notebooks as a table in Markdown: question, answer in one line, thumbnail, seconds at small size."""
     rows = ["| | question and answer | | seconds |", "|---|---|---|---|"]
     for name, question in titles(folder).items():
-        line, paths = words(name).get("line", ""), list(figures(name).values())
+        line, paths = words(name).get("line", "").replace("|", "\\|"), list(figures(name).values())
         thumbnail = (
             f'<a href="{name}.ipynb"><img src="../figures/{paths[0].name}" width="260" alt=""></a>' if paths else ""
         )
