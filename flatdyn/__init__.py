@@ -1,37 +1,52 @@
-"""Where does an optimiser end up, how long does it stay at a saddle, and how sharp is it there?
+"""Optimisers as dynamical systems: where does one end, how long does it stay at a saddle, how sharp is it there?
+
+flatdyn runs gradient descent, sharpness-aware minimization (SAM), Langevin methods, or an optimiser of yours, and asks
+such questions about the runs. Three lines to copy:
+
+    >>> import flatdyn as fd
+    >>> process = fd.Iteration(fd.landscapes.double_well(), fd.GD(lr=0.1))
+    >>> fd.map_basins(process, box=[(-2.0, 2.0)], resolution=100)
+    Basins(100 in float32: 50.00 % minimum (-1), 50.00 % minimum (1))
+
+The packages, in reading order. `help(flatdyn.basins)` explains a package, with an example.
 
 describe
     landscapes      losses, each one SymPy expression from which the JAX code is derived
     noise           how the gradient is sampled
     methods         how one step is taken, with masks and constraints on parameters
 run
-    processes       what moves: a method on a landscape, any map, hyperparameters as coordinates
-    flows           ordinary and stochastic differential equations that stand for a method
+    processes       dynamical systems: a method on a landscape, or any map
+    flows           ordinary and stochastic differential equations that approximate a method
     runs            simulate: one run or a million
-    sweeps          sweep: one question in every cell of a grid
+    sweeps          sweep: one question for every cell of a grid of hyperparameters
 ask
-    stability       when is a point an attractor? Jacobians, multipliers, Lyapunov exponents
+    stability       is a point an attractor? Jacobians, multipliers, Lyapunov exponents
     fixedpoints     fixed points and cycles, their branches, bifurcations and manifolds
-    basins          where does it end? Maps, fractions, boundaries
-    escape          how long does it stay? Times, rare escapes, closed forms
-    laws            laws of noisy steps without sampling
-    curvature       how sharp is it here? Eigenvalues, densities, slices
+    basins          where does it end? Maps, fractions and boundaries of basins
+    escape          how long does it stay? Escape times, rare escapes, closed forms
+    laws            exact distributions of noisy steps, without sampling
+    curvature       how sharp is it here? Eigenvalues, densities, slices of the loss
 show
-    plotting        one way to draw each kind of result
+    plotting        one function to draw each kind of result
     notebook        what a notebook prints and saves, and the ledger of claims
-and the wing that uses all of it
+use all of the above
     networks        models, data, training, saddles, benchmark
-core holds what all of them use.
+used by all of the above
+    core            checks of input, records of results, random numbers, statistics
 
-The first call of a kind compiles its programs, which takes seconds. JAX keeps them for the next session in a folder of
-your own: set JAX_COMPILATION_CACHE_DIR to it, and JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS to 0, before Python
-starts. The results are the same to the last bit. This is your choice to make: a folder belongs to one kind of machine,
-as its programs may use instructions that another processor lacks, and whoever can write to it can run code as you.
+JAX rounds to 32 bits unless `jax.config.update("jax_enable_x64", True)` comes first; the notebooks and tests use 64.
+
+The first call of a kind compiles its programs, which takes seconds. JAX can keep them for the next session: before
+Python starts, set JAX_COMPILATION_CACHE_DIR to a folder of yours, and JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS to 0.
+The results are the same to the last bit. Use a folder on one kind of machine only: programs may use instructions that
+another processor lacks. Keep it private: whoever can write to it can run code as you.
 """
 
 import lazy_loader
 
 from flatdyn.core.renaming import renamed
+
+__version__ = "0.1.0"  # as in pyproject.toml
 
 # Public names stand in __init__.pyi, for type checkers too; each room is loaded when one of its names is used.
 _load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

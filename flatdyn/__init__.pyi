@@ -73,3 +73,5 @@ from .runs import simulate as simulate
 from .stability import lyapunov_exponents as lyapunov_exponents
 from .stability import quadratic as quadratic
 from .sweeps import sweep as sweep
+
+__version__: str

@@ -127,6 +127,11 @@ class Landscape(eqx.Module):
         """∇L at a vector, a vector of the same kind."""
         raise NotImplementedError
 
+    @property
+    def dim(self) -> int:
+        """The number of coordinates."""
+        raise NotImplementedError
+
     def vector(self, theta: jax.Array) -> Vector:
         """The point with coordinates `theta`, shape (dim,), in the form in which this landscape computes."""
         raise NotImplementedError

@@ -1,17 +1,22 @@
-"""Laws of noisy steps without sampling.
+"""Exact distributions of noisy steps, without sampling.
 
     transfer        expectations, survival and exit times of a step on the line, by its transfer operator
     stationary      how far a noisy method spreads around a point, in symbols and numbers
-    weak            how far the expectations of an SDE are from the method's
+    weak            how far the expectations of an SDE are from those of the method
 
-The tests hold each of them to simulations.
+The tests compare each of them with simulations.
 
 Example:
+    >>> import jax
     >>> import sympy
     >>> import flatdyn as fd
+    >>> jax.config.update("jax_enable_x64", True)
     >>> h, tau, l = sympy.symbols("h tau lambda", positive=True)
     >>> fd.stationary.formula(fd.SGLD(h, tau), fd.landscapes.saddle((l,)))
     Matrix([[-2*tau/(lambda*(h*lambda - 2))]])
+    >>> two_temperatures = fd.LaLa(0.1, first=(True, False), temperature=(1, 0.5))
+    >>> fd.stationary.covariance(two_temperatures, fd.landscapes.saddle((2, 1)))[:2, :2].round(3).tolist()
+    [[0.5, 0.0], [0.0, 0.5]]
 """
 
 from flatdyn.laws import stationary as stationary

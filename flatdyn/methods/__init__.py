@@ -1,14 +1,32 @@
 """How one step is taken: descent and sharpness-aware minimization, averages, blocks, Langevin methods, any of optax.
 
-A method is one `step(grad, state)` that may evaluate the gradient field wherever it likes. `masks` select parameters
-that it treats differently, and `constraints` hold parameters on a set.
+    GD, SAM, USAM, DNSAM, ASAM      descent, with the gradient taken at θ or uphill of it
+    Averaged, Scheduled             averages of iterates (SWA, WASAM); step sizes that change
+    Alternating, Multirate          blocks of parameters that are moved differently
+    SGLD, Langevin, AdLaLa, ...     methods that sample at a temperature
+    constraints, Constrained...     parameters that are held on a circle, a sphere, or orthogonal
+    masks                           which parameters a method perturbs or moves
+    from_optax(transformation)      any optimiser of optax
+
+A method of your own is a class with one `step(grad, state)`, which may evaluate the gradient wherever it likes. Every
+method runs in the plane and on the parameters of a network alike, and most of them on SymPy symbols.
 
 Example:
+    >>> import jax
     >>> import sympy
     >>> import flatdyn as fd
+    >>> jax.config.update("jax_enable_x64", True)
     >>> h, rho, l = sympy.symbols("h rho lambda")
     >>> fd.stability.jacobian(fd.USAM(h, rho), fd.landscapes.saddle((l,)), at=(0,))
     Matrix([[-h*lambda*(lambda*rho + 1) + 1]])
+    >>> wasam = fd.Averaged(fd.SAM(lr=0.05, rho=0.05), start=500, every=7)  # the average of SAM's iterates
+    >>> fd.simulate(fd.Iteration(fd.landscapes.himmelblau(), wasam), [3.5, 2.5], 1).theta.shape
+    (2, 2)
+    >>> sphere = fd.ConstrainedLangevin(0.1, fd.constraints.Sphere(1.0), splitting="OBABO")
+    >>> bowl, start = fd.landscapes.saddle((2, 1)), sphere.constraint.project(jax.numpy.array([1.0, 1.0]))
+    >>> run = fd.simulate(fd.Iteration(bowl, sphere), start, 200, jax.random.key(0), observe=sphere.residual)
+    >>> bool(run.observed.max() < 1e-12)
+    True
 """
 
 from flatdyn.core.renaming import renamed

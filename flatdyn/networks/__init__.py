@@ -1,20 +1,45 @@
 """A network and its data as a landscape, so that every question can be asked of it.
 
     models          perceptrons, convolutions, attention, graphs
-    data            what comes with packages, what the user installs, preprocessing
-    training        tasks, training of many networks at once, methods side by side
+    data            data sets that come with packages or that you install, and preprocessing
+    training        tasks, training of many networks at once, comparison of methods
     saddles         saddles that are known exactly, and how noise pushes a network away
     benchmark       how far it scales
 
-This is the wing that uses all the other rooms.
+This package uses all the others. Escapes, sweeps and spectra work on a network as they do in the plane.
+
+Five data sets come with the packages. Four others are read from a folder of yours, FLATDYN_DATA. If one is missing, the
+error says how to install it; no substitute is used.
 
 Example:
     >>> import jax
+    >>> import flatdyn as fd
     >>> from flatdyn import networks
-    >>> spirals = networks.spirals(40, 1.0)
-    >>> task = networks.classifier(networks.MLP((2, 3, 2), jax.random.key(0)), spirals)
+    >>> jax.config.update("jax_enable_x64", True)
+    >>> train, valid, test = networks.split(networks.digits(), [300, 500, 900])
+    >>> make = lambda key: networks.MLP((64, 32, 10), key, norm="layer")
+    >>> network = make(jax.random.key(0))
+    >>> task = networks.classifier(network, train, weight_decay=1e-3)
     >>> task.landscape.dim
-    17
+    2474
+
+    Three radii of SAM-ON, which perturbs the normalization layers only, are trained side by side in one program.
+
+    >>> sam = fd.SAM(lr=0.1, rho=0.1, momentum=0.9, mask=networks.norm_mask(network))
+    >>> radii = fd.Extended(fd.Iteration(task.landscape, sam, fd.noise.FiniteSum(32)), ["rho"])
+    >>> starts = radii.starts(task.starts(make, jax.random.key(1), 3), rho=[0.0, 0.5, 2.0])
+    >>> run = networks.train(task, radii, starts, 100, jax.random.key(2), eval_sets={"valid": valid, "test": test})
+    >>> run.metric("test").shape
+    (3, 21)
+    >>> bool(run.early_stopped(by="valid", name="test").min() > 0.8)
+    True
+
+    `zero_unit` builds a network at an exact saddle, whose escape direction is known in closed form.
+
+    >>> small = networks.MLP((2, 3, 2), jax.random.key(0), jax.numpy.tanh)
+    >>> saddle = networks.zero_unit(small, networks.spirals(40, 1.0), weight_decay=1e-3)
+    >>> bool(saddle.verify().gradient < 1e-13), bool(saddle.eigenvalues[0] < 0)
+    (True, True)
 """
 
 from flatdyn.core.renaming import renamed

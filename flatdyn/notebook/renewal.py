@@ -20,6 +20,7 @@ GALLERY = """# Notebooks
 
 Each asks one question. The answers are those of the full runs; seconds are those of a small run on two cores."""
 NAVIGATION = "navigation"  # tag of the last cell, which holds the links
+FINDINGS = 3  # in the README, each from a notebook of its own
 SECONDS = "seconds.json"  # how long each notebook took when its stored output was renewed
 
 
@@ -74,12 +75,17 @@ def _displayed(data: dict[str, str]) -> Any:
 
 
 def _with_findings(readme: Path) -> str:
-    """The README with its findings, which are those of the notebooks that have one, between their marks."""
+    """The README with its findings, which are those of the three notebooks that have one, between their marks.
+
+    With fewer it stays as it is.
+    """
     text = readme.read_text(encoding="utf-8")
     said = [pages.words(name).get("finding") for name in pages.titles(readme.parent / "notebooks")]
-    rows = "\n".join(f"- {finding}" for finding in said if finding)
+    rows = [f"- {finding}\n" for finding in said if finding]
     between = r"(<!-- findings -->\n).*?(<!-- /findings -->)"
-    return re.sub(between, lambda match: f"{match[1]}{rows}\n{match[2]}", text, flags=re.S) if rows else text
+    if len(rows) < FINDINGS:
+        return text
+    return re.sub(between, lambda match: f"{match[1]}{''.join(rows)}{match[2]}", text, flags=re.S)
 
 
 def seconds() -> dict[str, float]:

@@ -6,7 +6,7 @@ Example:
     >>> from matplotlib.figure import Figure
     >>> import flatdyn as fd
     >>> ax = Figure().add_subplot()
-    >>> run = fd.simulate(fd.Iteration(fd.landscapes.saddle(), fd.GD(0.1)), [[1.0, 0.1], [1.0, -0.1]], steps=3)
+    >>> run = fd.simulate(fd.Iteration(fd.landscapes.saddle(), fd.GD(0.1)), [[1.0, 0.5], [1.0, -0.5]], steps=3)
     >>> _ = fd.plotting.draw_paths(ax, run)
     >>> len(ax.lines) >= 2
     True
