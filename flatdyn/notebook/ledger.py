@@ -50,8 +50,8 @@ def counted() -> dict[str, int]:
 def numbers() -> dict[str, Number]:
     """The counts as numbers for templates: claims, and claims_holds, claims_setting, … by verdict."""
     count = counted()
-    found = {f"claims_{short}": Number(count.get(word, 0), 0, f"claims: {word}") for word, short in SHORT.items()}
-    return found | {"claims": Number(len(claims()), 0, "claims in all")}
+    by_verdict = {f"claims_{short}": Number(count.get(word, 0), 0, f"claims: {word}") for word, short in SHORT.items()}
+    return by_verdict | {"claims": Number(len(claims()), 0, "claims in all")}
 
 
 def cards(notebook: str | None = None, notebooks: str = "../notebooks/") -> str:

@@ -119,11 +119,11 @@ def answered(first: str, name: str) -> str:
 
 def titles(folder: Path) -> dict[str, str]:
     """The notebooks in a folder in reading order: name -> question."""
-    found = {}
+    questions = {}
     for path in sorted(folder.glob("[0-9]*.ipynb")):
         first = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"])
-        found[path.stem] = first.splitlines()[0].removeprefix("# ").strip()
-    return found
+        questions[path.stem] = first.splitlines()[0].removeprefix("# ").strip()
+    return questions
 
 
 def navigation(name: str, questions: dict[str, str]) -> str:

@@ -193,8 +193,8 @@ class Results:
         if not output.is_full():
             print(f"  stated: {holds}\n  {_at_small_size(statement, self.numbers)}")
             return
-        found = Settled(claim, self.name, self.claims[claim], self.numbers)
-        print(f"  {found.verdict}: {found.sentence}")
+        settled = Settled(claim, self.name, self.claims[claim], self.numbers)
+        print(f"  {settled.verdict}: {settled.sentence}")
         self._write()
 
     def _write(self) -> None:
