@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
+import xarray
 
 import flatdyn as fd
 from flatdyn import boundaries, curvature, escape, fixedpoints, flows, networks, plotting, quadratic, stability
@@ -1295,6 +1296,111 @@ call(
     zlim=(0.0, 2.0),
 )
 call("plotting.rho_colors", plotting.rho_colors, values=[0.1, 0.2])
+call("plotting.shades", plotting.shades, number=3)
+call("plotting.styles", plotting.styles, labels=["SAM", "digits"], colors=["red", "blue"])
+call("plotting.method_of", plotting.method_of, label="SAM, noisy")
+call("plotting.method_color", plotting.method_color, label="SAM, noisy")
+call("plotting.method_style", plotting.method_style, label="SAM, noisy")
+call("plotting.quantity_name", plotting.quantity_name, name="rho")
+call("plotting.setting", lambda rho: plotting.setting(rho=rho), rho=0.5)
+call("plotting.explain", plotting.explain, ax=ax, label="start", patch=False)
+call("plotting.draw_key", plotting.draw_key, target=ax)
+call("plotting.check_figure", plotting.check_figure, figure=of(lambda f: matplotlib.figure.Figure()))
+call("plotting.set_ticks", plotting.set_ticks, ax=ax, values=[1.0, 2.0], axis="x")
+call(
+    "plotting.draw_series",
+    plotting.draw_series,
+    ax=ax,
+    x=[0.0, 1.0],
+    series={"SAM": ([1.0, 2.0], [0.1, 0.1])},
+    laws={"SAM": ([0.0, 1.0], [1.0, 2.0])},
+    seen="simulated",
+    law="theory",
+    band=False,
+    colors=None,
+    reference={"SGD": 1.0},
+    ticks=True,
+    legend=False,
+)
+call(
+    "plotting.draw_sweep",
+    plotting.draw_sweep,
+    ax=ax,
+    sweep=of(lambda f: xarray.Dataset({"answer": ("rho", [1.0, 2.0])}, {"rho": [0.1, 0.2]})),
+    value="answer",
+    along="rho",
+    law=None,
+    label="SAM",
+    colors=None,
+)
+call(
+    "plotting.draw_gains",
+    plotting.draw_gains,
+    ax=ax,
+    gains={("digits", "SAM"): (1.0, 0.5)},
+    over="SGD",
+    of="test accuracy",
+    unit="points",
+    colors=None,
+    legend=False,
+)
+call(
+    "plotting.draw_map",
+    plotting.draw_map,
+    ax=ax,
+    x=[1.0, 2.0],
+    y=[1.0, 2.0],
+    values=[[1.0, 2.0], [3.0, 4.0]],
+    name="steps",
+    numbers=None,
+    limits=(1.0, 4.0),
+    log=False,
+    contours={"growth 0": [[-1.0, 1.0], [-1.0, 1.0]]},
+    bar=False,
+    legend=False,
+)
+call(
+    "plotting.draw_capture_set",
+    plotting.draw_capture_set,
+    ax=ax,
+    rho=0.5,
+    box=BOX,
+    captured=np.array([[True, False], [False, True]]),
+    resolution=5,
+    legend=False,
+)
+call(
+    "plotting.draw_distance",
+    plotting.draw_distance,
+    ax=ax,
+    runs=of(lambda f: {"SAM": f.ensemble}),
+    point=(0.0, 0.0),
+    of="the saddle",
+    colors=None,
+    legend=False,
+)
+call(
+    "plotting.draw_loss",
+    plotting.draw_loss,
+    ax=ax,
+    runs=of(lambda f: {"SAM": f.ensemble}),
+    landscape=L,
+    above=0.0,
+    colors=None,
+    legend=False,
+)
+call(
+    "plotting.draw_survival",
+    plotting.draw_survival,
+    ax=ax,
+    escapes=of(lambda f: {"SAM": f.escapes}),
+    laws=of(lambda f: {"SAM": escape.exit_law(f.noisy_line, (-1.0, 1.0), 0.0, 4)}),
+    at=[1, 10],
+    level=0.9,
+    bounds={"theorem": [[1.0, 2.0], [0.1, 0.1], [0.9, 0.9]]},
+    colors=None,
+    legend=False,
+)
 call("notebook.number", fd.notebook.number, value=0.1234, uncertainty=0.01, sig=3)
 call("notebook.report", fd.notebook.report, values={"a": 1.0}, sig=3, unc=None)
 call("notebook.say", fd.notebook.say, name="a", value=1.0, error=0.1)

@@ -108,7 +108,7 @@ def test_a_branch_is_solid_where_it_attracts(ax):
     assert [line.get_linestyle() for line in lines] == ["--", "-"]
     assert lines[0].get_xdata()[-1] == lines[1].get_xdata()[0]
     assert ax.lines[-1].get_marker() == "P"
-    assert ax.get_xlabel() == "rho"
+    assert ax.get_xlabel() == r"$\rho$"
 
 
 # --- basins ---------------------------------------------------------------------------------------------------

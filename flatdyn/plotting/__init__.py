@@ -1,15 +1,31 @@
 """One way to draw each kind of result: `draw_*(ax, record)` draws into an axis you give, and never simulates.
 
+    the plane           draw_landscape, draw_paths, draw_field, draw_critical_points, draw_manifold, draw_surface
+    where runs end      draw_basins, draw_fractions, draw_labels, draw_branch, draw_capture_set
+    numbers             draw_series, draw_sweep: with errors against a setting, beside the law
+                        draw_gains: over a rival, for each task and method; draw_map: over two settings
+    against the step    draw_distance, draw_loss, draw_survival
+    curvature           draw_line, draw_plane, draw_density
+    keys and labels     draw_key, explain, setting, quantity_name, set_ticks
+    colours             method_color, method_style, styles, shades, rho_colors, basin_colors
+    check_figure        what a figure lacks to stand alone, in plain sentences
+
+Each notes what its markers, lines and shades mean; `draw_key(ax)` or `draw_key(figure)` writes that as a legend.
 `import flatdyn.plotting` leaves matplotlib's settings alone; `plotting.use_style()` switches the house style on.
 
 Example:
     >>> from matplotlib.figure import Figure
     >>> import flatdyn as fd
-    >>> ax = Figure().add_subplot()
-    >>> run = fd.simulate(fd.Iteration(fd.landscapes.saddle(), fd.GD(0.1)), [[1.0, 0.5], [1.0, -0.5]], steps=3)
-    >>> _ = fd.plotting.draw_paths(ax, run)
-    >>> len(ax.lines) >= 2
-    True
+    >>> figure = Figure()
+    >>> ax, rho = figure.add_subplot(), 0.5
+    >>> methods = {"GD": fd.GD(0.1), f"SAM, {fd.plotting.setting(rho=rho)}": fd.SAM(0.1, rho)}
+    >>> saddle, start = fd.landscapes.saddle(), [1.0, 0.5]
+    >>> runs = {name: fd.simulate(fd.Iteration(saddle, one), start, steps=30) for name, one in methods.items()}
+    >>> _ = fd.plotting.draw_distance(ax, runs, (0, 0))
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['GD', 'SAM, $\\rho = 0.5$']
+    >>> fd.plotting.check_figure(figure)
+    []
 """
 
 from flatdyn.plotting.basins import basin_colors as basin_colors
@@ -17,17 +33,37 @@ from flatdyn.plotting.basins import draw_basins as draw_basins
 from flatdyn.plotting.basins import draw_branch as draw_branch
 from flatdyn.plotting.basins import draw_fractions as draw_fractions
 from flatdyn.plotting.basins import draw_labels as draw_labels
+from flatdyn.plotting.colors import DIVERGED_COLOR as DIVERGED_COLOR
+from flatdyn.plotting.colors import METHOD_COLORS as METHOD_COLORS
+from flatdyn.plotting.colors import OTHER_COLORS as OTHER_COLORS
+from flatdyn.plotting.colors import UNDECIDED_COLOR as UNDECIDED_COLOR
+from flatdyn.plotting.colors import method_color as method_color
+from flatdyn.plotting.colors import method_of as method_of
+from flatdyn.plotting.colors import method_style as method_style
+from flatdyn.plotting.colors import rho_colors as rho_colors
+from flatdyn.plotting.colors import shades as shades
+from flatdyn.plotting.colors import styles as styles
 from flatdyn.plotting.curvature import draw_density as draw_density
 from flatdyn.plotting.curvature import draw_line as draw_line
 from flatdyn.plotting.curvature import draw_plane as draw_plane
+from flatdyn.plotting.keys import draw_key as draw_key
+from flatdyn.plotting.keys import explain as explain
+from flatdyn.plotting.keys import quantity_name as quantity_name
+from flatdyn.plotting.keys import setting as setting
+from flatdyn.plotting.maps import draw_capture_set as draw_capture_set
+from flatdyn.plotting.maps import draw_map as draw_map
 from flatdyn.plotting.planes import draw_critical_points as draw_critical_points
 from flatdyn.plotting.planes import draw_field as draw_field
 from flatdyn.plotting.planes import draw_landscape as draw_landscape
 from flatdyn.plotting.planes import draw_manifold as draw_manifold
 from flatdyn.plotting.planes import draw_paths as draw_paths
 from flatdyn.plotting.planes import draw_surface as draw_surface
-from flatdyn.plotting.style import DIVERGED_COLOR as DIVERGED_COLOR
-from flatdyn.plotting.style import METHOD_COLORS as METHOD_COLORS
-from flatdyn.plotting.style import UNDECIDED_COLOR as UNDECIDED_COLOR
-from flatdyn.plotting.style import rho_colors as rho_colors
+from flatdyn.plotting.review import check_figure as check_figure
+from flatdyn.plotting.series import draw_gains as draw_gains
+from flatdyn.plotting.series import draw_series as draw_series
+from flatdyn.plotting.series import draw_sweep as draw_sweep
+from flatdyn.plotting.series import set_ticks as set_ticks
 from flatdyn.plotting.style import use_style as use_style
+from flatdyn.plotting.times import draw_distance as draw_distance
+from flatdyn.plotting.times import draw_loss as draw_loss
+from flatdyn.plotting.times import draw_survival as draw_survival

@@ -8,20 +8,13 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, ListedColormap, to_rgb
-from matplotlib.patches import Patch
 
 from flatdyn.basins import Basins, FractionCurve, Labels
 from flatdyn.core import checks
 from flatdyn.fixedpoints import Branch
-from flatdyn.plotting.style import (
-    DIVERGED_COLOR,
-    KIND_MARKERS,
-    UNDECIDED_COLOR,
-    check_axes,
-    check_color,
-    check_colors,
-    check_label,
-)
+from flatdyn.plotting.colors import DIVERGED_COLOR, KIND_MARKERS, UNDECIDED_COLOR
+from flatdyn.plotting.keys import draw_key, explain, quantity_name
+from flatdyn.plotting.style import check_axes, check_color, check_colors, check_label
 
 # Light enough for black lines on top (Tol's light scheme); what holds runs at a saddle stands out.
 _BASIN_PALETTES = {
@@ -59,9 +52,10 @@ def draw_labels(
     extent = _extent(checks.box(box, 2), labels.shape)
     norm = BoundaryNorm(np.arange(len(names) + 1) - 0.5, len(names))
     image = ax.imshow(labels, cmap=ListedColormap(list(colors)), norm=norm, **_laid(extent))
+    for i in [i for i in range(len(names)) if (labels == i).any()]:
+        explain(ax, names[i], patch=True, color=colors[i])
     if legend:
-        present = [i for i in range(len(names)) if (labels == i).any()]
-        ax.legend(handles=[Patch(color=colors[i], label=names[i]) for i in present], loc="upper right", frameon=True)
+        draw_key(ax, loc="upper right")
     return image
 
 
@@ -104,7 +98,8 @@ def draw_basins(
         colors: name -> colour, as :func:`basin_colors` gives, which is used if not given
         shade: darken by the logarithm of the steps
         attractors: mark their positions, as far as they lie in the plane that is drawn
-        legend: name what occurs, undecided and diverged points with their number
+        legend: name what occurs, undecided and diverged points with their number; `draw_key(figure)` writes one key
+            for several maps without
     Raises:
         ValueError: if the grid has another number of axes than two
     """
@@ -119,26 +114,29 @@ def draw_basins(
     order = [*map(str, basins.names), "diverged", "undecided"]  # labels −2 and −1 count from the end
     table = np.array([to_rgb(colors[name]) for name in order])
     pixels = table[basins.labels]
+    counts = {name: count for name, count in basins.counts().items() if count}
+    for name, count in counts.items():
+        label = f"{count} {name}" if legend and name in ("diverged", "undecided") else name
+        explain(ax, label, patch=True, color=colors[name])
     arrived = (basins.labels >= 0) & (basins.labels < len(basins.kinds))  # what ends in a region arrives nowhere
     if shade and arrived.any():
         time = np.log1p(basins.steps)
         low, high = np.percentile(time[arrived], [1, 99])
         share = np.clip((time - low) / max(high - low, 1e-9), 0, 1)
         pixels = np.where(arrived[..., None], pixels * (1 - 0.45 * share[..., None]), pixels)
+        explain(ax, "darker: arrives later", patch=True, facecolor="0.55", edgecolor="0.75", hatch="", lw=3)
     extent = _extent(basins.box, basins.labels.shape)
     image = ax.imshow(pixels, **_laid(extent))
     if attractors:
         for attractor in basins.attractors:
             if (basins.labels == order.index(attractor.name)).any() and len(attractor.theta) == 2:
-                marker = KIND_MARKERS.get(attractor.kind, "o")
-                ax.plot(*attractor.theta, marker, color="white", mec="black", mew=0.7, ms=5, zorder=4)
+                look = {"marker": KIND_MARKERS.get(attractor.kind, "o"), "ls": "none", "color": "white"}
+                look |= {"mec": "black", "mew": 0.7, "ms": 5}
+                ax.plot(*attractor.theta, zorder=4, **look)
+                explain(ax, f"attractor: {attractor.kind or 'point'}", **look)
     ax.set(xlim=extent[:2], ylim=extent[2:])
     if legend:
-        counts = {name: count for name, count in basins.counts().items() if count}
-        label = {
-            name: f"{count} {name}" if name in ("diverged", "undecided") else name for name, count in counts.items()
-        }
-        ax.legend(handles=[Patch(color=colors[name], label=label[name]) for name in counts], frameon=True)
+        draw_key(ax)
     return image
 
 
@@ -171,7 +169,7 @@ def draw_fractions(ax: Axes, curve: FractionCurve, *, colors: dict[str, Any] | N
         ec="white",
     )
     ax.set(xlim=(low, high), ylim=(0, 1))
-    ax.set(xlabel=curve.config["parameter"], ylabel="share of the box")
+    ax.set(xlabel=quantity_name(curve.config["parameter"]), ylabel="share of the box")
     if legend:
         ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return areas
@@ -198,22 +196,26 @@ def draw_branch(
         coordinate = checks.count("coordinate", coordinate, at_most=branch.theta.shape[1] - 1)
     height = np.linalg.norm(branch.theta, axis=1) if coordinate is None else branch.theta[:, coordinate]
     changes = np.flatnonzero(branch.stable[1:] != branch.stable[:-1]) + 1
-    lines = []
-    for i, piece in enumerate(np.split(np.arange(len(height)), changes)):
+    lines, pieces = [], np.split(np.arange(len(height)), changes)
+    named = next((i for i, piece in enumerate(pieces) if branch.stable[piece[0]]), 0)  # solid in a key, if any is
+    for i, piece in enumerate(pieces):
         reach = np.append(piece, piece[-1] + 1)[: len(height) - piece[0]]  # up to the first point of the next piece
         stable = branch.stable[piece[0]]
+        explain(ax, "attracts" if stable else "repels", ls="-" if stable else "--", lw=1.4 if stable else 0.9)
         lines += ax.plot(
             branch.parameter[reach],
             height[reach],
             ls="-" if stable else "--",
             lw=1.4 if stable else 0.9,
             color=color,
-            label=label if i == 0 else None,
+            label=label if i == named else None,
         )
     for b in branch.bifurcations:
         place = np.linalg.norm(b.theta) if coordinate is None else b.theta[coordinate]
-        ax.plot(b.parameter, place, _BIFURCATION_MARKERS[b.kind], color=color, mfc="white", ms=5, zorder=4)
-    ax.set(xlabel=branch.config["parameter"])
+        look = {"marker": _BIFURCATION_MARKERS[b.kind], "ls": "none", "mfc": "white", "ms": 5}
+        ax.plot(b.parameter, place, color=color, zorder=4, **look)
+        explain(ax, b.kind, **look)
+    ax.set(xlabel=quantity_name(branch.config["parameter"]))
     return lines
 
 

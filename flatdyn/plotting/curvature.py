@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 
 from flatdyn.core import checks
 from flatdyn.curvature import Density, Line, Plane
+from flatdyn.plotting.keys import explain
 from flatdyn.plotting.planes import contour, levels_of, spaced_levels
 from flatdyn.plotting.style import check_axes, check_color, check_label
 
@@ -92,6 +93,8 @@ def draw_plane(
     ax.clabel(contours, fmt="%.3g", fontsize=5)
     if marks:
         ax.plot(*plane.marks.T, "o", color="black", mec="white", mew=0.5, zorder=4)
+    if marks and not len(names):
+        explain(ax, "points that the plane goes through", marker="o", ls="none", color="black")
     for name, place in zip(names, plane.marks, strict=False):
         ax.annotate(name, place, (4, 4), textcoords="offset points", zorder=5)
     ax.set(xlabel="$x$ along $d_1$", ylabel="$y$ along $d_2$")
@@ -143,6 +146,7 @@ def draw_density(
     (line,) = ax.plot(grid, value, color=color, label=label, **style)
     band = {"color": line.get_color(), "alpha": 0.25, "lw": 0, "gid": style.get("gid")}
     ax.fill_between(grid, np.maximum(value - error, floor), np.maximum(value + error, floor), **band)
+    explain(ax, "one standard error", patch=True, color="0.35", alpha=0.25, lw=0)
     top = 3 * max(np.max(drawn.get_ydata()) for drawn in ax.lines)
     ax.set(yscale="log", ylim=(bottom, top), xlabel=r"eigenvalue $\lambda$", ylabel="density")
     return line

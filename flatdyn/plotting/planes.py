@@ -15,7 +15,9 @@ from flatdyn.core import checks, memory
 from flatdyn.core.records import Ensemble, Status
 from flatdyn.fixedpoints import Manifold
 from flatdyn.landscapes import CriticalPoint, Landscape
-from flatdyn.plotting.style import DIVERGED_COLOR, KIND_MARKERS, check_axes, check_color, check_label
+from flatdyn.plotting.colors import DIVERGED_COLOR, KIND_MARKERS
+from flatdyn.plotting.keys import draw_key, explain
+from flatdyn.plotting.style import check_axes, check_color, check_label
 from flatdyn.processes import Process
 
 
@@ -79,6 +81,11 @@ def draw_paths(
             ax.plot(*path[0], "o", **marker)
             ended = {"marker": "x", "color": DIVERGED_COLOR, "mec": None} if diverged[i] else {"marker": "s"}
             ax.plot(*path[-1:].T, ls="none", gid=line.get("gid"), **(marker | ended))
+            explain(ax, "start", marker="o", ls="none")
+            if diverged[i]:
+                explain(ax, "last point of a run that diverged", marker="x", ls="none", color=DIVERGED_COLOR)
+            else:
+                explain(ax, "end", marker="s", ls="none")
     return lines
 
 
@@ -123,11 +130,11 @@ def draw_critical_points(ax: Axes, points: Iterable[CriticalPoint], *, color: An
     for point in points:
         _check_plane(len(point.theta))
         marker = KIND_MARKERS[point.kind]
-        drawn[point.kind] = ax.plot(
-            *point.theta, marker, color=color, mfc="white" if marker in "o^D" else color, ms=5, zorder=4
-        )[0]
+        look = {"marker": marker, "ls": "none", "color": color, "mfc": "white" if marker in "o^D" else color, "ms": 5}
+        drawn[point.kind] = ax.plot(*point.theta, zorder=4, **look)[0]
+        explain(ax, point.kind, **look)
     if legend:
-        ax.legend(drawn.values(), drawn.keys())
+        draw_key(ax)
     return drawn
 
 
@@ -139,6 +146,9 @@ def draw_manifold(ax: Axes, manifold: Manifold, *, color: Any = "black", **line:
     _check_plane(len(manifold.saddle))
     drawn = ax.plot(*manifold.theta.T, color=color, **({"lw": 0.9} | line))
     ax.plot(*manifold.saddle, "X", color=color, mec="white", mew=0.5, ms=5, zorder=4)
+    kind = "stable" if abs(float(manifold.multiplier)) < 1 else "unstable"
+    explain(ax, f"{kind} manifold", color=color, **({"lw": 0.9} | {k: v for k, v in line.items() if k in ("lw", "ls")}))
+    explain(ax, "saddle", marker="X", ls="none", color=color)
     return drawn
 
 
