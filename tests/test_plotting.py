@@ -5,6 +5,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import xarray
 from numpy.testing import assert_allclose, assert_array_equal
 
 import flatdyn as fd
@@ -126,7 +127,7 @@ def test_basins_are_drawn_with_what_is_missing_named(ax):
         assert_allclose(image.get_array()[j, i], expected)
     shown = [text.get_text() for text in ax.get_legend().get_texts()]
     assert f"{basins.counts()['undecided']} undecided" in shown
-    assert len(shown) == 4  # no runs diverged: not in the legend
+    assert shown[3:] == [shown[3], "attractor: minimum"]  # no runs diverged: not in the legend
     left, right, low, high = image.get_extent()
     assert (left, right) == (-5.125, 5.125)  # half a cell beyond the outermost points
     assert_allclose((low, high), (-5 - 1 / 6, 5 + 1 / 6))
@@ -202,3 +203,188 @@ def test_a_density_has_its_eigenvalues_under_its_peaks(ax):
     assert_allclose(drawn.get_xdata(), np.linspace(0, 2, 11))
     with pytest.raises(ValueError, match="width"):
         plotting.draw_density(ax, found, width=0)
+
+
+# --- numbers with errors, against a setting or the step -------------------------------------------------------------
+
+
+def key_of(ax):
+    """What stands in the key."""
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def test_series_are_points_with_their_errors_beside_lines_of_laws(ax):
+    x, values, errors = [0.0, 0.5, 1.0], [1.0, 2.0, np.nan], [0.1, 0.2, 0.3]
+    drawn = plotting.draw_series(
+        ax,
+        x,
+        {"SAM": (values, errors), "digits": values},
+        laws={"SAM": ([0, 1], [1, 3])},
+        reference={"SGD": 1.5},
+        ticks=True,
+    )
+    points, _, (bars,) = drawn["SAM"][0]
+    assert_array_equal(points.get_xydata(), np.transpose([x, values]))
+    assert_allclose([bar[:, 1] for bar in bars.get_segments()[:2]], [[0.9, 1.1], [1.8, 2.2]])
+    assert_array_equal(drawn["SAM"][1].get_xydata(), [[0, 1], [1, 3]])
+    assert points.get_color() == drawn["SAM"][1].get_color() == plotting.method_color("SAM")
+    assert (points.get_linestyle(), drawn["SAM"][1].get_marker()) == ("None", "None")
+    assert key_of(ax) == ["SGD", "SAM", "digits", "simulated", "theory"]
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["0", "0.5", "1"]
+    ax.set(xlabel="x", ylabel="y")
+    assert plotting.check_figure(ax.figure) == []
+
+
+def test_series_with_ends_are_bands_or_bars(ax):
+    ends = [[1.0, 2.0], [0.5, 1.0], [3.0, 3.5]]
+    bars = plotting.draw_series(ax, [1, 2], {"a": ends}, gid="chaotic")["a"][0]
+    assert_allclose([bar[:, 1] for bar in bars[2][0].get_segments()], [[0.5, 3], [1, 3.5]])
+    assert {part.get_gid() for part in bars.get_children()} == {"chaotic"}
+    line, shade = plotting.draw_series(ax, {"b": [1, 2]}, {"b": ends}, band=True, gid="chaotic")["b"]
+    assert_allclose(shade.get_datalim(ax.transData).get_points(), [[1, 0.5], [2, 3.5]])
+    assert line.get_gid() == shade.get_gid() == "chaotic"
+    for wrong in ([1.0], [[1, 2], [-1, 0]], np.zeros((4, 2))):
+        with pytest.raises(ValueError, match=r"series\['a'\] must"):
+            plotting.draw_series(ax, [1, 2], {"a": wrong})
+
+
+def test_a_sweep_is_drawn_with_the_errors_it_has(ax):
+    cells = {"rho": [0.1, 0.2, 0.4], "ascent": ["shared", "full"]}
+    value = np.arange(6.0).reshape(3, 2)
+    parts = {"seen": value, "seen_stderr": value / 10, "law": value + 1}
+    sweep = xarray.Dataset({name: (tuple(cells), part) for name, part in parts.items()}, cells)
+    drawn = plotting.draw_sweep(ax, sweep, "seen", "rho", law="law", label="SAM")
+    assert list(drawn) == ["SAM, shared", "SAM, full"]
+    for i, (bars, law) in enumerate(drawn.values()):
+        assert_array_equal(bars[0].get_xydata(), np.transpose([cells["rho"], value[:, i]]))
+        assert_allclose([np.ptp(bar[:, 1]) for bar in bars[2][0].get_segments()], value[:, i] / 5)
+        assert_array_equal(law.get_ydata(), value[:, i] + 1)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == (r"$\rho$", "seen")
+    one = plotting.draw_sweep(ax, sweep.sel(ascent="full"), "seen", "rho", label="USAM")
+    assert list(one) == ["USAM"]
+    with pytest.raises(ValueError, match="value must be a result of the sweep, got 'mean'; there are seen"):
+        plotting.draw_sweep(ax, sweep, "mean", "rho")
+
+
+def test_gains_stand_in_the_row_of_their_task(ax):
+    gains = {("digits", "SAM"): (1.0, 0.5), ("digits", "SWA"): (-1.0, 0.2), ("text", "SWA"): (0.3, 0.1)}
+    drawn = plotting.draw_gains(ax, gains, over="SGD")
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["digits", "text"]
+    x, y = drawn["SWA"][0].get_data()
+    assert_allclose(x, [-1, 0.3])
+    assert_allclose(np.round(y), [0, -1])
+    assert_allclose(drawn["SAM"][2][0].get_segments()[0][:, 0], [0.5, 1.5])
+    assert ax.get_xlabel() == "test accuracy minus that of SGD (points)"
+    assert key_of(ax) == ["SAM", "SWA", "one standard error"]
+    assert plotting.check_figure(ax.figure) == []
+    with pytest.raises(TypeError, match=r"gains must be a dict, \(task, method\) -> .* got the key 'digits'"):
+        plotting.draw_gains(ax, {"digits": (1.0, 0.5)}, over="SGD")
+
+
+def test_a_map_has_its_numbers_in_its_cells(ax):
+    values = [[1.0, 20.0, np.inf], [3.0, np.nan, 400.0]]
+    image = plotting.draw_map(ax, [1, 4, 16], [0.0, 0.9], values, name="steps", numbers=True, log=True, limits=(1, 100))
+    assert_array_equal(image.get_array(), values)
+    assert {text.get_position(): text.get_text() for text in ax.texts} == {
+        (0, 0): "1",
+        (1, 0): "20",
+        (2, 0): "–",
+        (0, 1): "3",
+        (1, 1): "–",
+        (2, 1): "400",
+    }
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["1", "4", "16"]
+    assert image.colorbar.extend == "max"
+    ax.set(xlabel="$B$", ylabel=r"$\mu$")
+    assert plotting.check_figure(ax.figure) == []
+
+
+def test_a_map_has_a_curve_where_growth_is_zero(ax):
+    x, y = np.linspace(0, 1, 5), np.linspace(0, 1, 4)
+    z = x + 0 * y[:, None] - 0.3
+    image = plotting.draw_map(ax, x, y, np.zeros((4, 5)), name="share", limits=(0, 1), contours={"growth 0": z})
+    assert_array_equal(image.get_array(), np.zeros((4, 5)))
+    (curve,) = (one for one in ax.collections if hasattr(one, "levels"))
+    assert_allclose(curve.get_paths()[0].vertices[:, 0], 0.3)
+    assert key_of(ax) == ["growth 0"]
+    with pytest.raises(ValueError, match=r"values must have one row for each y and one column for each x, \(4, 5\)"):
+        plotting.draw_map(ax, x, y, np.zeros((5, 4)), name="share")
+
+
+def test_the_capture_set_has_its_exact_boundary(ax):
+    box, rho = [(-2, 2), (-1, 3)], 0.5
+    image, lines = plotting.draw_capture_set(ax, rho, box, resolution=81)
+    corners = np.stack(np.meshgrid(np.linspace(-2, 2, 81), np.linspace(-1, 3, 81)), axis=-1)
+    assert_array_equal(image.get_array(), fd.quadratic.captured(corners, rho))
+    assert len(lines) == 4
+    x, y = lines[0].get_data()
+    inside = (x > 0.01) & (x < 2)
+    assert_allclose(y[inside], fd.quadratic.capture_boundary(x[inside], rho), rtol=1e-6)  # of its own 1e-10, by far
+    assert key_of(ax) == [r"exact boundary, $\rho = 0.5$", "escapes", "ends at the saddle"]
+    plotting.draw_capture_set(ax, 1.5, box, captured=np.ones((3, 2), bool))
+    assert any("1.5" in label for label in key_of(ax))
+    assert plotting.check_figure(ax.figure) == []
+
+
+def test_distances_and_losses_are_those_of_the_runs(ax):
+    bowl = fd.landscapes.saddle()
+    runs = {
+        f"SAM, {plotting.setting(rho=rho)}": fd.simulate(fd.Iteration(bowl, fd.SAM(0.1, rho)), [1.0, 0.5], 20)
+        for rho in (0.1, 0.5)
+    }
+    runs["two"] = fd.simulate(fd.Iteration(bowl, fd.GD(0.1)), [[1.0, 0.5], [0.5, 1.0]], 20)
+    drawn = plotting.draw_distance(ax, runs, (0, 1), of="(0, 1)")
+    assert [len(lines) for lines in drawn.values()] == [1, 1, 2]
+    for name, lines in drawn.items():
+        theta = np.reshape(runs[name].theta, (len(lines), 21, 2))
+        for line, path in zip(lines, theta, strict=True):
+            assert_allclose(line.get_ydata(), np.hypot(path[:, 0], path[:, 1] - 1), rtol=1e-6)
+    assert key_of(ax) == list(runs)
+    assert (ax.get_yscale(), ax.get_ylabel()) == ("log", "distance from (0, 1)")
+    assert plotting.check_figure(ax.figure) == []
+    (line,) = plotting.draw_loss(ax, {"two": runs[r"SAM, $\rho = 0.1$"]}, bowl, above=-1.0)["two"]
+    assert_allclose(line.get_ydata(), bowl.loss(runs[r"SAM, $\rho = 0.1$"].theta) + 1)
+    with pytest.raises(ValueError, match="landscape must have as many coordinates as the runs, 2, this has 3"):
+        plotting.draw_loss(ax, runs, fd.landscapes.rosenbrock(3))
+
+
+def escapes(steps, escaped):
+    """Escapes with these times, from 0 on the line."""
+    runs = len(steps)
+    places = np.zeros((runs, 1))
+    return fd.escape.Escapes(
+        steps=np.array(steps),
+        escaped=np.array(escaped),
+        diverged=np.zeros(runs, bool),
+        start=places,
+        exit=places,
+        dt=np.ones(()),
+        config={},
+        provenance={},
+    )
+
+
+def test_survival_is_a_band_or_points_beside_the_law(ax):
+    seen = escapes([1, 2, 2, 5], [True, True, True, False])
+    line, shade = plotting.draw_survival(ax, {"SAM": seen}, gid="chaotic")["SAM"]
+    assert_allclose(line.get_ydata(), [1, 0.75, 0.25, 0.25, 0.25, 0.25])
+    assert line.get_gid() == shade.get_gid() == "chaotic"
+    assert key_of(ax) == ["SAM", "95 % interval"]
+    assert plotting.check_figure(ax.figure) == []
+    law = fd.escape.ExitLaw(mean=2.0, factor=0.5, right=0.5, head=np.ones(1))
+    ax.clear()
+    bars, curve = plotting.draw_survival(
+        ax, {"SAM": seen}, laws={"SAM": law}, at=[1, 3, 9], level=0.9, bounds={"theorem": ([1, 2], [0, 0], [1, 1])}
+    )["SAM"]
+    assert_array_equal(bars[0].get_xydata(), [[1, 0.75], [3, 0.25]])  # nothing was seen at 9
+    assert_allclose(curve.get_ydata(), 0.5 ** curve.get_xdata())
+    assert sorted(key_of(ax)) == ["SAM", "exact law", "simulated, 90 % interval", "theorem"]
+    assert plotting.check_figure(ax.figure) == []
+
+
+def test_what_existing_drawings_mean_is_in_their_key(ax):
+    run = fd.simulate(fd.Iteration(L, fd.GD(1e-2)), np.array([[1.0, 1.0], [90.0, 90.0]]), 30)
+    plotting.draw_paths(ax, run, color=plotting.method_color("GD"), label="GD")
+    kinds = list(plotting.draw_critical_points(ax, L.critical_points()))
+    plotting.draw_key(ax)
+    assert key_of(ax) == ["GD", "start", "end", "last point of a run that diverged", *kinds]

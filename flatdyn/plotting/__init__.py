@@ -23,7 +23,7 @@ Example:
     >>> runs = {name: fd.simulate(fd.Iteration(saddle, one), start, steps=30) for name, one in methods.items()}
     >>> _ = fd.plotting.draw_distance(ax, runs, (0, 0))
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
-    ['GD', 'SAM, $\\rho = 0.5$']
+    ['GD', 'SAM, $\\\\rho = 0.5$']
     >>> fd.plotting.check_figure(figure)
     []
 """

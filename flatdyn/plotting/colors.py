@@ -87,8 +87,8 @@ _MARKERS = "osD^vPX*<>ph"
 
 def method_of(label: str) -> str | None:
     """The method that a label names, as METHOD_COLORS calls it; None if it names none. The first one counts."""
-    found = _PATTERN.search(checks.text("label", label))
-    return _WORDS[found[1]] if found else None
+    word = _PATTERN.search(checks.text("label", label))
+    return _WORDS[word[1]] if word else None
 
 
 def method_color(label: str) -> str:
@@ -131,7 +131,7 @@ def styles(labels: Sequence[str], colors: Any = None) -> dict[str, dict[str, Any
     labels = [checks.text("labels", label) for label in checks.sequence("labels", labels, "texts")]
     given = _given(labels, colors)
     seen: dict[Any, int] = {}
-    found, others = {}, 0
+    looks, others = {}, 0
     for i, label in enumerate(labels):
         name = method_of(label)
         if name is not None:
@@ -146,8 +146,8 @@ def styles(labels: Sequence[str], colors: Any = None) -> dict[str, dict[str, Any
             hollow, line = _OPEN_AND_LINE[repeated % len(_OPEN_AND_LINE)]
             look |= {"ls": line or look["ls"]} | ({"mfc": "white"} if hollow else {})
             look["marker"] = look["marker"] if repeated < 2 else _MARKERS[(repeated + 1) % len(_MARKERS)]
-        found[label] = look
-    return found
+        looks[label] = look
+    return looks
 
 
 def _given(labels: list[str], colors: Any) -> dict[str, Any]:

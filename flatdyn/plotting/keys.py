@@ -102,8 +102,9 @@ def explain(ax: Axes, label: str, *, patch: bool = False, **look: Any) -> None:
         check_color("color", look.get("color"))
         handle = Line2D([], [], **{"color": _NEUTRAL} | look)
     for known in meanings(ax):
-        if known.get_label() == label:
-            known.remove()
+        if known.get_label() == label:  # the last word counts, in the first one's place
+            known.handle = handle
+            return
     ax.add_artist(Meaning(label, handle))
 
 

@@ -81,11 +81,12 @@ def draw_paths(
             ax.plot(*path[0], "o", **marker)
             ended = {"marker": "x", "color": DIVERGED_COLOR, "mec": None} if diverged[i] else {"marker": "s"}
             ax.plot(*path[-1:].T, ls="none", gid=line.get("gid"), **(marker | ended))
-            explain(ax, "start", marker="o", ls="none")
-            if diverged[i]:
-                explain(ax, "last point of a run that diverged", marker="x", ls="none", color=DIVERGED_COLOR)
-            else:
-                explain(ax, "end", marker="s", ls="none")
+    if ends:
+        explain(ax, "start", marker="o", ls="none")
+        if not diverged.all():
+            explain(ax, "end", marker="s", ls="none")
+        if diverged.any():
+            explain(ax, "last point of a run that diverged", marker="x", ls="none", color=DIVERGED_COLOR)
     return lines
 
 

@@ -51,15 +51,15 @@ def check_figure(figure: Figure) -> list[str]:
     bars = {id(image.colorbar.ax) for ax in axes for image in _images(ax) if image.colorbar is not None}
     panels = [ax for ax in axes if id(ax) not in bars]
     key = _Key(figure)
-    found = []
+    sentences = []
     for ax in axes:
-        found += _unnamed(ax, figure, id(ax) in bars)
-        found += _overlapping(ax)
+        sentences += _unnamed(ax, figure, id(ax) in bars)
+        sentences += _overlapping(ax)
     for ax in panels:
-        found += _not_in_key(ax, key)
-        found += _unkeyed_looks(ax, key)
-        found += _unkeyed_map(ax, key)
-    return [*found, *_overlapping_titles(figure, panels), *_method_colors(panels)]
+        sentences += _not_in_key(ax, key)
+        sentences += _unkeyed_looks(ax, key)
+        sentences += _unkeyed_map(ax, key)
+    return [*sentences, *_overlapping_titles(figure, panels), *_method_colors(panels)]
 
 
 def _where(ax: Axes) -> str:
@@ -337,7 +337,7 @@ def _labelled(ax: Axes) -> Iterator[tuple[str, str]]:
 def _method_colors(panels: list[Axes]) -> Iterator[str]:
     own = {color.lower(): name for name, color in METHOD_COLORS.items()}
     seen: dict[str, dict[str, str]] = {}
-    told = set()
+    sentences = set()
     for ax in panels:
         context = " ".join([ax.get_title(loc=loc) for loc in ("left", "center", "right")])
         context += " " + ax.get_xlabel() + " " + ax.get_ylabel()
@@ -346,16 +346,16 @@ def _method_colors(panels: list[Axes]) -> Iterator[str]:
             if name is None:
                 meant = own.get(color)
                 if meant in ("GD", "SAM") and method_of(context) != meant and "rho" not in label:
-                    told.add(f"{label!r} in {_where(ax)} has the colour of {meant}, and is something else.")
+                    sentences.add(f"{label!r} in {_where(ax)} has the colour of {meant}, and is something else.")
                 continue
             if own.get(color, name) != name:
-                told.add(f"{label!r} in {_where(ax)} has the colour of {own[color]}.")
+                sentences.add(f"{label!r} in {_where(ax)} has the colour of {own[color]}.")
             seen.setdefault(name, {}).setdefault(color, label)
     for name, colors in seen.items():
         if len(colors) > 1 and not _one_hue([*colors, METHOD_COLORS[name]]):
             (one, first), (other, second) = list(colors.items())[:2]
-            told.add(f"{name} has two colours: {one} for {first!r} and {other} for {second!r}.")
-    yield from sorted(told)
+            sentences.add(f"{name} has two colours: {one} for {first!r} and {other} for {second!r}.")
+    yield from sorted(sentences)
 
 
 def _one_hue(colors: list[str]) -> bool:

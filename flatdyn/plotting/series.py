@@ -282,9 +282,8 @@ def _refer(ax: Axes, reference: Any) -> None:
     if reference is None:
         return
     if not isinstance(reference, Mapping):
-        ax.axhline(checks.number("reference", reference, one=True), color="0.5", lw=0.7, zorder=0)
-        return
+        reference = {"": checks.number("reference", reference, one=True)}
     lines = ("-", ":", "--", "-.")
     for i, (name, height) in enumerate(checks.mapping("reference", reference, "name -> height").items()):
         height = checks.number(f"reference[{name!r}]", height, one=True)
-        ax.axhline(height, color="0.5", lw=0.8, ls=lines[i % len(lines)], zorder=0, label=name)
+        ax.axhline(height, color="0.5", lw=0.8, ls=lines[i % len(lines)], zorder=0, label=name or None)

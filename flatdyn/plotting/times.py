@@ -115,8 +115,8 @@ def draw_survival(
     escapes = checks.mapping("escapes", escapes, "name -> fd.escape_times(...)")
     if not escapes:
         raise ValueError("escapes must hold at least one name -> fd.escape_times(...)")
-    for name, found in escapes.items():
-        checks.kind(f"escapes[{name!r}]", found, Escapes, "fd.escape_times(...)")
+    for name, seen in escapes.items():
+        checks.kind(f"escapes[{name!r}]", seen, Escapes, "fd.escape_times(...)")
     laws = {} if laws is None else checks.mapping("laws", laws, "name -> fd.escape.exit_law(...)")
     for name, law in laws.items():
         checks.kind(f"laws[{name!r}]", law, ExitLaw, "fd.escape.exit_law(...)")
@@ -125,16 +125,16 @@ def draw_survival(
     at = None if at is None else np.unique(checks.wholes("at", at, ndim=1))
     checks.flag("legend", legend)
     looks = styles(list(dict.fromkeys([*escapes, *laws])), colors)
-    last = int(max(found.steps.max() for found in escapes.values()))
+    last = int(max(seen.steps.max() for seen in escapes.values()))
     drawn: dict[str, list] = {}
     for name, region in bounds.items():
         steps, low, high = _region(name, region)
         drawn[name] = [ax.fill_between(steps, low, high, color="0.8", lw=0, zorder=0, label=name)]
-    for name, found in escapes.items():
+    for name, seen in escapes.items():
         color = looks[name]["color"]
         if laws:
             steps = np.unique(np.geomspace(1, max(last, 2), _POINTS).astype(int)) if at is None else at
-            curve = found.survival(steps[steps <= found.steps.max()], level)
+            curve = seen.survival(steps[steps <= seen.steps.max()], level)
             look = {"fmt": looks[name]["marker"], "ms": 2.5, "lw": 0.8, "mfc": looks[name].get("mfc")} | style
             ends = np.maximum([curve.value - curve.lower, curve.upper - curve.value], 0)
             bars = ax.errorbar(curve.steps, curve.value, ends, color=color, label=name, **look)
@@ -142,7 +142,7 @@ def draw_survival(
                 artist.set_gid(style.get("gid"))
             drawn[name] = [bars]
         else:
-            curve = found.survival(np.arange(int(found.steps.max()) + 1) if last < 10**6 else None, level)
+            curve = seen.survival(np.arange(int(seen.steps.max()) + 1) if last < 10**6 else None, level)
             look = {"color": color, "ls": looks[name]["ls"]} | style
             (line,) = ax.plot(curve.steps, curve.value, drawstyle="steps-post", label=name, **look)
             shade = {"step": "post", "color": color, "alpha": 0.25, "lw": 0, "gid": style.get("gid")}
