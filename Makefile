@@ -28,8 +28,8 @@ $(VENV)/.ready: pyproject.toml requirements.lock
 	$(INSTALL) -e ".[notebooks,test]"
 	touch $@
 
-figures: $(VENV)/.ready ## regenerate every figure and the ledger (ONLY=03 for one notebook)
-	$(BIN)/python figures/regenerate.py $(if $(ONLY),--only $(ONLY))
+figures: $(VENV)/.ready ## renew every figure that is not up to date (ONLY=03 for one notebook, FORCE=1 for all)
+	$(BIN)/python figures/regenerate.py $(if $(ONLY),--only $(ONLY)) $(if $(filter-out 0,$(FORCE)),--force) $(ARGS)
 
 test: $(VENV)/.ready ## everything CI runs: style, tests, all notebooks
 	$(BIN)/ruff check

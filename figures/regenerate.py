@@ -3,15 +3,21 @@
 Then the pages are renewed: the Answers, what each notebook shows of its full run, notebook 00, ledger.md, the gallery.
 
     --list           name the notebooks and the files each one owns
+    --dry-run        say which notebooks would run, and why; run nothing
     --only NAME      only notebooks whose name starts with NAME; may be given several times
+    --force          run them even if they are up to date
     --jobs N         notebooks at once (default: one per two cores, at least one)
     --store          instead of figures, renew the notebooks' stored output at the quick preset
     --pages          run nothing: renew the pages alone, after a sentence has changed in figures/*.toml
 
-A notebook runs in a kernel of this Python. A failing cell is reported with its traceback, the other notebooks go
-on, and the exit status is 1. Files are written whole, so an interrupted run leaves what is finished. The next run
-goes on from there (figures/unfinished.json says which notebooks were done, with which code); one with --only runs what
-it names.
+A notebook is up to date, and does not run, if its code cells, the modules of flatdyn that its last run had imported,
+the versions of Python and of the numerical packages, and its files are those of figures/data/made/NAME.json. Comments,
+docstrings and prose do not count. --only does not change that: a notebook that is up to date runs with --force alone.
+
+A notebook runs in a kernel of this Python and writes into build/figures. When it has ended, what agrees with the stored
+files within rounding, or within four standard errors where errors are stored, stays as it is and counts as confirmed;
+the rest is renewed, and the difference reported. A failing cell is reported with its traceback, the other notebooks go
+on, and the exit status is 1. An interrupted run leaves what is finished, and the next run goes on from there.
 """
 
 from __future__ import annotations
@@ -19,12 +25,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
-import hashlib
 import json
 import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from jupyter_client import AsyncKernelManager
@@ -37,7 +43,8 @@ FIGURES = Path(__file__).resolve().parent
 ROOT = FIGURES.parent
 NOTEBOOKS = ROOT / "notebooks"
 CELL_TIMEOUT = 1800
-UNFINISHED = FIGURES / "unfinished.json"
+SCRATCH = ROOT / "build" / "figures"
+REASONS = 3  # that are named of each notebook
 
 
 def notebooks(only: list[str]) -> list[Path]:
@@ -59,9 +66,13 @@ class ThisEnvironment(AsyncKernelManager):
         )
 
 
-async def run(path: Path, preset: str, bar: tqdm) -> nbformat.NotebookNode:
-    """Execute one notebook in its folder and return it with its output."""
+async def run(path: Path, preset: str, figures: Path, bar: Any) -> tuple[nbformat.NotebookNode, list[str]]:
+    """Execute one notebook in its folder; return it with its output, and the modules that its kernel has imported."""
+    from flatdyn.notebook import keys
+
     notebook = nbformat.read(path, as_version=4)
+    notebook.cells.append(nbformat.v4.new_code_cell(keys.PROBE))
+    last = len(notebook.cells) - 1  # which is ours
     client = NotebookClient(
         notebook,
         km=ThisEnvironment(),
@@ -70,11 +81,12 @@ async def run(path: Path, preset: str, bar: tqdm) -> nbformat.NotebookNode:
         store_widget_state=False,
         resources={"metadata": {"path": str(path.parent)}},
         extra_arguments=["--log-level=40"],
-        on_cell_executed=lambda **_: bar.update(),
+        on_cell_executed=lambda cell_index, **_: bar.update(cell_index < last),
     )
-    chosen = {"FLATDYN_PRESET": preset, "FLATDYN_FIGURES": str(FIGURES), "FLATDYN_PROGRESS": "0"}
+    chosen = {"FLATDYN_PRESET": preset, "FLATDYN_FIGURES": str(figures), "FLATDYN_PROGRESS": "0"}
     await client.async_execute(env=os.environ | chosen)
-    return notebook
+    printed = "".join(output.text for output in notebook.cells.pop().outputs if output.get("name") == "stdout")
+    return notebook, json.loads(printed)
 
 
 def normalised(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -116,66 +128,51 @@ def explain(path: Path, error: BaseException) -> str:
     return f"{path.name} failed: {type(error).__name__}: {error}"
 
 
-class Finished:
-    """Which notebooks a run that was interrupted has finished: by their source, the library's, and the figures there.
+def stale(paths: list[Path], modules: dict[str, str]) -> dict[Path, list[str]]:
+    """The notebooks whose figures are to be made again, with the reasons."""
+    from flatdyn.notebook import keys
 
-    Args:
-        fresh: whether to forget what an earlier run has done
-    """
-
-    def __init__(self, fresh: bool):
-        import flatdyn
-
-        parts = sorted(Path(flatdyn.__file__).parent.rglob("*.py")), [ROOT / "requirements.lock", Path(__file__)]
-        files = [path for part in parts for path in part if path.exists()]
-        self.code = hashlib.sha256(b"".join(path.read_bytes() for path in files) + sys.version.encode()).hexdigest()
-        try:
-            self.words = {} if fresh else dict(json.loads(UNFINISHED.read_text()))
-        except (OSError, ValueError, TypeError):  # none, or damaged: all is done again
-            self.words = {}
-
-    def holds(self, path: Path) -> bool:
-        return self.words.get(path.stem) == self._word(path)
-
-    def add(self, path: Path) -> None:
-        from flatdyn.core.records import write_whole
-
-        self.words[path.stem] = self._word(path)
-        write_whole(UNFINISHED, json.dumps(self.words, indent=1).encode())
-
-    def _word(self, path: Path) -> str:
-        """A digest of a notebook's cells, the code and its figures as they are."""
-        cells = [(cell.cell_type, cell.source) for cell in nbformat.read(path, as_version=4).cells]
-        told = hashlib.sha256(json.dumps([self.code, cells]).encode())
-        for figure in sorted([*FIGURES.glob(f"{path.stem}*.p*"), *FIGURES.glob(f"data/{path.stem}*.npz")]):
-            told.update(figure.name.encode() + figure.read_bytes())
-        return told.hexdigest()
+    why = {path: keys.reasons(FIGURES, path.stem, nbformat.read(path, as_version=4), modules) for path in paths}
+    return {path: reasons for path, reasons in why.items() if reasons}
 
 
-async def run_all(paths: list[Path], jobs: int, store: bool, finished: Finished | None = None) -> list[str]:
+def announce(paths: list[Path], todo: dict[Path, list[str]], force: bool) -> None:
+    """Say which notebooks are renewed and why, and how many are not."""
+    for path, reasons in todo.items():
+        more = f", and {len(reasons) - REASONS} more" if len(reasons) > REASONS else ""
+        print(f"{path.stem}: {', '.join(reasons[:REASONS])}{more}")
+    if len(todo) < len(paths):
+        how = "" if force else "; FORCE=1 or --force makes them again"
+        print(f"{len(paths) - len(todo)} of {len(paths)} notebooks are up to date: nothing to be done{how}")
+
+
+async def run_all(paths: list[Path], jobs: int, store: bool, modules: dict[str, str]) -> list[str]:
     """Run notebooks, `jobs` at once, and return the reports of those that failed."""
     os.environ["FLATDYN_FIGURES"] = str(FIGURES)
+    from flatdyn.core import segments
     from flatdyn.core.records import write_whole
-    from flatdyn.notebook import renewal
+    from flatdyn.notebook import installing, renewal
 
     slots, failures = asyncio.Semaphore(jobs), []
     cells = sum(cell.cell_type == "code" for path in paths for cell in nbformat.read(path, as_version=4).cells)
-    with tqdm(total=cells, unit=" cells", disable=None) as bar:
+    with segments.progress_bar(cells, "cells", True) as bar:
 
         async def one(path: Path) -> None:
             async with slots:
                 bar.set_postfix_str(path.stem[:30])
                 begun = time.monotonic()
                 try:
-                    notebook = await run(path, "quick" if store else "full", bar)
+                    if store:
+                        notebook, _ = await run(path, "quick", FIGURES, bar)
+                        renewal.took(path.stem, time.monotonic() - begun)
+                        write_whole(path, (nbformat.writes(normalised(notebook)) + "\n").encode())
+                        return
+                    full = installing.Run(path, modules, FIGURES, SCRATCH / path.stem)
+                    report = full.install((await run(path, "full", full.scratch, bar))[1])
                 except Exception as error:
                     failures.append(explain(path, error))
                     return
-                if finished is not None:
-                    finished.add(path)
-                if store:
-                    renewal.took(path.stem, time.monotonic() - begun)
-                    write_whole(path, (nbformat.writes(normalised(notebook)) + "\n").encode())
+                tqdm.write(f"{time.monotonic() - begun:5.0f} s  {report}")
 
         await asyncio.gather(*(one(path) for path in paths))
     return failures
@@ -193,10 +190,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--list", action="store_true", help="name the notebooks and their figures")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="only notebooks starting with NAME")
+    parser.add_argument("--dry-run", action="store_true", help="say which notebooks would run, and why")
+    parser.add_argument("--force", action="store_true", help="run notebooks that are up to date, too")
     parser.add_argument("--pages", action="store_true", help="renew the pages alone, without running a notebook")
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 1) // 2), metavar="N")
     parser.add_argument("--store", action="store_true", help="renew stored output at the quick preset")
     chosen = parser.parse_args()
+    sys.stdout.reconfigure(line_buffering=True)  # a log that is read while the notebooks run
     paths = notebooks(chosen.only)
     if chosen.list:
         for path in paths:
@@ -208,23 +208,23 @@ def main() -> int:
     for part in FIGURES.rglob(".*.part"):  # what a run that was killed had begun to write
         part.unlink()
     from flatdyn.core import stores
+    from flatdyn.notebook import keys
 
     try:
-        for folder in (NOTEBOOKS,) if chosen.store else (FIGURES, FIGURES / "data", ROOT):
+        for folder in (NOTEBOOKS,) if chosen.store else (FIGURES, FIGURES / "data", SCRATCH):
             stores.check_writable(folder / "figure", what="figures")
     except OSError as error:
         sys.exit(str(error))
-    finished = None if chosen.store else Finished(fresh=bool(chosen.only))
-    todo = [path for path in paths if finished is None or not finished.holds(path)]
-    if len(todo) < len(paths):
-        print(f"{len(paths) - len(todo)} notebooks were finished before the interruption; {len(todo)} are left")
-    if chosen.pages:
-        todo = []
-    failures = asyncio.run(run_all(todo, chosen.jobs, chosen.store, None if chosen.only else finished))
+    modules = {} if chosen.pages or chosen.store else keys.library()
+    todo = {path: ["asked for"] for path in paths} if chosen.force or chosen.store else {}
+    if not (chosen.pages or chosen.store):
+        todo |= stale(paths, modules)
+        announce(paths, todo, chosen.force)
+    if chosen.dry_run:
+        return 0
+    failures = asyncio.run(run_all(list(todo), chosen.jobs, chosen.store, modules)) if todo else []
     done = len(paths) - len(failures)
     failures += renew_pages()
-    if not chosen.store and not failures and not chosen.only:
-        UNFINISHED.unlink(missing_ok=True)
     for report in failures:
         print(f"\n{report}", file=sys.stderr)
     print(f"{done} of {len(paths)} notebooks done" + (", see above" if failures else ""))

@@ -100,15 +100,17 @@ def run(start):
     return lambda *arguments: start(*arguments)[1]()
 
 
-def test_a_good_notebook_writes_its_figure_twice_the_same(house, run):
+def test_a_good_notebook_writes_its_figure_once(house, run):
     seen = []
     for _ in range(2):
         done = run()
         assert done.returncode == 0, done.stderr
         assert "1 of 1 notebooks done" in done.stdout
-        seen.append({p.name: p.read_bytes() for p in (house / "figures").rglob("01_good.*")})
-    assert set(seen[0]) == {"01_good.pdf", "01_good.png", "01_good.npz"}
+        assert ("up to date" in done.stdout) is bool(seen)
+        seen.append({p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in (house / "figures").rglob("01_good.*")})
+    assert set(seen[0]) == {"01_good.pdf", "01_good.png", "01_good.npz", "01_good.json"}
     assert seen[0] == seen[1]
+    assert not list((house / "build" / "figures").iterdir())
 
 
 def test_a_failing_cell_and_a_dead_kernel_are_reported_and_the_others_go_on(house, run):
@@ -205,10 +207,10 @@ def test_interrupting_leaves_finished_figures_whole(house, start, run):
     slow.write_text(notebook("print('quick now')"))  # the other notebook is finished, and not run again
     before = figure.stat().st_mtime_ns
     done = run()
-    assert "1 notebooks were finished before the interruption; 1 are left" in done.stdout
+    assert "1 of 2 notebooks are up to date" in done.stdout
+    assert "02_slow: it has no record of a run" in done.stdout
     assert "2 of 2 notebooks done" in done.stdout
     assert figure.stat().st_mtime_ns == before
-    assert not (house / "figures" / "unfinished.json").exists()
 
 
 def test_figures_that_cannot_be_written_are_known_before_a_notebook_runs(house, run):
@@ -219,3 +221,31 @@ def test_figures_that_cannot_be_written_are_known_before_a_notebook_runs(house, 
     assert done.returncode == 1
     assert "can't be written" in done.stderr
     assert not ran.exists()
+
+
+def test_what_is_renewed_is_said_with_the_reasons_and_what_agrees_stays(house, run):
+    assert run().returncode == 0
+    figures, book = house / "figures", house / "notebooks" / "01_good.ipynb"
+    record = figures / "data" / "made" / "01_good.json"
+    key = json.loads(record.read_text())
+    assert {"python", "jax", "numpy", "matplotlib"} <= set(key["versions"])
+    assert {"flatdyn/notebook/output.py", "flatdyn/core/records.py"} <= set(key["modules"])
+    assert "flatdyn/basins/maps.py" not in key["modules"]
+    assert str(house) not in record.read_text()
+    older = key | {"versions": key["versions"] | {"jax": "0.9.0"}}
+    record.write_text(json.dumps(older))
+    before = {path: path.read_bytes() for path in figures.rglob("01_good.p*")}
+    said = run("--dry-run", "--only", "01").stdout
+    assert f"01_good: jax 0.9.0 -> {key['versions']['jax']}" in said
+    assert "done" not in said
+    assert json.loads(record.read_text()) == older
+    done = run("--only", "01")
+    assert "01_good: confirmed, 3 files stay as they are" in done.stdout, done.stdout + done.stderr
+    assert {path: path.read_bytes() for path in figures.rglob("01_good.p*")} == before
+    assert json.loads(record.read_text()) == key
+    assert "up to date: nothing to be done; FORCE=1" in run("--only", "01").stdout
+    book.write_text(book.read_text().replace("y=[1, 2]", "y=[1, 3]"))
+    done = run()
+    assert "01_good: its code changed" in done.stdout
+    assert "data/01_good.npz: y: 1 of 2 entries differ" in done.stdout
+    assert "confirmed, 3 files" in run("--force").stdout

@@ -44,7 +44,7 @@ class Lines:
     """
 
     def __init__(self, total: int, unit: str):
-        self.n, self.total, self.unit = 0, total, unit
+        self.n, self.total, self.unit, self.postfix = 0, total, unit, ""
         self._begun = self._last = time.monotonic()
 
     def update(self, n: int = 1) -> None:
@@ -53,10 +53,15 @@ class Lines:
         if now - self._last >= LINE_SECONDS:
             self._last = now
             elapsed, total = now - self._begun, self.total or None
-            text = tqdm.format_meter(self.n, total, elapsed, ncols=0, unit=self.unit, unit_scale=True)
+            how = {"unit": self.unit, "unit_scale": True, "postfix": self.postfix}
+            text = tqdm.format_meter(self.n, total, elapsed, ncols=0, **how)
             with contextlib.suppress(AttributeError, ValueError, OSError):  # no stderr, a closed one, a full disk
                 sys.stderr.write(text.strip() + "\n")
                 sys.stderr.flush()
+
+    def set_postfix_str(self, text: str) -> None:
+        """What to say at the end of the next lines."""
+        self.postfix = text
 
     def close(self) -> None:
         """Nothing is left to take away."""
