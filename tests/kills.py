@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -239,6 +240,7 @@ def house(folder: Path, number: int = 4) -> Path:
     """A copy of the runner with small notebooks."""
     (folder / "figures").mkdir(parents=True)
     (folder / "notebooks").mkdir()
+    (folder / "README.md").write_text("# Title\n")
     script = folder / "figures" / "regenerate.py"
     script.write_text((ROOT / "figures" / "regenerate.py").read_text())
     for i in range(1, number + 1):
@@ -272,11 +274,11 @@ def killed_figures(times: int, folder: Path) -> str:
     whole = folder / "undisturbed"
     subprocess.run([sys.executable, str(house(whole))], check=True, capture_output=True)
     script, log, killed, repeated = house(folder / "killed"), folder / "killed" / "log", 0, 0
-    state = folder / "killed" / "figures" / "unfinished.json"
+    made = folder / "killed" / "figures" / "data" / "made"
     while killed < times:
-        if len(done := json.loads(state.read_text()) if state.exists() else {}) == 4 or (killed and not state.exists()):
-            (folder / "killed" / "figures" / "unfinished.json").unlink(missing_ok=True)  # another round
-            done = {}
+        if len(done := [path.stem for path in made.glob("*.json")]) == 4:
+            shutil.rmtree(made)  # another round
+            done = []
         size = log.stat().st_size if log.exists() else 0
         process = subprocess.Popen(
             [sys.executable, str(script), "--jobs", "1"], start_new_session=True, stderr=-3, stdout=-3

@@ -14,6 +14,7 @@ no figure and no number passes through it. Not in the key: the device, and what 
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import json
 import platform
@@ -52,6 +53,7 @@ def digest(content: bytes | str) -> str:
     return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()[:16]
 
 
+@functools.cache
 def code_digest(source: str) -> str:
     """A digest of what code does: not of its comments, docstrings and layout."""
     try:
