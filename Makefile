@@ -39,8 +39,8 @@ test: $(VENV)/.ready ## everything CI runs: style, tests, all notebooks
 thorough: $(VENV)/.ready ## the tests with their further, longer cases, compiled as users do
 	FLATDYN_PLAIN=1 $(BIN)/python -m pytest -q -n $(JOBS) tests
 
-lab: $(VENV)/.ready ## open the notebooks in JupyterLab (ARGS="--port 8899 --no-browser --allow-root")
-	FLATDYN_PROGRESS=1 $(BIN)/jupyter lab $(ARGS) notebooks
+lab: $(VENV)/.ready ## open copies of the notebooks in JupyterLab (ARGS="--port 8899 --no-browser --allow-root")
+	$(BIN)/python figures/lab.py $(ARGS)
 
 notebooks: $(VENV)/.ready ## renew the notebooks' stored output (quick preset)
 	$(BIN)/python figures/regenerate.py --store $(if $(ONLY),--only $(ONLY))
@@ -77,6 +77,6 @@ format: $(VENV)/.ready ## format code and notebooks
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-clean: ## remove the environment and caches, keep figures
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
+clean: ## remove the environment and caches, keep figures and the copies in build/lab
+	rm -rf $(VENV) *.egg-info .pytest_cache .ruff_cache .hypothesis $(filter-out build/lab,$(wildcard build/*))
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

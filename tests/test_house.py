@@ -171,7 +171,9 @@ def test_every_make_target_works_after_set_up_alone():
     for target in set(targets) - {"help", "clean"}:
         assert '-e ".[notebooks,test]"' in planned(target, UV=""), f"make {target} does not set up"
     assert re.search(r"MB to download.*GB on disk", planned("test"))
-    assert "jupyter lab --port 8899 --allow-root notebooks" in planned("lab", ARGS="--port 8899 --allow-root")
+    assert "figures/lab.py --port 8899 --allow-root\n" in planned("lab", ARGS="--port 8899 --allow-root")
+    assert "regenerate.py --only 03 --force" in " ".join(planned("figures", ONLY="03", FORCE="1").split())
+    assert "--force" not in planned("figures", FORCE="0")
     assert '-e ".[bench]"' in planned("bench", UV="")
     without, having = planned("lock", UV=""), planned("lock", UV="/bin/uv")
     assert re.search(r"pip install .* uv\n.*python -m uv pip compile", without)
