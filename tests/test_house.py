@@ -337,6 +337,12 @@ def test_the_readme_has_three_findings_and_they_are_the_notebooks():
         assert finding == pages.words(stem).get("finding", finding), "make pages"
 
 
+def test_the_readmes_figure_has_its_caption():
+    readme = (ROOT / "README.md").read_text()
+    caption = pages.words(re.search(r"\]\(figures/(\w+)\.png\)", readme)[1])["captions"]["main"]
+    assert f"<!-- caption -->\n{caption}\n<!-- /caption -->" in readme, "make pages"
+
+
 def test_the_readmes_table_names_what_exists():
     rows = re.findall(r"^\| (.+\?) \| (.+) \| \[(\d\d)\]\(notebooks/(\d\d)", (ROOT / "README.md").read_text(), re.M)
     assert len(rows) == 8

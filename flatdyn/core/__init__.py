@@ -1,4 +1,4 @@
-"""What every room uses: checks of what enters, records of what comes out, and what lies between.
+"""What every package uses: checks of input, records of results, random numbers, statistics, and long work.
 
     checks          refuse bad input where it enters
     records         results: named arrays with status codes and provenance, saved whole or not at all
@@ -7,10 +7,10 @@
     statistics      numbers with honest errors
     algebra         one source, two algebras: an update rule in numbers and in symbols
     quadrature      expectations of functions that jump
-    hashing         a hash of functions and objects of yours, of their code and the values it reaches
+    hashing         a hash of your functions and objects: of their code, and of the values that it uses
     programs        a hash of a compiled computation
     stores          where finished parts of long work are kept
-    segments        long work in pieces, which hear Ctrl-C
+    segments        long work in pieces, between which Ctrl-C stops it
     memory          refuse what does not fit, before it is allocated
     renaming        old public names, handed on with a warning
 

@@ -1,4 +1,4 @@
-"""Continuous time: the ordinary and stochastic differential equations that stand for a method.
+"""Continuous time: the ordinary and stochastic differential equations that approximate a method.
 
     Flow(landscape, method)                 θ' = −G(θ), and modified equations
     Diffusion(landscape, method, noise)     dθ = b dt + √η σ dW, published and derived

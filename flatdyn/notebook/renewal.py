@@ -75,17 +75,25 @@ def _displayed(data: dict[str, str]) -> Any:
 
 
 def _with_findings(readme: Path) -> str:
-    """The README with its findings, which are those of the three notebooks that have one, between their marks.
+    """The README with the caption of its figure and with its findings, each between their marks.
 
-    With fewer it stays as it is.
+    The findings are those of the three notebooks that have one; with fewer they stay as they are.
     """
     text = readme.read_text(encoding="utf-8")
     said = [pages.words(name).get("finding") for name in pages.titles(readme.parent / "notebooks")]
     rows = [f"- {finding}\n" for finding in said if finding]
-    between = r"(<!-- findings -->\n).*?(<!-- /findings -->)"
-    if len(rows) < FINDINGS:
-        return text
-    return re.sub(between, lambda match: f"{match[1]}{''.join(rows)}{match[2]}", text, flags=re.S)
+    if len(rows) >= FINDINGS:
+        text = _between("findings", "".join(rows), text)
+    for name in re.findall(r"\]\(figures/(\w+)\.png\)", text)[:1]:
+        caption = pages.words(name).get("captions", {}).get("main", "")
+        text = _between("caption", "".join(f"{line}\n" for line in caption.splitlines()), text)
+    return text
+
+
+def _between(mark: str, content: str, text: str) -> str:
+    """A text with `content` between <!-- mark --> and <!-- /mark -->."""
+    both = rf"(<!-- {mark} -->\n).*?(<!-- /{mark} -->)"
+    return re.sub(both, lambda match: f"{match[1]}{content}{match[2]}", text, flags=re.S)
 
 
 def seconds() -> dict[str, float]:

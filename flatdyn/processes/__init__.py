@@ -1,9 +1,9 @@
-"""The narrow waist: everything that moves is a process, and every question is asked of a process.
+"""Dynamical systems. Every question is asked of a process: a state, and a step from it to the next.
 
     Iteration(landscape, method, noise, ascent)     a method on a loss
     Map(step, dim)                                  any map of yours
-    Extended(process, names)                        hyperparameters as coordinates that stay constant
-    probe(landscape, method, points)                what SAM sees from a point
+    Extended(process, names)                        hyperparameters as constant coordinates: one program for many
+    probe(landscape, method, points)                the point to which SAM ascends, and its gradients
 
 `processes.flat` gives the state of any process as one row of numbers, with its derivatives; `processes.regions` has
 the regions that runs leave or end in.

@@ -2,7 +2,7 @@
 
     simulate(process, theta0, steps)    trajectories of many runs, with a status for each
 
-Other rooms run their processes by the same queues, devices and guarded steps.
+Other packages run their processes by the same queues, devices and guarded steps.
 
 Example:
     >>> import flatdyn as fd

@@ -1,8 +1,8 @@
-"""One question asked in every cell of a grid of hyperparameters, with repetitions, and never twice.
+"""One question for every cell of a grid of hyperparameters, with repetitions. Finished cells are kept.
 
     sweep(make_process, parameters, ask, key)       an xarray.Dataset; cells are kept in a folder
 
-The same call goes on where it was interrupted.
+The same call continues where an interrupted one stopped.
 
 Example:
     >>> import flatdyn as fd
