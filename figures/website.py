@@ -1,0 +1,525 @@
+"""Build the site: `python figures/website.py` turns README, notebooks, ledger and docstrings into pages to be searched.
+
+    build/site/source      what is gathered: copies whose links lead to pages, and a page for each public module
+    build/site/html        the pages; index.html is the front, and all of it reads without a network, from a folder too
+
+    --external             ask the addresses outside, too, whether they answer (needs a network, and minutes)
+
+Notebooks are shown with their stored output and never run. A link, an image, a reference or an anchor that leads
+nowhere is an error. Sphinx and its kin are needed to build, not to gather; `make site` installs them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import functools
+import html.parser
+import importlib
+import inspect
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from urllib.parse import unquote
+
+ROOT = Path(__file__).resolve().parent.parent
+SITE = ROOT / "build" / "site"
+PAGES = ["README.md", "notebooks/README.md", "figures/ledger.md"]
+
+# --- the public names -----------------------------------------------------------------------------------------
+
+
+def public_names(module: ModuleType) -> list[str]:
+    """Names in reading order: what a package hands on as `import x as x`, what a module defines.
+
+    They are read from the text, as a module's namespace holds its helpers and loaded submodules too.
+    """
+    file = Path(module.__file__)
+    stub = file.with_suffix(".pyi")
+    names = []
+    for node in ast.parse((stub if stub.exists() else file).read_text()).body:
+        if isinstance(node, ast.ImportFrom):
+            names += [alias.name for alias in node.names if alias.asname == alias.name]
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.append(node.name)
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names += [target.id for target in targets if isinstance(target, ast.Name)]
+    return [name for name in dict.fromkeys(names) if not name.startswith("_")]
+
+
+@functools.cache
+def modules() -> dict[str, ModuleType]:
+    """The public modules by their full names: flatdyn, and each module that is a public name of one."""
+    found = {"flatdyn": importlib.import_module("flatdyn")}
+    queue = list(found.values())
+    for module in queue:
+        inner = [getattr(module, name) for name in public_names(module)]
+        new = [one for one in inner if isinstance(one, ModuleType) and one.__name__ not in found]
+        found |= {one.__name__: one for one in new}
+        queue += new
+    reading = found["flatdyn"].__doc__  # the map of the house
+    place = {name: reading.find(f"\n    {name.split('.')[1]} ") for name in found if "." in name}
+    return dict(sorted(found.items(), key=lambda item: place.get(item[0], -1) % len(reading) if "." in item[0] else -1))
+
+
+class Entry:
+    """A public object: the name it is documented by, and the module on whose page it stands."""
+
+    def __init__(self, name: str, home: str, value: Any):
+        self.name, self.home, self.value = name, home, value
+
+    @property
+    def sentence(self) -> str:
+        """What it is, in one sentence; of a constant, its value or its keys."""
+        if callable(self.value):
+            return _sentence(self.value.__doc__)
+        return ", ".join(f"`{key}`" for key in self.value) if isinstance(self.value, dict) else f"`{self.value!r}`"
+
+    @property
+    def directive(self) -> list[str]:
+        """The lines by which Sphinx shows it."""
+        if inspect.isclass(self.value):
+            bases = any(_entry_name(base) for base in self.value.__mro__[1:])
+            return [f".. autoclass:: {self.name}", "   :members:", *["   :show-inheritance:"] * bases]
+        if callable(self.value):
+            return [f".. autofunction:: {self.name}"]
+        return [f".. py:data:: {self.name}", "", f"   {inline(self.sentence)}"]
+
+
+@functools.cache
+def entries() -> dict[tuple[str, int], Entry]:
+    """Each public object once: as flatdyn.NAME if that is public, on the page of the room that it comes from."""
+    exporters: dict[tuple[str, int], list[str]] = {}
+    values = {}
+    for name, module in modules().items():
+        for short in public_names(module):
+            value = getattr(module, short)
+            if not isinstance(value, ModuleType):
+                exporters.setdefault((short, id(value)), []).append(name)
+                values[short, id(value)] = value
+    found = {}
+    for (short, number), names in exporters.items():
+        origin = getattr(values[short, number], "__module__", None) or ""
+        rooms = [name for name in names if name != "flatdyn"] or names
+        home = max(rooms, key=lambda room: len(os.path.commonprefix([f"{room}.", f"{origin}."])))
+        found[short, number] = Entry(f"{'flatdyn' if 'flatdyn' in names else home}.{short}", home, values[short, number])
+    return found
+
+
+def documented(name: str, inside: Any = None) -> str | None:
+    """The name under which the pages have what `name` means inside a module or class.
+
+    "" if it is not public, and None if it means nothing. What has no entry of its own, such as a field of a record, is
+    found at its class.
+    """
+    parts = name.split(".")
+    module = sys.modules.get(getattr(inside, "__module__", None) or "")
+    for place in (inside, module, *modules().values()):
+        start = modules()["flatdyn"] if parts[0] == "flatdyn" else place
+        path = None if start is None else _path(start, parts[parts[0] == "flatdyn" :])
+        if path is not None:
+            return path
+    return None
+
+
+def _path(value: Any, parts: list[str]) -> str | None:
+    path = _entry_name(value)
+    for part in parts:
+        field = part in getattr(value, "__dataclass_fields__", ())
+        if not hasattr(value, part) and not field:
+            try:
+                importlib.import_module(f"{value.__name__}.{part}")
+            except (AttributeError, ModuleNotFoundError):
+                return None
+        owner, value = value, getattr(value, part, None)
+        inherited = path and not isinstance(owner, ModuleType)
+        own = inherited and not field and part in vars(owner) and getattr(value, "__doc__", None)
+        path = f"{path}.{part}" if own else path if inherited else _entry_name(value, part)
+    return path or ""
+
+
+def _entry_name(value: Any, short: str | None = None) -> str | None:
+    if isinstance(value, ModuleType):
+        return value.__name__ if value.__name__ in modules() else None
+    entry = entries().get((getattr(value, "__name__", short), id(value)))
+    return entry and entry.name
+
+
+# --- gathering ------------------------------------------------------------------------------------------------
+
+
+def sources() -> list[str]:
+    """The pages that are written by hand or by notebooks, as paths in the repository."""
+    return PAGES + [f"notebooks/{path.name}" for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+
+
+def page(path: str) -> str | None:
+    """Where the site has a file of the repository: a source of a page, or the file itself; None if it has not."""
+    if path in sources():
+        return re.sub(r"README\.md$", "index.md", path)
+    if path.split("/")[0] == "flatdyn":
+        name = re.sub(r"/__init__$|/$", "", path.removesuffix(".py")).replace("/", ".")
+        while name not in modules():
+            name = name.rpartition(".")[0]
+        return api_page(name)
+    if (ROOT / path / "README.md").is_file():
+        return page(os.path.normpath(f"{path}/README.md"))
+    return path if (ROOT / path).is_file() else None
+
+
+def api_page(name: str) -> str:
+    return "api/index.rst" if name == "flatdyn" else f"api/{name}.rst"
+
+
+LINK = re.compile(r"(?P<before>\]\(<?|\b(?P<raw>href|src)=[\"'])(?P<path>(?![a-z]+:|#|/)[^)>\"'#\s]+)")
+
+
+def led(text: str, source: str, files: set[str], raw_files: set[str]) -> str:
+    """The text of a page with its relative links led to pages; what they need beside pages is added to the files.
+
+    A browser, and not Sphinx, follows the links that are written as HTML: these must name the finished page.
+
+    Raises:
+        FileNotFoundError: if a link leads nowhere
+    """
+    here = os.path.dirname(page(source) or source)
+
+    def lead(match: re.Match) -> str:
+        path = os.path.normpath(os.path.join(os.path.dirname(source), unquote(match["path"])))
+        target = page(path)
+        if target is None:
+            raise FileNotFoundError(f"{source} links to {match['path']}, which is no page and no file")
+        if target == path and path not in sources():
+            (raw_files if match["raw"] else files).add(path)
+        elif match["raw"]:
+            target = re.sub(r"\.\w+$", ".html", target)
+        return match["before"] + os.path.relpath(target, here or ".")
+
+    return LINK.sub(lead, text)
+
+
+def notebook_page(path: str, files: set[str], raw_files: set[str]) -> str:
+    """A notebook whose texts, and the texts among its stored output, have their links led to pages."""
+    notebook = json.loads((ROOT / path).read_text())
+
+    def renewed(text: str | list[str]) -> str:
+        return led("".join(text), path, files, raw_files)
+
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            cell["source"] = renewed(cell["source"])
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            data |= {kind: renewed(data[kind]) for kind in ("text/markdown", "text/html") if kind in data}
+    return json.dumps(notebook, ensure_ascii=False)
+
+
+def gathered() -> tuple[dict[str, str], set[str], set[str]]:
+    """The texts of all source pages, the files that they show or offer, and those that a browser asks for itself."""
+    files, raw_files, texts = set(), set(), {}
+    for path in sources():
+        if path.endswith(".ipynb"):
+            texts[path] = notebook_page(path, files, raw_files)
+        else:
+            texts[page(path)] = led((ROOT / path).read_text(), path, files, raw_files)
+    notebooks = [f"{_title(path)} <{Path(path).stem}>" for path in sources() if path.endswith(".ipynb")]
+    texts["index.md"] += _toctree(["notebooks/index", "figures/ledger", "Reference <api/index>"])
+    texts["notebooks/index.md"] += _toctree(notebooks)
+    texts |= {api_page(name): module_page(name) for name in modules()}
+    return texts, files, raw_files
+
+
+def _title(path: str) -> str:
+    """The question of a notebook, with its number."""
+    first = next(cell for cell in json.loads((ROOT / path).read_text())["cells"] if cell["cell_type"] == "markdown")
+    title = "".join(first["source"]).splitlines()[0].lstrip("# ")
+    number = Path(path).name[:2]
+    return title if title.startswith(number) else f"{number} {title}"
+
+
+def _toctree(pages: list[str]) -> str:
+    return "\n\n```{toctree}\n:hidden:\n\n" + "\n".join(pages) + "\n```\n"
+
+
+def module_page(name: str) -> str:
+    """What the module is for, a table of its names, and each name that is at home here."""
+    module = modules()[name]
+    shown = [(short, getattr(module, short)) for short in public_names(module)]
+    inner = [value.__name__ for _, value in shown if isinstance(value, ModuleType)]
+    objects = [entries()[short, id(value)] for short, value in shown if not isinstance(value, ModuleType)]
+    lines = [name, "=" * len(name), "", f".. automodule:: {name}", ""]
+    rows = [(f":py:mod:`{one}`", _sentence(modules()[one].__doc__)) for one in inner if name != "flatdyn"]
+    rows += [(f":py:obj:`{one.name.rpartition('.')[2]} <{one.name}>`", one.sentence) for one in objects]
+    if rows:
+        lines += [".. list-table::", "   :widths: auto", ""]
+        lines += [f"   * - {link}\n     - {inline(sentence)}" for link, sentence in rows] + [""]
+    for entry in objects:
+        if entry.home == name:
+            lines += [*entry.directive, ""]
+    below = list(modules())[1:] if name == "flatdyn" else []
+    if below:
+        lines += [".. toctree::", "   :hidden:", "", *(f"   {one.removeprefix('flatdyn.')} <{one}>" for one in below)]
+    return "\n".join(lines) + "\n"
+
+
+def _sentence(text: str | None) -> str:
+    """The first sentence of a docstring, or its first line."""
+    first = inspect.cleandoc(text or "").split("\n\n")[0].replace("\n", " ")
+    return re.split(r"(?<=[.?!]) (?=[A-ZΑ-Ω])", first)[0]
+
+
+# --- docstrings as reStructuredText ---------------------------------------------------------------------------
+
+SECTION = re.compile(r"(Args|Attributes|Returns|Raises|References|Example):$")
+MARKED = re.compile(r"(?P<role>:[\w:]+:`[^`]+`)|``(?P<two>.+?)``|`(?P<one>[^`]+)`|(?P<sign>[*|\\]|_(?!\w))")
+
+
+def inline(text: str, inside: Any = None, names: dict[str, str] | None = None) -> str:
+    """Plain text as reStructuredText: what is in backquotes is code, references lead to pages, and signs are signs.
+
+    Words among `names` lead to what they name, too.
+    """
+
+    def marked(match: re.Match) -> str:
+        if match["sign"]:
+            return "\\" + match["sign"]
+        if match["role"]:
+            made = _reference(match["role"], inside)
+        elif names and match["word"]:
+            made = f":py:obj:`{match['word']} <{names[match['word']]}>`"
+        else:
+            made = f"``{match['two'] or match['one']}``"
+        # A backslash and a space are nothing but the room that markup needs around it
+        before, after = text[: match.start()][-1:], text[match.end() :][:1]
+        return "\\ " * (before not in " ") + made + "\\ " * (after not in " ")
+
+    words = "|".join(map(re.escape, sorted(names or (), key=len, reverse=True)))
+    pattern = re.compile(rf"{MARKED.pattern}|(?P<word>\b(?:{words})\b)") if words else MARKED
+    return pattern.sub(marked, text)
+
+
+def _reference(role: str, inside: Any) -> str:
+    name = role.split("`")[1]
+    target = documented(name, inside)
+    if target is None:
+        return role  # Sphinx says that it leads nowhere
+    return f":py:obj:`{name.removeprefix('flatdyn.')} <{target}>`" if target else f"``{name}``"
+
+
+def readable(lines: list[str], inside: Any = None) -> list[str]:
+    """A docstring for Sphinx: equations and overviews in a block of their own, lists with room, signs as they are."""
+    made: list[str] = []
+    section = block = example = False
+    bullets: int | None = None
+    names = _names(inside) if isinstance(inside, ModuleType) else None
+    for line in lines:
+        indent = len(line) - len(line.lstrip())
+        if line.strip() and indent == 0:
+            made += [""] * block
+            section, block = bool(SECTION.match(line)), False
+        example = bool(line.strip()) and (example or line.lstrip().startswith(">>>"))
+        if example or not line.strip():
+            made.append(line)
+        elif indent >= 4 and not section:
+            made += [] if block else ["", ".. parsed-literal::", ""]
+            block = True
+            left = re.match(r" +\S+(?: \S+)*", line)[0]  # in an overview, the column of names
+            made.append(inline(left, inside, names) + inline(line[len(left) :], inside))
+        else:
+            body, mark = line.strip(), ""
+            if body.startswith("* "):
+                body, mark = body[2:], "* "
+                made += [""] * (bullets != indent)
+                bullets = indent
+            elif bullets is not None and indent <= bullets:
+                made.append("")
+                bullets = None
+            made.append(" " * indent + mark + inline(body, inside))
+    return made
+
+
+def _names(module: ModuleType) -> dict[str, str]:
+    """The public names of a module, with those of its rooms, and where they are documented."""
+    found = {short: documented(short, module) for short in public_names(module)}
+    return {short: target for short, target in found.items() if target}
+
+
+# --- Sphinx ---------------------------------------------------------------------------------------------------
+
+CONFIG = {
+    "project": "flatdyn",
+    "copyright": "the flatdyn authors",
+    "extensions": ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "website"],
+    "root_doc": "index",
+    "nitpicky": True,
+    # What is stored is what is shown
+    "nb_execution_mode": "off",
+    "nb_render_markdown_format": "myst",
+    "nb_merge_streams": True,
+    "myst_enable_extensions": ["dollarmath", "amsmath"],
+    "myst_heading_anchors": 4,
+    "autodoc_member_order": "bysource",
+    "autodoc_typehints_format": "short",
+    "autodoc_inherit_docstrings": False,
+    "napoleon_numpy_docstring": False,
+    "napoleon_use_ivar": True,
+    "napoleon_use_rtype": False,
+    "python_maximum_signature_line_length": 88,
+    "toc_object_entries_show_parents": "hide",
+    "html_theme": "furo",
+    "html_title": "flatdyn",
+    "html_static_path": [str(Path(__file__).with_suffix(".css"))],
+    "html_css_files": ["website.css"],
+    "html_extra_path": [str(SITE / "extra")],
+    "html_math_renderer": "mathml",
+    "html_show_sphinx": False,
+}
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """This file as an extension of Sphinx: docstrings made readable, names found, equations as MathML."""
+    app.connect("autodoc-process-docstring", _process_docstring, priority=400)  # before napoleon reads the sections
+    app.connect("autodoc-process-bases", _process_bases)
+    app.connect("missing-reference", _find_reference)
+    app.connect("html-page-context", _finish_source_page)
+    app.add_html_math_renderer("mathml", (_inline_math, None), (_display_math, None))
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _process_docstring(app: Any, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
+    owner = value
+    if what not in ("module", "class", "exception"):
+        holder = name.rpartition(".")[0]
+        owner = next((entry.value for entry in entries().values() if entry.name == holder), value)
+    lines[:] = readable(lines, owner)
+
+
+def _process_bases(app: Any, name: str, value: type, options: Any, bases: list[Any]) -> None:
+    """Only what has an entry: private classes in between, and those of other packages, help no reader."""
+    public = [base for base in value.__mro__[1:] if _entry_name(base)]
+    direct = [base for base in public if not any(base in other.__mro__[1:] for other in public)]
+    bases[:] = [f":py:obj:`{base.__name__} <{_entry_name(base)}>`" for base in direct]
+
+
+def _finish_source_page(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    """A module's names have entries on more than one page, which the way back from its source does not know."""
+    module = sys.modules.get(pagename.removeprefix("_modules/").replace("/", "."))
+
+    def lead(match: re.Match) -> str:
+        name = documented(match["name"], module) or match["name"]
+        homes = [entry.home for entry in entries().values() if f"{name}.".startswith(f"{entry.name}.")]
+        return f'{match["before"]}{app.builder.get_relative_uri(pagename, Path(api_page(homes[0])).with_suffix("").as_posix())}#{name}"'
+
+    if pagename.startswith("_modules/flatdyn"):
+        pattern = r'(?P<before>id="(?P<name>[\w.]+)">\s*<a class="viewcode-back" href=")[^"]+"'
+        context["body"] = re.sub(pattern, lead, context["body"])
+
+
+def _find_reference(app: Any, env: Any, node: Any, contents: Any) -> Any:
+    """Types in signatures, by whatever path they are imported; those of other packages stay words."""
+    if node.get("refdomain") != "py" or "refwarn" in node:
+        return None
+    target = documented(node["reftarget"])
+    if not target:
+        return contents
+    kind = "mod" if target in modules() else "obj"
+    return env.get_domain("py").resolve_xref(env, node["refdoc"], app.builder, kind, target, node, contents) or contents
+
+
+def _inline_math(writer: Any, node: Any) -> None:
+    _write_math(writer, node, "inline")
+
+
+def _display_math(writer: Any, node: Any) -> None:
+    _write_math(writer, node, "block")
+
+
+def _write_math(writer: Any, node: Any, display: str) -> None:
+    from docutils.nodes import SkipNode
+    from latex2mathml.converter import convert
+
+    writer.body.append(convert(node.astext(), display=display))
+    raise SkipNode
+
+
+# --- building and checking ------------------------------------------------------------------------------------
+
+
+class _Page(html.parser.HTMLParser):
+    """The addresses that a page uses, and the anchors that it has."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.used, self.loaded, self.anchors = set(), set(), {""}
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        values = dict(attributes)
+        self.anchors |= {values[key] for key in ("id", "name") if values.get(key)}
+        for key in ("href", "src"):
+            if values.get(key):
+                (self.used if tag == "a" else self.loaded).add(values[key])
+
+
+def broken(folder: Path) -> list[str]:
+    """What is wrong with finished pages: links to no file or no anchor, and anything that needs a network to show."""
+    pages = {path: _Page(path.read_text()) for path in sorted(folder.rglob("*.html"))}
+    wrong = []
+    for path, page_ in pages.items():
+        outside = {address for address in page_.loaded if re.match(r"(https?:)?//", address)}
+        wrong += [f"{path.relative_to(folder)} loads {address}" for address in sorted(outside)]
+        for address in sorted((page_.used | page_.loaded) - outside):
+            if re.match(r"[a-z]+:", address):
+                continue
+            file, _, anchor = unquote(re.sub(r"\?[^#]*", "", address)).partition("#")
+            target = Path(os.path.normpath(path.parent / file)) if file else path
+            known = pages[target].anchors if target in pages else {""}
+            if not target.is_file() or (anchor not in known):
+                wrong.append(f"{path.relative_to(folder)} links to {address}")
+    return wrong
+
+
+def write() -> None:
+    """Lay the sources out, afresh."""
+    texts, files, raw_files = gathered()
+    shutil.rmtree(SITE, ignore_errors=True)
+    for name, text in texts.items():
+        (SITE / "source" / name).parent.mkdir(parents=True, exist_ok=True)
+        (SITE / "source" / name).write_text(text)
+    for folder, names in (("source", files), ("extra", raw_files)):
+        (SITE / folder).mkdir(exist_ok=True)
+        for name in names:
+            (SITE / folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, SITE / folder / name)
+    here = str(Path(__file__).parent)
+    configuration = f"import sys\n\nsys.path.insert(1, {here!r})\nfrom website import CONFIG\n\nglobals().update(CONFIG)\n"
+    (SITE / "source" / "conf.py").write_text(configuration)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--external", action="store_true", help="ask the addresses outside, too")
+    external = parser.parse_args().external
+    write()
+    sphinx = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-j", "auto", str(SITE / "source")]
+    status = subprocess.run([*sphinx, str(SITE / "html"), "-d", str(SITE / "doctrees")], check=False).returncode
+    wrong = broken(SITE / "html")
+    print(*wrong, sep="\n", end="\n" if wrong else "")
+    if external:
+        status |= subprocess.run([*sphinx, "-b", "linkcheck", str(SITE / "external")], check=False).returncode
+    if status or wrong:
+        print(f"the site has {len(wrong)} links that lead nowhere" if wrong else "Sphinx has warned: see above")
+        return 1
+    print(f"{sum(1 for _ in (SITE / 'html').rglob('*.html'))} pages: open {SITE / 'html' / 'index.html'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
