@@ -13,7 +13,7 @@ endif
 export FLATDYN_PROGRESS ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help figures test thorough lab notebooks pages lock bench fuzz kills mutations draws portability format clean
+.PHONY: help figures test thorough lab notebooks pages site lock bench fuzz kills mutations draws portability format clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -44,6 +44,10 @@ lab: $(VENV)/.ready ## open copies of the notebooks in JupyterLab (ARGS="--port 
 
 notebooks: $(VENV)/.ready ## renew the notebooks' stored output (quick preset)
 	$(BIN)/python figures/regenerate.py --store $(if $(ONLY),--only $(ONLY))
+
+site: $(VENV)/.ready ## pages of README, notebooks, ledger and reference, to be searched, in build/site/html
+	@$(BIN)/python -c "import furo, math_core, myst_nb" 2>/dev/null || $(INSTALL) -e ".[site]"
+	$(BIN)/python figures/website.py $(ARGS)
 
 fuzz: $(VENV)/.ready ## 10,000 calls with odd arguments; goes on where it was stopped (FUZZ="--x32 --seed 1")
 	$(BIN)/python tests/fuzz.py $(FUZZ)
