@@ -133,6 +133,7 @@ CONFIG = {
     "nb_execution_mode": "off",
     "nb_render_markdown_format": "myst",
     "nb_merge_streams": True,
+    "suppress_warnings": ["mystnb.unknown_mime_type"],  # a figure's digest travels unseen
     "myst_enable_extensions": ["dollarmath", "amsmath"],
     "myst_heading_anchors": 4,
     "autodoc_member_order": "bysource",

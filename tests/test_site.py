@@ -1,5 +1,6 @@
 """The site: what is gathered for it. Building it needs Sphinx, which `make site` installs; gathering does not."""
 
+import importlib
 import inspect
 import json
 import re
@@ -11,9 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "figures"))
-import reference  # noqa: E402
-import website  # noqa: E402
-
+reference, website = map(importlib.import_module, ("reference", "website"))
 sys.path.remove(str(ROOT / "figures"))
 
 
