@@ -79,8 +79,12 @@ def led(text: str, source: str, files: set[str], raw_files: set[str]) -> str:
 
 
 def notebook_page(path: str, files: set[str], raw_files: set[str]) -> str:
-    """A notebook whose texts, and the texts among its stored output, have their links led to pages."""
+    """A notebook whose texts, and the texts among its stored output, have their links led to pages.
+
+    A page has one title: what follows a second one goes down a level, or the page would be two in the contents.
+    """
     notebook = json.loads((ROOT / path).read_text())
+    titles = 0
 
     def renewed(text: str | list[str]) -> str:
         return led("".join(text), path, files, raw_files)
@@ -88,6 +92,9 @@ def notebook_page(path: str, files: set[str], raw_files: set[str]) -> str:
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown":
             cell["source"] = renewed(cell["source"])
+            titles += cell["source"].startswith("# ")
+            if titles > 1:
+                cell["source"] = re.sub(r"^#+ ", r"#\g<0>", cell["source"], flags=re.M)
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             data |= {kind: renewed(data[kind]) for kind in ("text/markdown", "text/html") if kind in data}

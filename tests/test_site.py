@@ -49,6 +49,8 @@ def test_every_notebook_is_in_whole_and_in_order(gathered):
             assert len(before.get("outputs", [])) == len(after.get("outputs", []))
             if before["cell_type"] == "code":
                 assert after["source"] == before["source"]
+        texts_of_cells = [cell["source"] for cell in shown["cells"] if cell["cell_type"] == "markdown"]
+        assert sum(text.startswith("# ") for text in texts_of_cells) == 1, "a second title makes two pages of one"
     assert all((ROOT / name).is_file() for name in files)
 
 
