@@ -243,9 +243,23 @@ def test_series_with_ends_are_bands_or_bars(ax):
     line, shade = plotting.draw_series(ax, {"b": [1, 2]}, {"b": ends}, band=True, gid="chaotic")["b"]
     assert_allclose(shade.get_datalim(ax.transData).get_points(), [[1, 0.5], [2, 3.5]])
     assert line.get_gid() == shade.get_gid() == "chaotic"
+    assert_allclose(
+        plotting.draw_series(ax, {"c": [[1], [0.5]]}, {"c": [2]})["c"][0][2][0].get_segments(), [[[0.5, 2], [1.5, 2]]]
+    )
+    with pytest.raises(ValueError, match=r"x\['c'\] must be places or \(places, standard errors >= 0\)"):
+        plotting.draw_series(ax, {"c": [[1], [-0.5]]}, {"c": [2]})
     for wrong in ([1.0], [[1, 2], [-1, 0]], np.zeros((4, 2))):
         with pytest.raises(ValueError, match=r"series\['a'\] must"):
             plotting.draw_series(ax, [1, 2], {"a": wrong})
+
+
+def test_series_above_words_stand_beside_each_other(ax):
+    drawn = plotting.draw_series(ax, ["two layers", "eight layers"], {"free": [1, 2], "held": ([2, 3], [0.1, 0.1])})
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["two layers", "eight layers"]
+    free, held = (bars[0].get_xdata() for (bars,) in drawn.values())
+    assert (free < held).all()
+    assert_array_equal(np.round([free, held]), [[0, 1], [0, 1]])
+    assert drawn["free"][0][0].get_linestyle() == "None"
 
 
 def test_a_sweep_is_drawn_with_the_errors_it_has(ax):

@@ -38,7 +38,8 @@ def draw_series(
 
     Args:
         ax: where to draw
-        x: the setting, shape (points,); or name -> its own
+        x: the setting, shape (points,), or words, beside which the curves stand next to each other; or name -> its
+            own, or name -> (its own, standard errors)
         series: name -> values, shape (points,); or (values, standard errors); or (values, lower ends, upper ends)
         laws: name -> (x, y), arrays of any one length; of the same colour as the series of that name
         seen, law: what the key calls points and lines, where there are laws
@@ -61,12 +62,13 @@ def draw_series(
     for name, value in {"band": band, "ticks": ticks, "legend": legend}.items():
         checks.flag(name, value)
     checks.text("seen", seen), checks.text("law", law)
-    places = _places(x, series)
+    words = _words(x)
+    places, spread = _beside(len(words), series) if words else _places(x, series)
     looks = styles(list(dict.fromkeys([*series, *laws])), colors)
     drawn: dict[str, list] = {}
     for name, values in series.items():
         value, low, high = _with_ends(f"series[{name!r}]", values, len(places[name]))
-        look = dict(looks[name]) | ({"ls": "none"} if laws else {}) | style
+        look = dict(looks[name]) | ({"ls": "none"} if laws or words else {}) | {"xerr": spread.get(name)} | style
         drawn[name] = _curve(ax, places[name], value, low, high, band, name, look)
     for name, curve in laws.items():
         at, height = _pair(f"laws[{name!r}]", curve)
@@ -77,7 +79,9 @@ def draw_series(
         explain(ax, seen, **_SEEN)
         explain(ax, law, ls="-")
     _refer(ax, reference)
-    if ticks:
+    if words:
+        ax.set_xticks(range(len(words)), words)
+    elif ticks:
         set_ticks(ax, np.concatenate(list(places.values())))
     if legend:
         draw_key(ax)
@@ -227,6 +231,7 @@ def _curve(
 ) -> list:
     look = {"ms": 3.5, "lw": 1.0} | look
     if band and low is not None:
+        del look["xerr"]
         (line,) = ax.plot(x, value, label=label, **look)
         shade = ax.fill_between(x, low, high, color=look["color"], alpha=0.25, lw=0, gid=look.get("gid"))
         return [line, shade]
@@ -243,12 +248,32 @@ def _tag(container: Any, gid: str | None) -> None:
             artist.set_gid(gid)
 
 
-def _places(x: Any, series: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    if isinstance(x, Mapping):
-        if missing := [name for name in series if name not in x]:
-            raise ValueError(f"x must hold one array for each of the series, {missing[0]!r} has none")
-        return {name: checks.numbers(f"x[{name!r}]", x[name], ndim=1, at_least=1) for name in series}
-    return dict.fromkeys(series, checks.numbers("x", x, ndim=1, at_least=1))
+def _words(x: Any) -> list[str]:
+    """The words on the axis, if there are words instead of numbers; none otherwise."""
+    array = np.asarray(x, dtype=object) if isinstance(x, list | tuple) else x
+    some = isinstance(array, np.ndarray) and array.ndim == 1 and all(isinstance(word, str) for word in array)
+    return [str(word) for word in array] if some else []
+
+
+def _beside(number: int, series: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Places of the curves next to each other above each word."""
+    apart = min(0.7 / len(series), 0.2)
+    shift = apart * (np.arange(len(series)) - (len(series) - 1) / 2)
+    return {name: np.arange(number) + one for name, one in zip(series, shift, strict=True)}, {}
+
+
+def _places(x: Any, series: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The places of each curve, and the errors of those that have any."""
+    if not isinstance(x, Mapping):
+        return dict.fromkeys(series, checks.numbers("x", x, ndim=1, at_least=1)), {}
+    if missing := [name for name in series if name not in x]:
+        raise ValueError(f"x must hold one array for each of the series, {missing[0]!r} has none")
+    tables = {name: checks.numbers(f"x[{name!r}]", x[name], ndim=(1, 2), at_least=1) for name in series}
+    for name, table in tables.items():
+        if table.ndim == 2 and (len(table) != 2 or (table[1] < 0).any()):
+            raise ValueError(f"x[{name!r}] must be places or (places, standard errors >= 0), got shape {table.shape}")
+    errors = {name: table[1] for name, table in tables.items() if table.ndim == 2}
+    return {name: np.atleast_2d(table)[0] for name, table in tables.items()}, errors
 
 
 def _with_ends(name: str, values: Any, points: int) -> tuple[np.ndarray, Any, Any]:
