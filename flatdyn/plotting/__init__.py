@@ -16,14 +16,11 @@ Each notes what its markers, lines and shades mean; `draw_key(ax)` or `draw_key(
 Example:
     >>> from matplotlib.figure import Figure
     >>> import flatdyn as fd
-    >>> figure = Figure()
-    >>> ax, rho = figure.add_subplot(), 0.5
-    >>> methods = {"GD": fd.GD(0.1), f"SAM, {fd.plotting.setting(rho=rho)}": fd.SAM(0.1, rho)}
-    >>> saddle, start = fd.landscapes.saddle(), [1.0, 0.5]
-    >>> runs = {name: fd.simulate(fd.Iteration(saddle, one), start, steps=30) for name, one in methods.items()}
-    >>> _ = fd.plotting.draw_distance(ax, runs, (0, 0))
-    >>> [text.get_text() for text in ax.get_legend().get_texts()]
-    ['GD', 'SAM, $\\\\rho = 0.5$']
+    >>> figure, rho = Figure(), 0.2
+    >>> ax, sam = figure.add_subplot(), f"SAM, {fd.plotting.setting(rho=rho)}"
+    >>> stays = {"SGD": ([37.7, 93.0], [0.4, 1.1]), sam: ([40.5, 210.0], [0.5, 3.0])}
+    >>> bars = fd.plotting.draw_series(ax, [1, 16], stays)
+    >>> _ = ax.set(xlabel=fd.plotting.quantity_name("batch_size"), ylabel="mean stay (steps)")
     >>> fd.plotting.check_figure(figure)
     []
 """
