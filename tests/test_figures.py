@@ -292,6 +292,8 @@ def test_one_method_has_one_colour(panel):
     panel.set_title("(a)")
     for rho, shade in zip([0.1, 0.5], plotting.rho_colors([0.1, 0.5]), strict=True):  # shades of one colour are one
         panel.plot([0, 1], [0, rho], color=shade, label=f"SAM, {plotting.setting(rho=rho)}")
+    for m, shade in zip([1, 4], plotting.shades(2), strict=True):  # values of a parameter have shades of their own
+        panel.plot([0, 1], [0, m], color=shade, label=f"SAM, {plotting.setting(m=m)}")
     line.set(label="text", color="black")
     plotting.draw_key(panel)
     assert plotting.check_figure(panel.figure) == []

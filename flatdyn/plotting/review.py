@@ -19,7 +19,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.text import Text
 
 from flatdyn.core import checks
-from flatdyn.plotting.colors import METHOD_COLORS, method_of, rho_colors
+from flatdyn.plotting.colors import METHOD_COLORS, method_of, rho_colors, shades
 from flatdyn.plotting.keys import meanings
 
 _GREY = 0.08  # of saturation: below, a colour is black, white or grey
@@ -38,7 +38,8 @@ def check_figure(figure: Figure) -> list[str]:
       Grey lines across the axes are references, and bands of a line's colour are its errors: they need no key.
     - A map has a colour bar, a legend, or numbers in its cells.
     - No two tick labels overlap, and no two titles.
-    - A method has one colour (or shades of it), and the colours of GD and SAM mean nothing else.
+    - A method has one colour, or shades of it or of :func:`shades` for the values of a parameter; the colours of GD and
+      SAM mean nothing else, unless a title or the name of an axis says so.
 
     It draws the figure to measure its texts. It cannot see whether words are true: look at the figure, too.
 
@@ -350,7 +351,8 @@ def _method_colors(panels: list[Axes]) -> Iterator[str]:
                 continue
             if own.get(color, name) != name:
                 sentences.add(f"{label!r} in {_where(ax)} has the colour of {own[color]}.")
-            seen.setdefault(name, {}).setdefault(color, label)
+            if not _on(shades(64), color):  # which stands for the value of a parameter
+                seen.setdefault(name, {}).setdefault(color, label)
     for name, colors in seen.items():
         if len(colors) > 1 and not _one_hue([*colors, METHOD_COLORS[name]]):
             (one, first), (other, second) = list(colors.items())[:2]
@@ -360,12 +362,17 @@ def _method_colors(panels: list[Axes]) -> Iterator[str]:
 
 def _one_hue(colors: list[str]) -> bool:
     """Whether colours are shades of the last one: of hues near its own, or of the ramp that is SAM's."""
-    ramp = np.array([to_rgb(color) for color in rho_colors(range(1, 65))])
+    ramp = rho_colors(range(1, 65))
     hues = 2 * np.pi * rgb_to_hsv([to_rgb(color) for color in colors])[:, 0]
     near = np.abs(np.angle(np.exp(1j * (hues - hues[-1])))) <= _HUE
-    on_ramp = [np.abs(ramp - to_rgb(color)).max(axis=1).min() < 0.03 for color in colors]
     is_sam = colors[-1] == METHOD_COLORS["SAM"]
     return all(
-        (like or (is_sam and on)) and not _is_grey(color)
-        for color, like, on in zip(colors[:-1], near, on_ramp, strict=False)
+        (like or (is_sam and _on(ramp, color))) and not _is_grey(color)
+        for color, like in zip(colors[:-1], near, strict=False)
     )
+
+
+def _on(ramp: list, color: str) -> bool:
+    """Whether a colour is one of a ramp, but for rounding and for those between."""
+    steps = np.abs(np.array([to_rgb(one) for one in ramp]) - to_rgb(color))
+    return bool(steps.max(axis=1).min() < 0.03)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
 from flatdyn.core import checks
-from flatdyn.plotting.colors import styles
+from flatdyn.plotting.colors import METHOD_COLORS, method_of, styles
 from flatdyn.plotting.keys import draw_key, explain, quantity_name, setting
 from flatdyn.plotting.style import check_axes, check_label
 
@@ -303,7 +303,7 @@ def _pair(name: str, curve: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _refer(ax: Axes, reference: Any) -> None:
-    """Thin lines at heights, with their names in the key if they have any."""
+    """Thin lines at heights, grey or of the method that they name, with their names in the key if they have any."""
     if reference is None:
         return
     if not isinstance(reference, Mapping):
@@ -311,4 +311,5 @@ def _refer(ax: Axes, reference: Any) -> None:
     lines = ("-", ":", "--", "-.")
     for i, (name, height) in enumerate(checks.mapping("reference", reference, "name -> height").items()):
         height = checks.number(f"reference[{name!r}]", height, one=True)
-        ax.axhline(height, color="0.5", lw=0.8, ls=lines[i % len(lines)], zorder=0, label=name or None)
+        color = METHOD_COLORS.get(method_of(name) or "", "0.5")
+        ax.axhline(height, color=color, lw=0.8, ls=lines[i % len(lines)], zorder=0, label=name or None)

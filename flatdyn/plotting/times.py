@@ -77,7 +77,9 @@ def draw_loss(
     above = checks.number("above", above, one=True)
     if (dim := next(iter(runs.values())).theta.shape[-1]) != landscape.dim:
         raise ValueError(f"landscape must have as many coordinates as the runs, {dim}, this has {landscape.dim}")
-    drawn = _against_steps(ax, runs, lambda theta: np.asarray(landscape.loss(theta)) - above, colors, legend, line)
+    drawn = _against_steps(
+        ax, runs, lambda theta: np.asarray(landscape.loss(theta), dtype=float) - above, colors, legend, line
+    )
     ax.set(ylabel="loss" if above == 0 else f"loss above {above:.3g}")
     return drawn
 
