@@ -222,6 +222,10 @@ def main() -> int:
         announce(paths, todo, chosen.force)
     if chosen.dry_run:
         return 0
+    if not chosen.only:
+        for record in (FIGURES / keys.MADE).glob("*.json"):
+            if record.stem not in {path.stem for path in paths}:
+                record.unlink()  # its notebook has another name now, or is gone
     failures = asyncio.run(run_all(list(todo), chosen.jobs, chosen.store, modules)) if todo else []
     done = len(paths) - len(failures)
     failures += renew_pages()

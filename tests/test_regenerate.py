@@ -211,7 +211,11 @@ def test_figures_that_cannot_be_written_are_known_before_a_notebook_runs(house, 
 
 
 def test_a_notebook_runs_once_and_then_only_with_a_reason_which_is_said(house, run):
+    gone = house / "figures" / "data" / "made" / "02_gone.json"
+    gone.parent.mkdir(parents=True)
+    gone.write_text("{}")
     done = run()
+    assert not gone.exists()
     assert done.returncode == 0, done.stderr
     assert "01_good: it has no record of a run" in done.stdout
     assert "1 of 1 notebooks done" in done.stdout
