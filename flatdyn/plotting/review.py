@@ -154,9 +154,7 @@ class _Key:
     """All legends of a figure: their labels, and the colours, markers, dashes and areas that they show."""
 
     def __init__(self, figure: Figure):
-        legends = [*figure.legends]
-        for ax in figure.axes:
-            legends += [child for child in ax.get_children() if isinstance(child, Legend)]
+        legends = figure.findobj(Legend)
         self.labels = {text.get_text() for legend in legends for text in legend.get_texts()}
         self.colors, self.markers, self.dashes, self.areas = set(), set(), set(), set()
         for legend in legends:  # a handle of bars has several parts: all of them, but not the frame

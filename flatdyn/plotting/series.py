@@ -250,9 +250,8 @@ def _tag(container: Any, gid: str | None) -> None:
 
 def _words(x: Any) -> list[str]:
     """The words on the axis, if there are words instead of numbers; none otherwise."""
-    array = np.asarray(x, dtype=object) if isinstance(x, list | tuple) else x
-    some = isinstance(array, np.ndarray) and array.ndim == 1 and all(isinstance(word, str) for word in array)
-    return [str(word) for word in array] if some else []
+    listed = list(x) if isinstance(x, list | tuple) or (isinstance(x, np.ndarray) and x.ndim == 1) else []
+    return [str(word) for word in listed] if all(isinstance(word, str) for word in listed) else []
 
 
 def _beside(number: int, series: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
