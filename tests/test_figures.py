@@ -12,6 +12,7 @@ from matplotlib.colors import to_rgb
 from numpy.testing import assert_allclose
 
 from flatdyn import plotting
+from flatdyn.basins import FractionCurve
 from flatdyn.plotting.colors import METHOD_COLORS, OTHER_COLORS
 
 # --- colours that everyone can tell apart ---------------------------------------------------------------------
@@ -88,6 +89,26 @@ def test_other_things_look_unlike_gd_and_sam_and_each_other(vision):
         assert min(apart(*pair, vision) for pair in itertools.pairwise(shades)) >= 11
         light = [lab(shade)[0] for shade in shades]
         assert (np.diff(light) >= 9).all()  # in grey, too
+
+
+@pytest.mark.parametrize("vision", VISION)
+def test_basins_of_minima_and_saddles_differ_for_every_eye(vision):
+    names = [*(f"minimum {i}" for i in range(4)), *(f"saddle {i}" for i in range(3)), "maximum"]
+    curve = FractionCurve(
+        parameter=np.zeros(1),
+        names=np.array([*names, "diverged", "undecided"]),
+        kinds=np.array([[*(name.split()[0] for name in names), "", ""]]),
+        fractions=np.full((1, len(names) + 2), 0.1),
+        stderr=np.zeros((1, len(names) + 2)),
+        theta=np.zeros((1, len(names) + 2, 2)),
+        config={"parameter": "rho"},
+        provenance={},
+    )
+    colors = plotting.basin_colors(curve)
+    for one, other in itertools.combinations(colors, 2):
+        assert apart(colors[one], colors[other], vision) >= 14, (one, other)
+    for name in names:  # shaded and with keys; at a glance they must not be read as a method
+        assert min(apart(colors[name], METHOD_COLORS[method]) for method in ("GD", "SAM")) >= 30, name
 
 
 def test_the_cycle_of_the_style_is_that_of_other_things():

@@ -16,13 +16,13 @@ from flatdyn.plotting.colors import DIVERGED_COLOR, KIND_MARKERS, UNDECIDED_COLO
 from flatdyn.plotting.keys import draw_key, explain, quantity_name
 from flatdyn.plotting.style import check_axes, check_color, check_colors, check_label
 
-# Light enough for black lines on top (Tol's light scheme); what holds runs at a saddle stands out.
+# Greens for what attracts as it should, purple to red for what holds runs at a saddle; unlike GD's blue, SAM's orange
 _BASIN_PALETTES = {
-    "minimum": ["#77AADD", "#44BB99", "#99DDFF", "#BBCC33"],
-    "saddle": ["#EE8866", "#FFAABB", "#D9694A", "#E3A6C4"],
-    "maximum": ["#AA4499"],
-    "region": ["#C9B79C", "#BDD5E7", "#8FA89B"],
-    "other": ["#88AAEE", "#66C2A5", "#B3A2C8", "#EEDD88"],
+    "minimum": ["#4DBB6A", "#C3EBC3", "#5FD3DC", "#2E7D4F"],
+    "saddle": ["#D272E8", "#874B87", "#C02442", "#F3BDF0"],
+    "maximum": ["#33246B"],
+    "region": ["#D9C7A3", "#A08A6A", "#E6E0D4"],
+    "other": ["#A8A0D6", "#7FC8B0", "#E6D690", "#C7A5B8"],
 }
 
 _BIFURCATION_MARKERS = {"fold": "o", "transcritical": "X", "pitchfork": "P", "flip": "^", "neimark-sacker": "s"}
@@ -60,7 +60,7 @@ def draw_labels(
 
 
 def basin_colors(*results: Labels | FractionCurve) -> dict[str, Any]:
-    """A colour for every name in some results: cool for minima and other attractors, warm for saddles and maxima.
+    """A colour for every name in some results: green for minima, purple and red for saddles and maxima.
 
     Pass it to several `draw_basins` and `draw_fractions` so that a colour means the same in all of them.
     """
@@ -124,7 +124,7 @@ def draw_basins(
         low, high = np.percentile(time[arrived], [1, 99])
         share = np.clip((time - low) / max(high - low, 1e-9), 0, 1)
         pixels = np.where(arrived[..., None], pixels * (1 - 0.45 * share[..., None]), pixels)
-        explain(ax, "darker: arrives later", patch=True, facecolor="0.55", edgecolor="0.75", hatch="", lw=3)
+        explain(ax, "darker: arrives later", patch=True, color="0.55")
     extent = _extent(basins.box, basins.labels.shape)
     image = ax.imshow(pixels, **_laid(extent))
     if attractors:
