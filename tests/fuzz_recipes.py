@@ -1330,6 +1330,7 @@ call(
     value="answer",
     along="rho",
     law=None,
+    law_name="theory",
     label="SAM",
     colors=None,
 )

@@ -267,7 +267,8 @@ def test_a_sweep_is_drawn_with_the_errors_it_has(ax):
     value = np.arange(6.0).reshape(3, 2)
     parts = {"seen": value, "seen_stderr": value / 10, "law": value + 1}
     sweep = xarray.Dataset({name: (tuple(cells), part) for name, part in parts.items()}, cells)
-    drawn = plotting.draw_sweep(ax, sweep, "seen", "rho", law="law", label="SAM")
+    drawn = plotting.draw_sweep(ax, sweep, "seen", "rho", law="law", law_name="exact law", label="SAM")
+    assert [text.get_text() for text in ax.get_legend().get_texts()][-1] == "exact law"
     assert list(drawn) == ["SAM, shared", "SAM, full"]
     for i, (bars, law) in enumerate(drawn.values()):
         assert_array_equal(bars[0].get_xydata(), np.transpose([cells["rho"], value[:, i]]))

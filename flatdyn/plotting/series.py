@@ -95,6 +95,7 @@ def draw_sweep(
     along: str,
     *,
     law: str | None = None,
+    law_name: str = "theory",
     label: str | None = None,
     colors: Any = None,
     **options: Any,
@@ -109,6 +110,7 @@ def draw_sweep(
         value: which result
         along: the parameter on the axis; all others label the curves
         law: another result, drawn as a line beside the points
+        law_name: what the key calls it
         label: of the only curve, or what precedes the settings in the labels of several, such as the method
         colors, options: as in :func:`draw_series`
     Returns:
@@ -138,7 +140,7 @@ def draw_sweep(
         series[name] = [np.asarray(cell[one], dtype=float) for one in part]
         if law is not None:
             laws[name] = (np.asarray(sweep[along]), np.asarray(cell[law], dtype=float))
-    drawn = draw_series(ax, np.asarray(sweep[along]), series, laws=laws or None, colors=colors, **options)
+    drawn = draw_series(ax, np.asarray(sweep[along]), series, laws=laws or None, law=law_name, colors=colors, **options)
     ax.set(xlabel=_axis_name(sweep[along]), ylabel=_axis_name(sweep[value]))
     return drawn
 
