@@ -237,13 +237,16 @@ def test_a_shared_axis_is_named_once():
 
 
 def test_labels_and_meanings_without_a_key(panel):
-    assert found(panel, "'GD' of '(a)' is in no key")
+    assert plotting.check_figure(panel.figure) == ["In '(a)' no key shows 'GD': draw_key(ax)."]
     plotting.explain(panel, "start", marker="o", ls="none")
-    assert found(panel, "What 'start' looks like")
+    assert found(panel, "no key shows 'GD' and 'start'")
+    for i in range(4):
+        plotting.explain(panel, str(i), marker="o", ls="none")
+    assert found(panel, "no key shows 'GD', 'start', '0' and 3 more")
     plotting.draw_key(panel)
     assert plotting.check_figure(panel.figure) == []
     panel.get_legend().remove()
-    panel.text(0.5, 0.5, "GD"), panel.text(0.1, 0, "start")  # labelled directly
+    panel.text(0.5, 0.5, "GD"), panel.text(0.1, 0, "start"), panel.text(0.1, 0.2, "0 1 2 3")  # labelled directly
     assert plotting.check_figure(panel.figure) == []
 
 

@@ -230,12 +230,14 @@ def _in_text(ax: Axes, label: str) -> bool:
 
 def _not_in_key(ax: Axes, key: _Key) -> Iterator[str]:
     labels = [_label(artist) for artist in [*ax.lines, *ax.patches, *ax.collections, *ax.containers]]
-    for label in dict.fromkeys(label for label in labels if label):
-        if label not in key.labels and not _in_text(ax, label):
-            yield f"{label!r} of {_where(ax)} is in no key: draw_key(ax)."
-    for meaning in meanings(ax):
-        if (label := meaning.get_label()) not in key.labels and not _in_text(ax, label):
-            yield f"What {label!r} looks like in {_where(ax)} is in no key: draw_key(ax)."
+    labels += [str(meaning.get_label()) for meaning in meanings(ax)]
+    missing = [label for label in dict.fromkeys(labels) if label and label not in key.labels]
+    missing = [repr(label) for label in missing if not _in_text(ax, label)]
+    if missing:
+        more = [f"{len(missing) - 3} more"] if len(missing) > 4 else []
+        words = [*missing[: 3 if more else 4], *more]
+        listed = words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+        yield f"In {_where(ax)} no key shows {listed}: draw_key(ax)."
 
 
 def _curves(ax: Axes) -> list[Line2D]:
