@@ -193,6 +193,15 @@ class Fixtures:
         return self.task.starts(self.make, self.key, 2)
 
     @functools.cached_property
+    def plan(self):
+        model = functools.partial(networks.MLP, (2, 3, 2), norm="batch")
+        return networks.Plan(model, lambda: (self.split, self.split, self.split), 0.1, 4, 10)
+
+    @functools.cached_property
+    def trial(self):
+        return networks.trial(self.plan, self.key, 2)
+
+    @functools.cached_property
     def comparison(self):
         methods = {
             "GD": {"0.1": self.trainer},
@@ -453,6 +462,7 @@ recipe("masks.named", lambda f: ((lambda theta, word: fd.masks.named(theta, word
 call("masks.each", fd.masks.each, theta=_tree)
 call("masks.complement", fd.masks.complement, mask=(True, False))
 recipe("masks.union", lambda f: ((lambda a, b: fd.masks.union(a, b)), {"a": (True, False), "b": (False, True)}))
+call("masks.spread", fd.masks.spread, mask={"w": True, "b": False}, theta=_tree)
 call("masks.random", fd.masks.random, theta=_tree, size=2, key=key)
 call("masks.largest", fd.masks.largest, scores=_tree, size=2)
 call("masks.fisher", fd.masks.fisher, landscape=of(lambda f: f.examples), theta=AT)
@@ -1105,6 +1115,53 @@ call(
     landscape=of(lambda f: f.task.landscape),
     weight_decay=1e-3,
 )
+bound("MethodComparison.gains", lambda f: f.comparison.gains, name="SAM", over="GD")
+bound("MethodComparison.ends", lambda f: f.comparison.ends, name="SAM")
+bound("MethodComparison.settings_of", lambda f: f.comparison.settings_of, name="SAM")
+bound("Task.on", lambda f: f.task.on, data=split)
+call("networks.trial", networks.trial, plan=of(lambda f: f.plan), key=key, runs=2, fraction=1.0)
+call(
+    "networks.Trial",
+    networks.Trial,
+    task=task,
+    starts=of(lambda f: f.starts),
+    eval_sets=of(lambda f: {"valid": f.split, "test": f.split}),
+    lr=0.1,
+    batch_size=4,
+    steps=10,
+)
+bound("Trial.iteration", lambda f: f.trial.iteration, method=method, steps=4, floor=0.5)
+bound(
+    "Trial.sgd_or_sam",
+    lambda f: f.trial.sgd_or_sam,
+    rho=0.1,
+    lr=0.1,
+    momentum=0.9,
+    batch_size=4,
+    steps=4,
+    weight_decay=1e-3,
+    floor=0.5,
+    average_from=0.5,
+)
+bound("Trial.candidates", lambda f: f.trial.candidates, rhos=[0.1], decays=[0.1])
+bound("Trial.masked", lambda f: f.trial.masked, name="SAM", method=fd.SAM, masks={}, rhos=([0.1], [0.2]))
+bound("Trial.sharpest", lambda f: f.trial.sharpest, theta=of(lambda f: f.starts), examples=4, tol=0.1, most=4)
+call(
+    "networks.norm_masks",
+    networks.norm_masks,
+    trial=of(lambda f: f.trial),
+    network=of(lambda f: f.plan.model(f.key)),
+    with_fisher=False,
+)
+call("networks.step_cost", networks.step_cost, task=task, method=method, batch_size=4)
+call(
+    "networks.off_the_average",
+    networks.off_the_average,
+    average=[[0.0, 0.0]],
+    iterate=[[1.0, 1.0]],
+    directions=[[1.0, 0.0]],
+)
+call("networks.factor", networks.factor, logarithms=[0.1, 0.2, 0.3])
 call("networks.paired", networks.paired, differences=[0.1, 0.2, 0.3])
 call("networks.count_wins", networks.count_wins, gains=[(0.1, 0.01), (-0.1, 0.2)], errors=2.0)
 call(
@@ -1418,6 +1475,7 @@ call(
 call("notebook.Results", fd.notebook.Results, name="00_fuzz")
 bound("Results.add", lambda f: fd.notebook.Results("00_fuzz").add, key="gain", label="gain", value=1.0, error=0.1)
 bound("Results.settle", lambda f: f.results.settle, claim="K1", holds="low(gain) > 0", condition="here {gain}")
+bound("Results.count", lambda f: f.results.count, key="gain", label="gain", numbers=[], than=0.0)
 call("notebook.Number", fd.notebook.Number, value=1.0, error=0.1, label="gain")
 call("notebook.result", fd.notebook.result, name="00_fuzz")
 call("ledger.cards", fd.ledger.cards, notebook="00_fuzz")
@@ -1477,5 +1535,6 @@ WITHOUT = (
         _empty.split(),
         NOTHING,
     )
+    | dict.fromkeys(("Trial.iterates", "Trial.flatness"), "trains networks, by names that check what they are given")
     | dict.fromkeys(("networks.resnet8", "networks.resnet18"), "a ResNet of many layers, which takes seconds to make")
 )

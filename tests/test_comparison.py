@@ -81,6 +81,35 @@ def test_gains_are_means_of_differences_in_pairs(comparison):
         networks.paired([1.0, np.nan])
 
 
+def test_every_setting_has_its_gain_and_the_chosen_one_its_ends(comparison):
+    mean, stderr = comparison.gains("SAM", "SGD")
+    assert list(comparison.settings_of("SAM")) == ["0.05", "0.2", "0.2, decay"]
+    chosen = list(comparison.settings_of("SAM")).index(comparison.setting("SAM"))
+    assert (mean[chosen], stderr[chosen]) == comparison.gain("SAM", "SGD")
+    assert_allclose(mean, (comparison.test[5:] - comparison.test[0]).mean(axis=1), rtol=1e-12)
+    assert_array_equal(comparison.ends("SAM"), comparison.theta[5 + chosen])
+
+
+def test_a_factor_is_the_mean_of_logarithms_with_its_error():
+    value, error = networks.factor(np.log([2.0, 8.0]))
+    assert_allclose((value, error), (4, 4 * np.log(2)), rtol=1e-14)  # d̄ = log 4, s.e. = log 2
+
+
+def test_a_task_on_other_data_is_the_same_program():
+    other = TASK.on(VALID)
+    assert other.landscape.function is TASK.landscape.function
+    assert other.forward is TASK.forward
+    again = networks.classifier(make(KEY), VALID)
+    assert_array_equal(other.landscape.loss(STARTS[0]), again.landscape.loss(STARTS[0]))
+    fewer = networks.Split(VALID.x[:5], VALID.y[:5])
+    for wrong, message in (
+        (fewer, "shapes and types"),
+        (networks.Split(VALID.x, VALID.y + 1), "labels must be from 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            TASK.on(wrong)
+
+
 def test_of_squared_errors_the_smaller_is_better(comparison):
     errors = dataclasses.replace(comparison, config=comparison.config | {"metric": "mean squared error"})
     gained, error = comparison.gain("SAM", "SGD")

@@ -76,6 +76,16 @@ def test_fisher_information_of_a_linear_model():
         masks.fisher(NETWORK, np.ones(12))
 
 
+def test_a_mask_that_is_spread_selects_the_same():
+    mask = masks.named(PARAMS, "norm")
+    spread = masks.spread(mask, PARAMS)
+    assert all(leaf.dtype == bool for leaf in jax.tree.leaves(spread))
+    assert_array_equal(flat(spread), flat(mask))
+    assert_array_equal(flat(masks.spread(spread, PARAMS)), flat(mask))
+    with pytest.raises(ValueError, match="must be a tree like the parameters"):
+        masks.spread({"norm": True}, PARAMS)
+
+
 def test_complements_and_unions_of_flags_arrays_and_weights():
     some = np.array([[True, False, True], [False, False, True]])
     whole = {"norm": {"gain": True, "bias": False}, "weight": False}

@@ -23,6 +23,19 @@ def measured(gain=(3.9, 0.4), wins=5, **statement):
     return ledger.entries()[0]
 
 
+def test_numbers_are_counted_beyond_two_errors(full, monkeypatch):
+    page = Results("07_x")
+    pairs = [(1.0, 0.4), (1.0, 0.6), (-3.0, 1.0), (2, 0)]
+    gains = [page.add(f"gain_{i}", "gain", *pair) for i, pair in enumerate(pairs)]
+    page.count("gain", "gain", gains)
+    page.count("gain_1", "gain", gains, than=1)
+    assert [page.numbers[f"gain_{word}"] for word in ("above", "below", "all")] == [2, 1, 4]
+    assert [page.numbers[f"gain_1_{word}"] for word in ("above", "below", "all")] == [1, 1, 4]
+    monkeypatch.setenv("FLATDYN_PRESET", "quick")
+    page.count("again", "gain", gains)
+    assert "again_above" not in page.numbers
+
+
 @pytest.mark.parametrize(
     ("number", "form", "text"),
     [

@@ -170,6 +170,19 @@ def count(theta: Any, mask: Any = None) -> Any:
     )
 
 
+def spread(mask: Any, theta: Any) -> Any:
+    """The same mask as arrays of True and False, one entry per coordinate: masks of one form share a compiled program.
+
+    Args:
+        mask: a tree like `theta`, with True or False for whole leaves or arrays of the leaves' shapes
+        theta: parameters, any tree of arrays
+    Returns:
+        a tree like `theta` with arrays of True and False
+    """
+    count(theta, mask)  # refuses what does not fit
+    return jax.tree.map(lambda m, leaf: np.broadcast_to(m, np.shape(leaf)).astype(bool), mask, theta)
+
+
 # --- what methods do with them --------------------------------------------------------------------------------
 
 

@@ -4,7 +4,7 @@
     data            data sets that come with packages or that you install, and preprocessing
     training        tasks, training of many networks at once, comparison of methods
     saddles         saddles that are known exactly, and how noise pushes a network away
-    benchmark       how far it scales
+    benchmark       how far it scales; small tasks on which methods are compared
 
 This package uses all the others. Escapes, sweeps and spectra work on a network as they do in the plane.
 
@@ -44,7 +44,15 @@ Example:
 
 from flatdyn.core.renaming import renamed
 from flatdyn.networks.benchmark import scale as scale
+from flatdyn.networks.benchmark.plans import TRIALS as TRIALS
+from flatdyn.networks.benchmark.plans import Plan as Plan
 from flatdyn.networks.benchmark.timing import flops as flops
+from flatdyn.networks.benchmark.trials import Flatness as Flatness
+from flatdyn.networks.benchmark.trials import Trial as Trial
+from flatdyn.networks.benchmark.trials import norm_masks as norm_masks
+from flatdyn.networks.benchmark.trials import off_the_average as off_the_average
+from flatdyn.networks.benchmark.trials import step_cost as step_cost
+from flatdyn.networks.benchmark.trials import trial as trial
 from flatdyn.networks.data import DataMissing as DataMissing
 from flatdyn.networks.data import Documents as Documents
 from flatdyn.networks.data import Graph as Graph
@@ -101,6 +109,7 @@ from flatdyn.networks.training import Training as Training
 from flatdyn.networks.training import classifier as classifier
 from flatdyn.networks.training import compare as compare
 from flatdyn.networks.training import count_wins as count_wins
+from flatdyn.networks.training import factor as factor
 from flatdyn.networks.training import paired as paired
 from flatdyn.networks.training import regressor as regressor
 from flatdyn.networks.training import train as train

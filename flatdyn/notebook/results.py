@@ -153,6 +153,25 @@ class Results:
         self._write()
         return number
 
+    def count(self, key: str, label: str, numbers: Iterable[Number], than: float = 0.0) -> None:
+        """Count numbers that lie above another by two standard errors, and below it; at the full preset.
+
+        It adds `key_above`, `key_below` and `key_all`. A few numbers of a small run are not counted: whether they lie
+        within two standard errors may differ from machine to machine.
+
+        Args:
+            key: what the names begin with
+            label: what the numbers are
+            numbers: measured ones, such as :meth:`add` returns
+            than: what they are compared with
+        """
+        than = checks.number("than", than, one=True)
+        numbers = list(numbers)
+        if output.is_full():
+            self.add(f"{key}_above", f"{label}: above {than:g}", sum(low(number) > than for number in numbers))
+            self.add(f"{key}_below", f"{label}: below {than:g}", sum(high(number) < than for number in numbers))
+            self.add(f"{key}_all", f"{label}: in all", len(numbers))
+
     def settle(
         self,
         claim: str,

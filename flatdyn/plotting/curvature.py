@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 
 from flatdyn.core import checks
 from flatdyn.curvature import Density, Line, Plane
+from flatdyn.plotting.colors import method_color, method_of
 from flatdyn.plotting.keys import explain
 from flatdyn.plotting.planes import contour, levels_of, spaced_levels
 from flatdyn.plotting.style import check_axes, check_color, check_label
@@ -120,7 +121,7 @@ def draw_density(
         width: standard deviation of the Gaussian it is seen through, in units of λ; a hundredth of the range drawn if
             not given
         box: λ from where to where; all that the probes saw, and a little more, if not given
-        color, label, style: of the line
+        color, label, style: of the line; the colour of the method that the label names, if no other is given
         points: at which it is drawn
     Returns:
         the line
@@ -131,6 +132,8 @@ def draw_density(
     checks.kind("density", density, Density, "flatdyn.curvature.density(loss, theta, key)")
     check_color("color", color)
     check_label(label)
+    if color is None and label is not None and method_of(label):
+        color = method_color(label)
     if width is not None:
         width = checks.number("width", width, above=0, one=True)
     box = None if box is None else checks.interval("box", box)

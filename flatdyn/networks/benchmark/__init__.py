@@ -1,8 +1,7 @@
-"""How far does it scale? Rates of networks in training and of their spectra, beside what the device could do.
+"""How far does it scale, and which method is better? Rates of networks, and small tasks on which methods are compared.
 
-    scale       what is measured, and the record of it
-
-Compiling is outside the clock, and each number says on what device it was measured.
+scale       rates beside what the device could do; compiling is outside the clock
+trials      small learning tasks, how they are trained, and what is compared on them
 """
 
 from flatdyn.networks.benchmark import scale as scale

@@ -4,6 +4,7 @@ from flatdyn.networks.training.comparison import MethodComparison as MethodCompa
 from flatdyn.networks.training.comparison import Tally as Tally
 from flatdyn.networks.training.comparison import compare as compare
 from flatdyn.networks.training.comparison import count_wins as count_wins
+from flatdyn.networks.training.comparison import factor as factor
 from flatdyn.networks.training.comparison import paired as paired
 from flatdyn.networks.training.comparison import with_weight_decay as with_weight_decay
 from flatdyn.networks.training.tasks import Classifier as Classifier

@@ -90,6 +90,27 @@ class MethodComparison(Record):
         checks.flag("over_stopped", over_stopped)
         return paired(self._sign * (self.metric(name, stopped) - self.metric(over, over_stopped)))
 
+    def gains(self, name: str, over: str) -> tuple[np.ndarray, np.ndarray]:
+        """How much better each setting of a method is than another method with its own, in the order of the settings.
+
+        Returns:
+            means and standard errors over the pairs of runs, as in :meth:`gain`, each of shape (settings,)
+        """
+        differences = self._sign * (self.test[self._rows(name)] - self.metric(over))
+        mean, stderr = np.transpose([paired(one) for one in differences])
+        return mean, stderr
+
+    def ends(self, name: str) -> np.ndarray:
+        """Where the runs of a method ended, with the setting that was chosen for it, shape (runs, dim)."""
+        return self.theta[self.number(name)]
+
+    def settings_of(self, name: str) -> np.ndarray:
+        """All settings of a method, in their order, shape (settings,)."""
+        return self.settings[self._rows(name)]
+
+    def _rows(self, name: str) -> np.ndarray:
+        return np.flatnonzero(self.owner == self.owner[self.number(name)])
+
     marks = renamed_attribute("metric")
 
     @property
@@ -220,6 +241,15 @@ def paired(differences: Any) -> tuple[float, float]:
         )
     mean, stderr = mean_sem_of(values)
     return float(mean), float(stderr)
+
+
+def factor(logarithms: Any) -> tuple[float, float]:
+    """Factor by which the one of a pair is larger, with its standard error, from differences of logarithms.
+
+    e^d̄ and e^d̄ s.e.,   d̄ and s.e. as in :func:`paired`
+    """
+    mean, stderr = paired(logarithms)
+    return float(np.exp(mean)), float(np.exp(mean) * stderr)
 
 
 def count_wins(gains: Iterable[tuple[float, float]], errors: float = 2.0) -> Tally:

@@ -44,6 +44,25 @@ class Task(eqx.Module):
         checks.kind("network", network, eqx.Module, "a network like the one that the task was made with")
         return self.landscape.flatten(eqx.filter(network, eqx.is_inexact_array))
 
+    def on(self, data: Split) -> Task:
+        """The same network on other training data of the same shapes, which need no compiled programs of their own.
+
+        Raises:
+            ValueError: if inputs or labels have other shapes or types, or labels are no classes of the data before
+        """
+        checks.kind("data", data, Split, "flatdyn.networks.Split(x, y)")
+        old, new = self.landscape.examples, (jax.tree.map(_column, data.x), data.y)
+        forms = [jax.tree.map(lambda leaf: (np.shape(leaf), np.asarray(leaf).dtype.kind), both) for both in (old, new)]
+        if forms[0] != forms[1]:
+            raise ValueError(f"data must have the shapes and types of the training data, {forms[0]}, got {forms[1]}")
+        y, classes = np.asarray(data.y), np.asarray(old[1])
+        if y.dtype.kind in "iu" and (y.min() < 0 or y.max() > classes.max()):
+            raise ValueError(
+                f"labels must be from 0 to {classes.max()}, as in the training data, got {y.min()} to {y.max()}"
+            )
+        new = jax.tree.map(lambda leaf, like: precision.on_device(leaf).astype(like.dtype), new, old)
+        return eqx.tree_at(lambda task: task.landscape.examples, self, new)
+
     def starts(self, make: Callable[[jax.Array], eqx.Module], key: jax.Array, runs: int) -> jax.Array:
         """θ of networks with weights of their own, shape (runs, dim): `make` builds one from a key.
 
