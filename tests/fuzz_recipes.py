@@ -195,7 +195,7 @@ class Fixtures:
     @functools.cached_property
     def plan(self):
         model = functools.partial(networks.MLP, (2, 3, 2), norm="batch")
-        return networks.Plan(model, lambda: (self.split, self.split, self.split), 0.1, 4, 10)
+        return networks.TrialPlan(model, lambda: (self.split, self.split, self.split), 0.1, 4, 10)
 
     @functools.cached_property
     def trial(self):

@@ -20,7 +20,7 @@ def arms():
     return tuple(networks.spirals(40, 1.0, seed=seed) for seed in (1, 2, 3))
 
 
-PLAN = networks.Plan(MODEL, arms, 0.1, 10, 20)
+PLAN = networks.TrialPlan(MODEL, arms, 0.1, 10, 20)
 
 
 @pytest.fixture(scope="module")

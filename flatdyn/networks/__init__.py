@@ -45,7 +45,7 @@ Example:
 from flatdyn.core.renaming import renamed
 from flatdyn.networks.benchmark import scale as scale
 from flatdyn.networks.benchmark.plans import TRIALS as TRIALS
-from flatdyn.networks.benchmark.plans import Plan as Plan
+from flatdyn.networks.benchmark.plans import TrialPlan as TrialPlan
 from flatdyn.networks.benchmark.timing import flops as flops
 from flatdyn.networks.benchmark.trials import Flatness as Flatness
 from flatdyn.networks.benchmark.trials import Trial as Trial

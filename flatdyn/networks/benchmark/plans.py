@@ -15,7 +15,7 @@ SEED = 16  # of the division of the data
 WRONG = 0.3  # share of the labels that are wrong, in the tasks that say so
 
 
-class Plan(NamedTuple):
+class TrialPlan(NamedTuple):
     """A small learning task, and how it is trained.
 
     Attributes:
@@ -73,12 +73,12 @@ _convolutions = functools.partial(CNN2d, (8, 8, 1), 10, channels=(8, 16), norm="
 _wide = functools.partial(MLP, (196, 48, 10))
 
 TRIALS = {
-    "digits": Plan(_perceptron, _flat, 0.05, 50, 1000),
-    "digits, BatchNorm": Plan(_normed, _flat, 0.05, 50, 600),
-    "digits, CNN": Plan(_convolutions, _images, 0.2, 50, 300),
-    "text, transformer": Plan(_transformer, _characters, 0.3, 16, 500),
-    "graph, GCN": Plan(_graph, _club, 0.05, 2, 200),
-    "digits, wrong": Plan(_perceptron, _flat, 0.05, 50, 1000, WRONG),
-    "digits, BatchNorm, wrong": Plan(_normed, _flat, 0.05, 50, 600, WRONG),
-    "MNIST subset": Plan(_wide, _mnist, 0.05, 50, 1000),
+    "digits": TrialPlan(_perceptron, _flat, 0.05, 50, 1000),
+    "digits, BatchNorm": TrialPlan(_normed, _flat, 0.05, 50, 600),
+    "digits, CNN": TrialPlan(_convolutions, _images, 0.2, 50, 300),
+    "text, transformer": TrialPlan(_transformer, _characters, 0.3, 16, 500),
+    "graph, GCN": TrialPlan(_graph, _club, 0.05, 2, 200),
+    "digits, wrong": TrialPlan(_perceptron, _flat, 0.05, 50, 1000, WRONG),
+    "digits, BatchNorm, wrong": TrialPlan(_normed, _flat, 0.05, 50, 600, WRONG),
+    "MNIST subset": TrialPlan(_wide, _mnist, 0.05, 50, 1000),
 }

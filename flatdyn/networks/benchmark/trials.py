@@ -24,7 +24,7 @@ from flatdyn.core import checks
 from flatdyn.curvature import extreme_eigenvalues
 from flatdyn.methods import GD, SAM, Averaged, Method, Scheduled, masks
 from flatdyn.networks import data
-from flatdyn.networks.benchmark.plans import SEED, TRIALS, Plan
+from flatdyn.networks.benchmark.plans import SEED, TRIALS, TrialPlan
 from flatdyn.networks.benchmark.timing import flops
 from flatdyn.networks.models import norm_mask
 from flatdyn.networks.training import MethodComparison, Task, classifier, compare, train, with_weight_decay
@@ -236,13 +236,13 @@ class Flatness(NamedTuple):
     shares: dict[str, np.ndarray]
 
 
-def trial(plan: str | Plan, key: jax.Array, runs: int, fraction: float = 1.0) -> Trial:
+def trial(plan: str | TrialPlan, key: jax.Array, runs: int, fraction: float = 1.0) -> Trial:
     """A task with its data, and networks from weights of their own.
 
     Trials with the same network share compiled programs.
 
     Args:
-        plan: the name of one of TRIALS, such as "digits, wrong", or a Plan of your own
+        plan: the name of one of TRIALS, such as "digits, wrong", or a TrialPlan of your own
         key: a JAX key, of the weights
         runs: number of networks
         fraction: of the steps
@@ -250,7 +250,7 @@ def trial(plan: str | Plan, key: jax.Array, runs: int, fraction: float = 1.0) ->
         ValueError: if the name is not in TRIALS, or a number is out of range
         DataMissing: if the package that ships the data is not installed
     """
-    if not isinstance(plan, Plan):
+    if not isinstance(plan, TrialPlan):
         plan = TRIALS[checks.choice("plan", plan, tuple(TRIALS))]
     checks.key(key)
     runs = checks.count("runs", runs, at_least=1)
