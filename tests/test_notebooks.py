@@ -53,7 +53,19 @@ def test_a_notebook_was_run_and_holds_nothing_volatile(path):
 
 
 # Calls that a cell may end in: they return nothing, or a text with markup. The value of any other would be stored.
-LAST_CALLS = {"print", "report", "show", "save_figure", "settle", "use_style", "Markdown", "Math", "result", "overview"}
+LAST_CALLS = {
+    "print",
+    "report",
+    "show",
+    "save_figure",
+    "settle",
+    "count",
+    "use_style",
+    "Markdown",
+    "Math",
+    "result",
+    "overview",
+}
 
 
 @each
