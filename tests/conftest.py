@@ -1,9 +1,18 @@
 """64-bit numbers for every test, how the tests compile, and the independent reference numbers.
 
-The tests compile some five thousand small programs. On CPUs JAX 0.10 spends 40 % of that in newer emitters of fused
-loops, and 0.11 and later are faster, so with 0.10 the tests use the emitters from before, for themselves and for the
-processes that they start: a fifth less processor time in all. The notebooks, which run beside the tests, and
-`make portability`, which asks for it by FLATDYN_PLAIN=1, compile as users do.
+The tests compile some five thousand small programs, most of which run for milliseconds: compiling was two thirds of
+their processor time. So they compile quickly, for themselves and for the processes that they start:
+
+- with few optimisations, which takes a third of the time. What a program computes is the same but for its last bits.
+  The mark `optimised` asks for all optimisations: where a statement is about the last bits (how work is cut into
+  chunks, what is resumed or moved to other devices), or where a program runs for longer than it is compiled.
+- in one piece, as cutting a small program into pieces for several threads takes longer than it saves;
+- with JAX 0.10, by the emitters of fused loops from before, as the newer ones take longer. 0.11 and later are faster.
+
+The notebooks, which run beside the tests, `make thorough` and `make portability`, which ask for it by FLATDYN_PLAIN=1,
+compile as users do.
+
+Programs are dropped after each file, or a worker would come to hold those of all files: 5 GB.
 """
 
 import csv
@@ -12,6 +21,7 @@ import json
 import os
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import matplotlib
 import numpy as np
@@ -21,9 +31,11 @@ jax.config.update("jax_enable_x64", True)
 matplotlib.use("Agg")
 
 FLAGS = os.environ.get("XLA_FLAGS", "")
-QUICK_FLAGS = FLAGS
-if jax.__version_info__ < (0, 11) and not os.environ.get("FLATDYN_PLAIN"):
-    QUICK_FLAGS = f"{FLAGS} --xla_cpu_use_fusion_emitters=false".strip()
+QUICK, QUICK_FLAGS = not os.environ.get("FLATDYN_PLAIN"), FLAGS
+if QUICK:
+    QUICK_FLAGS = f"{QUICK_FLAGS} --xla_cpu_parallel_codegen_split_count=1".strip()
+if QUICK and jax.__version_info__ < (0, 11):
+    QUICK_FLAGS += " --xla_cpu_use_fusion_emitters=false"
 
 # Flags are read once, when the first device is asked for. What is put back is for the notebooks' kernels.
 os.environ["XLA_FLAGS"] = QUICK_FLAGS
@@ -36,6 +48,7 @@ gc.freeze()
 gc.set_threshold(50_000, 20, 100)
 
 DATA = Path(__file__).parent / "data"
+COMPILED = {}  # how the last test compiled
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -44,6 +57,37 @@ def new_processes_compile_as_this_one():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XLA_FLAGS", QUICK_FLAGS)
         yield
+    drop_programs()
+
+
+def drop_programs():
+    """Drop what JAX keeps of compiled programs; derivatives by SymPy stay."""
+    eqx.clear_caches()
+    jax.clear_caches()
+    gc.collect()
+
+
+def pytest_collection_modifyitems(items):
+    """In each file, tests that are marked `optimised` come last, so that programs are dropped once for them."""
+    place = {}
+    for item in items:
+        place.setdefault(item.path, len(place))
+    items.sort(key=lambda item: (place[item.path], wants_all_optimisations(item)))
+
+
+def wants_all_optimisations(item):
+    return item.get_closest_marker("optimised") is not None
+
+
+@pytest.fixture(autouse=True)
+def few_optimisations(request, monkeypatch):
+    """Compile with few optimisations, unless the test is marked `optimised`."""
+    few = QUICK and not wants_all_optimisations(request.node)
+    if COMPILED.get("few") and not few:
+        drop_programs()  # none of those that were compiled quickly is used again
+    COMPILED["few"] = few
+    jax.config.update("jax_disable_most_optimizations", few)
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", str(few))
 
 
 @pytest.fixture(scope="session")

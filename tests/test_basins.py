@@ -43,6 +43,7 @@ def method(row):
 # --- independent counts ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("number", range(6))
 def test_himmelblau_fractions_are_those_of_independent_code(reference, number):
     row = reference["7_basins"]["himmelblau"]["rows"][number]
@@ -74,6 +75,7 @@ def sublevels(absorbing):
 
 
 # Three rows ask each method at a tenth of the step, with as many more steps, where another row stays.
+@pytest.mark.optimised
 @pytest.mark.parametrize("number", [0, 1, 2, 6, *(pytest.param(row, marks=pytest.mark.slow) for row in (3, 4, 5))])
 def test_beale_fractions_are_those_of_independent_code(reference, number):
     row = reference["7_basins"]["beale"]["rows"][number]
@@ -347,6 +349,7 @@ def test_a_slice_is_the_plane_map_where_coordinates_do_not_interact():
 # --- what no result may depend on -----------------------------------------------------------------------------
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("noise", [fd.noise.Exact(), fd.noise.Gaussian(30.0, 4)])
 def test_chunks_do_not_change_a_bit(noise):
     process = fd.Iteration(H, fd.SAM(1e-3, 0.1), noise)
@@ -358,6 +361,7 @@ def test_chunks_do_not_change_a_bit(noise):
         assert_array_equal(getattr(maps[1], name), getattr(maps[0], name))
 
 
+@pytest.mark.optimised
 def test_the_order_of_points_does_not_matter():
     process = fd.Iteration(H, fd.SAM(1e-3, 0.3))
     starts = np.random.default_rng(0).uniform(-5, 5, (2000, 2))
@@ -369,6 +373,7 @@ def test_the_order_of_points_does_not_matter():
         assert_array_equal(getattr(one, name)[order], getattr(two, name))
 
 
+@pytest.mark.optimised
 def test_an_interrupted_map_goes_on_and_ends_as_if_nothing_had_happened(tmp_path, monkeypatch):
     process = fd.Iteration(H, fd.SAM(1e-3, 0.3), fd.noise.Gaussian(1.0, 4))
     one = H.critical_points()[:1]  # three quarters of the runs go on to the end, so that there is time to interrupt

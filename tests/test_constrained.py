@@ -52,16 +52,19 @@ def invariants(process, start, every):
     return run
 
 
+@pytest.mark.optimised
 def test_a_million_steps_on_the_circle_stay_there():
     process = fd.Iteration(CURVED, fd.ConstrainedLangevin(0.1, Circle(1.0)))
     run = invariants(process, jnp.array([0.3]), every=10_000)
     assert np.abs(run.theta).max() <= 1
 
 
+@pytest.mark.optimised
 def test_a_million_steps_on_the_sphere_stay_there():
     invariants(fd.Iteration(TILTED, fd.ConstrainedLangevin(0.1, Sphere(1.0))), POLE, every=10_000)
 
 
+@pytest.mark.optimised
 def test_a_million_steps_of_orthonormal_columns_stay_so_and_have_haars_law():
     process = fd.Iteration(FLAT, fd.ConstrainedLangevin(0.1, Orthogonal((4, 2)), splitting="OBA"))
     run = invariants(process, FRAME, every=50)
@@ -110,6 +113,7 @@ def circle_moments(method, curvature, key):
     return mean_of(theta**2), mean_of(theta**4)
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("key", [0, 1])
 def test_the_circles_law_is_right_to_second_order(reference, key):
     exact = angle_moment(4.0)
@@ -151,6 +155,7 @@ def test_the_overdamped_circle_has_the_known_first_order_bias(reference, along, 
     assert found[0] - angle_moment(4.0) > 4 * found[1]
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("key", [0, 1])
 def test_the_spheres_mean(reference, key):
     """Density exp(κ θ₁): E θ₁ = coth κ − 1/κ. The bias of the order O, B, A is of order h, of OBABO and AOAB of h²."""

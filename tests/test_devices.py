@@ -16,6 +16,8 @@ from test_models import ensemble
 import flatdyn as fd
 from flatdyn.runs import devices as places
 
+pytestmark = pytest.mark.optimised  # a statement about the last bits, here and in other processes
+
 BEALE, HIMMELBLAU = fd.landscapes.beale(), fd.landscapes.himmelblau()
 
 

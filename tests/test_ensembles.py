@@ -62,6 +62,7 @@ def test_what_is_kept_does_not_depend_on_every(steps, every):
     assert_array_equal(thinned.final, full.final)
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("noise", [fd.noise.Exact(), fd.noise.Gaussian(1.0, 4)])
 def test_chunks_do_not_change_a_bit(noise, dtype):
@@ -306,6 +307,7 @@ def test_only_what_does_not_fit_is_cut_and_only_while_fewer_could_do():
         assert type(raised.value) is (kind or jax.errors.JaxRuntimeError)
 
 
+@pytest.mark.optimised
 def test_chunks_of_many_coordinates_do_not_change_a_bit_either():
     # Kept one by one (an expression), where 64 runs at least go side by side, and as one array (a function)
     wide = fd.landscapes.saddle(np.linspace(-1.0, 2.0, 12))

@@ -17,6 +17,8 @@ from flatdyn.core import segments
 from flatdyn.escape import Ball, Box, HalfSpace, Sublevel
 from flatdyn.runs import queues
 
+pytestmark = pytest.mark.optimised  # thousands of runs, of thousands of steps: longer than what compiling them takes
+
 SETS = json.loads((Path(__file__).parent / "data" / "reference.json").read_text())["5_escape"]["discrete_exit"]["sets"]
 LINE = fd.landscapes.saddle((-1.0,))
 KEYS = [0, pytest.param(1, marks=pytest.mark.slow)]  # of expensive tests, whose bounds are passed once in 10⁴ by chance

@@ -141,6 +141,7 @@ def quartic_bias(method, seed):
     return square.mean() - quartic_moment(), square.std() / np.sqrt(len(square))
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize(
     ("build", "order", "steps"),
     [
@@ -160,6 +161,7 @@ def test_the_bias_on_a_quartic_has_the_order_of_the_method(build, order, steps):
         assert 2 ** (order - 0.5) - 4 * spread < ratio < 2 ** (order + 0.5) + 4 * spread
 
 
+@pytest.mark.optimised
 def test_averaging_the_noise_of_two_steps_takes_the_first_order_away():
     (simple, error), (twice, other) = quartic_bias(fd.SGLD(0.1), 2), quartic_bias(fd.LeimkuhlerMatthews(0.1), 2)
     assert abs(twice) + 4 * np.hypot(error, other) < simple / 2

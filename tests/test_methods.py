@@ -190,6 +190,7 @@ def test_sam_and_usam_are_their_formulas():
     assert_allclose(path(fd.Iteration(L, fd.USAM(lr, rho)), 100, start), plain_loop(usam, 100, start), rtol=1e-10)
 
 
+@pytest.mark.optimised
 def test_zero_radius_is_gradient_descent_bit_for_bit():
     for method in (fd.SAM(1e-4, 0, momentum=0.5), fd.USAM(1e-4, 0, momentum=0.5)):
         assert_array_equal(path(fd.Iteration(L, method), 50), path(fd.Iteration(L, fd.GD(1e-4, momentum=0.5)), 50))

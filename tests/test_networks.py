@@ -146,6 +146,7 @@ def test_starts_are_networks_of_their_own_and_more_leave_the_first_alone():
     assert_allclose(few[1], task.coordinates(make(jax.random.fold_in(jax.random.key(0), 1))), rtol=1e-15)
 
 
+@pytest.mark.optimised
 def test_a_layer_starts_with_the_weights_of_equinox():
     layers, keys = fd.networks.MLP((3, 5, 2), jax.random.key(4)).layers, jax.random.split(jax.random.key(4))
     for layer, key in zip(layers, keys, strict=True):

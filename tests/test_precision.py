@@ -40,6 +40,7 @@ def test_a_length_is_right_at_any_size(kind):
     assert_array_equal(arrays, 5 * sizes)
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("kind", KINDS)
 def test_ordinary_lengths_are_the_square_root_of_the_squares_to_the_last_bit(kind):
     v = np.random.default_rng(0).normal(size=(1000, 2)).astype(kind)

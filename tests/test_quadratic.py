@@ -97,13 +97,14 @@ def mirrored(quadrant, axes=0):
     return np.concatenate([half[:, axes:][:, ::-1], half], axis=1)
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("curvatures", [(2.0, -2.0), (3.0, -1.0), (1.0, -2.0)])
 def test_brute_force_fills_the_set_up_to_one_cell(curvatures):
     rho, side = 0.5, 400
     ticks = np.linspace(-2, 2, side)
     grid = np.stack(np.meshgrid(ticks, ticks), axis=-1)
     process = fd.Iteration(fd.landscapes.saddle(curvatures), fd.SAM(0.01, rho))
-    stays = held(process, ticks[side // 2 :], steps=5000, bound=10.0)
+    stays = held(process, ticks[side // 2 :], steps=2000, bound=10.0)  # no run leaves later: as many stay for 5000
     simulated = mirrored(stays.reshape(side // 2, side // 2))
     exact = np.abs(grid[..., 1]) < quadratic.capture_boundary(np.abs(grid[..., 0]), rho, curvatures)
     if curvatures == (2.0, -2.0):
@@ -115,6 +116,7 @@ def test_brute_force_fills_the_set_up_to_one_cell(curvatures):
     assert simulated.any()
 
 
+@pytest.mark.optimised
 def test_captured_fraction_against_independent_counts(reference):
     ticks = np.linspace(-2, 2, 401)
     grid = np.stack(np.meshgrid(ticks, ticks), axis=-1).reshape(-1, 2)
@@ -136,6 +138,7 @@ def test_the_demo_run_ends_on_the_predicted_two_cycle(reference):
     assert_allclose(gd.final, row["gd_w_at_500"], rtol=1e-11)
 
 
+@pytest.mark.optimised
 def test_momentum_shrinks_the_captured_set_as_independent_counts_say(reference):
     ticks = np.linspace(-2, 2, 201)
     for row in reference["2_sam_quadratic"]["heavy_ball"]["capture_fraction"]["rows"][1:]:  # the first is without

@@ -232,6 +232,7 @@ def test_masks_of_flags_arrays_and_weights_are_one_method(make):
 # --- optax ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("follows", [fd.SAM(1e-4, 0.3), fd.ASAM(1e-4, 0.3), fd.USAM(1e-4, 0.01)], ids=repr)
 def test_gradients_of_sam_under_sgd_of_optax_are_the_method_bit_for_bit(follows):
     other = fd.from_optax(optax.sgd(1e-4), follows=follows)

@@ -318,6 +318,7 @@ except (ValueError, RuntimeError) as error:
 """
 
 
+@pytest.mark.optimised
 def test_two_processes_with_two_and_four_devices_find_what_one_finds_on_one(tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
