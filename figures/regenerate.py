@@ -91,7 +91,7 @@ async def run(path: Path, preset: str, figures: Path, bar: Any) -> tuple[nbforma
 
 def normalised(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Without what changes from run to run or machine to machine, so that a rerun gives no difference."""
-    from flatdyn.notebook import pages, pictures
+    from flatdyn.notebook import pictures
 
     language = {"name": "python"}
     notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
@@ -103,7 +103,7 @@ def normalised(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
             for output in cell.outputs:
                 output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
                 if "image/png" in output.get("data", {}):
-                    picture = pictures.lighter(base64.b64decode(output.data["image/png"]), pages.SHOWN)
+                    picture = pictures.lighter(base64.b64decode(output.data["image/png"]))
                     output.data["image/png"] = base64.b64encode(picture).decode() + "\n"
     return notebook
 

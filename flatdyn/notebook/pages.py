@@ -26,22 +26,22 @@ from flatdyn.notebook import ledger, output, pictures, results
 
 ANSWER = "**Answer.**"
 TEXTS = ("line", "answer", "finding")
-SHOWN = 1000  # pixels across of a stored picture
 
 
 def words(name: str) -> dict[str, Any]:
-    """What figures/NAME.toml says, filled in: line, answer, captions, and finding if it has one; {} without a file.
+    """What figures/NAME.toml says, filled in: line, answer, captions, and finding if it has one.
+
+    It is empty without that file, and before the notebook's first full run.
 
     Raises:
         ValueError: if the file is damaged, names a number that was not measured, or its words are no longer true
     """
     path = output.figures_folder() / f"{name}.toml"
-    if not path.exists():
+    numbers = ledger.numbers() if name.startswith("00") else results.stored(name)[0]
+    if not path.exists() or not numbers:
         return {}
-    numbers = results.stored(name)[0]
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-        numbers |= ledger.numbers() if name.startswith("00") else {}
         wrong = [statement for statement in table.get("true", []) if not results.follows(statement, numbers)]
         said = {key: results.filled(table[key], numbers).strip() for key in TEXTS if key in table}
         captions = table.get("captions", {})
@@ -83,7 +83,7 @@ def shown(name: str) -> list[dict[str, str]]:
         captions, rows, missing = {}, "", f"*The results can't be shown: {error}*"
     bundles = []
     for key, path in figures(name).items():
-        light = pictures.lighter(path.read_bytes(), SHOWN)
+        light = pictures.lighter(path.read_bytes())
         bundles.append({"image/png": base64.b64encode(light).decode() + "\n", "text/plain": f"figures/{path.name}"})
         if key in captions:
             which = "" if key == "main" else f", {key.replace('_', ' ')}"

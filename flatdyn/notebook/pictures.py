@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import io
 
+SHOWN, COLOURS = 110, 128  # dots per inch, as figures are drawn in a notebook; how many colours are kept
 
-def lighter(picture: bytes, width: int | None = None) -> bytes:
-    """A PNG with 256 colours on white, at most `width` pixels across: a fraction of the bytes, no difference to see."""
+
+def lighter(picture: bytes) -> bytes:
+    """A PNG with fewer colours, on white, at the size of a page: a fraction of the bytes, no difference to see."""
     from PIL import Image  # needed by notebooks alone
 
-    image = Image.open(io.BytesIO(picture)).convert("RGBA")
+    opened = Image.open(io.BytesIO(picture))
+    scale = SHOWN / opened.info.get("dpi", (SHOWN,))[0]
+    image = opened.convert("RGBA")
     whole = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    if width is not None and whole.width > width:
-        whole = whole.resize((width, round(whole.height * width / whole.width)), Image.Resampling.LANCZOS)
+    if scale < 0.99:  # the number in the file is rounded to dots per metre
+        whole = whole.resize((round(whole.width * scale), round(whole.height * scale)), Image.Resampling.LANCZOS)
     file = io.BytesIO()
-    whole.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
+    whole.quantize(COLOURS, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
     return file.getvalue()
