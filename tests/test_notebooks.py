@@ -214,12 +214,12 @@ WORDS_A_MINUTE = 238  # silent reading of English, the mean of 190 studies: Brys
 
 
 def test_the_overview_is_read_in_five_minutes():
-    """What is folded away does not count, nor do symbols and references, which are looked up and not read."""
+    """What is folded away does not count, nor do tags, nor symbols and references, which are looked up and not read."""
     shown = "".join(
         output["data"]["text/markdown"]
         for cell in nbformat.read(OVERVIEW, as_version=4).cells
         for output in cell.get("outputs", [])
         if "text/markdown" in output.get("data", {})
     )
-    words = re.findall(r"\w[\w'’.-]*", re.sub(r"<details>.*?</details>|\(\S+?\)", "", shown, flags=re.S))
+    words = re.findall(r"\w[\w'’.-]*", re.sub(r"<details>.*?</details>|<[^>]*>|\(\S+?\)", "", shown, flags=re.S))
     assert len(words) <= 5 * WORDS_A_MINUTE
