@@ -277,7 +277,7 @@ class _Decayed(eqx.Module):
     weight_decay: Any
 
     def __call__(self, tree, *examples):
-        penalty = decay(tree, self.weight_decay)  # first: the compiler rounds by this order, and what is trained shows it
+        penalty = decay(tree, self.weight_decay)  # first: the compiler rounds by this order, and figures show it
         return self.loss(tree, *examples) + penalty
 
 
