@@ -35,8 +35,8 @@ class Number(float):
     error: float
 
     def __new__(cls, value: float, error: float = 0.0, label: str = "") -> Number:
-        number = super().__new__(cls, value)
-        number.error, number.label = float(error), label
+        number = super().__new__(cls, output.measured("value", value))
+        number.error, number.label = output.measured("error", error), checks.text("label", label)
         return number
 
     def __format__(self, form: str) -> str:
@@ -166,7 +166,10 @@ class Results:
             than: what they are compared with
         """
         than = checks.number("than", than, one=True)
-        numbers = list(numbers)
+        numbers = [
+            checks.kind("numbers", one, Number, "results.add(key, label, value, error)")
+            for one in checks.sequence("numbers", numbers, "numbers")
+        ]
         if output.is_full():
             self.add(f"{key}_above", f"{label}: above {than:g}", sum(low(number) > than for number in numbers))
             self.add(f"{key}_below", f"{label}: below {than:g}", sum(high(number) < than for number in numbers))
@@ -199,6 +202,8 @@ class Results:
         """
         checks.text("claim", claim)
         checks.choice("scope", scope, tuple(SCOPES))
+        checks.text("condition", condition)
+        checks.text("otherwise", otherwise)
         if claim not in listed.claims():
             raise ValueError(f"claim {claim!r} is not in claims.toml, which has {', '.join(listed.claims())}")
         if scope and not condition:
@@ -206,6 +211,13 @@ class Results:
         if not (condition or otherwise):
             raise ValueError("a verdict needs a sentence: condition=, for the case that it holds, or otherwise=")
         shows = [checks.choice("shows", key, tuple(self.numbers)) for key in shows]
+        for name, expression in (("holds", holds), ("visible", visible)):
+            try:
+                follows(checks.text(name, expression), self.numbers)
+            except KeyError:
+                continue  # the small size may lack it; the full run says so
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
         statement = {"holds": holds, "scope": scope, "condition": condition, "otherwise": otherwise, "visible": visible}
         self.claims[claim] = statement | {"shows": shows}
         print(f"{claim}: {listed.claims()[claim]['claim']}")
