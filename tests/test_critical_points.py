@@ -178,8 +178,7 @@ def test_the_lowest_loss_comes_first_whatever_the_scale():
         assert len(losses) == 3
 
 
-def test_a_long_search_hears_an_interrupt_and_shows_a_bar(capsys, monkeypatch):
-    monkeypatch.setattr("flatdyn.core.progress.LINE_SECONDS", 0.0)  # where there is no terminal, a line now and then
+def test_a_long_search_hears_an_interrupt_and_shows_a_bar(capsys):
     ours = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what is in the background without
     slow = function(lambda t: jnp.sum(jnp.cos(t)) + jnp.prod(t) + t @ t / 9, 20, [(-4, 4)] * 20)
     slow.grad(np.zeros(20)), slow.hessian(np.zeros(20))

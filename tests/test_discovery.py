@@ -184,7 +184,6 @@ def test_traps_are_tested_in_pieces_that_fit(monkeypatch):
 INTERRUPTED = """
 import signal, sys, threading, time
 import flatdyn as fd
-fd.core.progress.LINE_SECONDS = 0.0  # where there is no terminal, a line now and then
 signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start what runs in the background without it
 process = fd.Iteration(fd.landscapes.himmelblau(), fd.SAM(1e-3, 1.0))  # whose bands never repeat themselves
 walk = fd.basins.walks.Walkers.walk

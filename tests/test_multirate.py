@@ -184,11 +184,11 @@ def test_partitions_of_a_network():
         ({"fast": FAST, "k": 0}, "k must be a whole number >= 1, got 0"),
         ({"fast": FAST, "k": 2.5}, "k must be a whole number"),
         ({"fast": FAST, "momentum": 1.0}, "momentum must be finite and >= 0 and < 1, got 1"),
-        ({"fast": FAST, "momentum": (0.9,)}, "as many rates and momenta as blocks"),
+        ({"fast": FAST, "momentum": (0.9,)}, "rates and momentum must hold one value for each block"),
         ({"fast": FAST, "lr": 0.0}, "lr must be finite and > 0"),
         ({"blocks": [FAST, (True, False)], "rates": [2, 3]}, "divide the largest, 3, got 2"),
-        ({"blocks": [FAST, (True, False)], "rates": [1]}, "as many rates"),
-        ({"blocks": [], "rates": []}, "as many rates"),
+        ({"blocks": [FAST, (True, False)], "rates": [1]}, "rates and momentum must hold one"),
+        ({"blocks": [], "rates": []}, "rates and momentum must hold one"),
     ],
 )
 def test_numbers_that_do_not_fit_are_refused(options, words):

@@ -80,13 +80,21 @@ def test_in_a_log_there_is_a_line_every_30_seconds_at_most(total, monkeypatch):
 def test_short_work_and_hidden_bars_write_nothing_in_a_log(monkeypatch):
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     monkeypatch.setenv("FLATDYN_PROGRESS", "1")
-    for shown in (None, True, False):
+    for shown in (None, False):
         with segments.progress_bar(10, "steps", shown) as bar:
             bar.update(10)
     monkeypatch.setenv("FLATDYN_PROGRESS", "0")
     with segments.progress_bar(10, "steps", None) as bar:
         bar.update(10)
     assert sys.stderr.getvalue() == ""
+
+
+def test_who_asks_for_progress_has_a_line_at_once(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with segments.progress_bar(10, "steps", True) as bar:
+        assert "0.00/10.0" in sys.stderr.getvalue()
+        bar.update(10)
+    assert sys.stderr.getvalue().count("\n") == 1
 
 
 @pytest.mark.parametrize("missing", [None, "closed"])

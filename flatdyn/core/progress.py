@@ -41,23 +41,28 @@ class Lines:
     Args:
         total: number of steps, 0 if it is not known
         unit: what is counted
+        at_once: write a first line now, as who asks for progress expects
     """
 
-    def __init__(self, total: int, unit: str):
+    def __init__(self, total: int, unit: str, at_once: bool = False):
         self.n, self.total, self.unit, self.postfix = 0, total, unit, ""
         self._begun = self._last = time.monotonic()
+        if at_once:
+            self._write()
 
     def update(self, n: int = 1) -> None:
         self.n += n
         now = time.monotonic()
         if now - self._last >= LINE_SECONDS:
             self._last = now
-            elapsed, total = now - self._begun, self.total or None
-            how = {"unit": self.unit, "unit_scale": True, "postfix": self.postfix}
-            text = tqdm.format_meter(self.n, total, elapsed, ncols=0, **how)
-            with contextlib.suppress(AttributeError, ValueError, OSError):  # no stderr, a closed one, a full disk
-                sys.stderr.write(text.strip() + "\n")
-                sys.stderr.flush()
+            self._write()
+
+    def _write(self) -> None:
+        how = {"unit": self.unit, "unit_scale": True, "postfix": self.postfix}
+        text = tqdm.format_meter(self.n, self.total or None, self._last - self._begun, ncols=0, **how)
+        with contextlib.suppress(AttributeError, ValueError, OSError):  # no stderr, a closed one, a full disk
+            sys.stderr.write(text.strip() + "\n")
+            sys.stderr.flush()
 
     def set_postfix_str(self, text: str) -> None:
         """What to say at the end of the next lines."""

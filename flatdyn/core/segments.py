@@ -71,14 +71,14 @@ def cut(
 def progress_bar(total: int, unit: str, shown: bool | None) -> Bar | Lines:
     """A bar that appears after two seconds (`shown=None`), at once (True), or never (False), and vanishes at the end.
 
-    Where stderr is no terminal but a file, a line every 30 s takes its place. Set FLATDYN_PROGRESS=0 to have none by
-    default, as recorded notebooks do.
+    Where stderr is no terminal but a file, a line every 30 s takes its place, and one at once with True. Set
+    FLATDYN_PROGRESS=0 to have none by default, as recorded notebooks do.
     """
     if shown is not None:
         checks.flag("progress", shown)
     hidden = shown is False or (shown is None and os.environ.get("FLATDYN_PROGRESS") == "0")
     if not hidden and not on_a_screen():
-        return Lines(total, f" {unit}")
+        return Lines(total, f" {unit}", at_once=shown is True)
     return Bar(total=total, unit=f" {unit}", unit_scale=True, disable=hidden, delay=0 if shown else 2)
 
 

@@ -92,11 +92,11 @@ def search(
     count = 2 ** min(dim + 7, 11)
     sobol = scipy.stats.qmc.Sobol(dim, rng=np.random.default_rng(0))
     starts = place.lower + place.size * np.array([np.full(dim, 0.5), *sobol.random(count)])
-    place.look_around(starts[:33])
     places: list[tuple[np.ndarray, str]] = []
     degenerate: list[np.ndarray] = []
     ended = 0
     with progress_bar(count + 1, "starts", progress) as bar:
+        place.look_around(starts[:33])
         for start in starts:
             point, kind = place.end_of(start, [point for point, _ in places], degenerate)
             if kind == "degenerate":

@@ -202,8 +202,8 @@ class Multirate(Method):
         for one in self.momentum:
             checks.number("momentum", one, at_least=0, below=1)
         if not len(self.rates) == len(self.momentum) == len(self.blocks) >= 1:
-            numbers = f"{len(self.blocks)}, {len(self.rates)} and {len(self.momentum)}"
-            raise ValueError(f"as many rates and momenta as blocks are needed, got {numbers}")
+            numbers = f"{len(self.rates)} and {len(self.momentum)} for {len(self.blocks)} blocks"
+            raise ValueError(f"rates and momentum must hold one value for each block, got {numbers}")
         odd = [rate for rate in self.rates if self.samples % rate]
         if odd:
             raise ValueError(f"every rate must divide the largest, {self.samples}, got {odd[0]}: take another for it")
