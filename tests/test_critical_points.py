@@ -182,13 +182,13 @@ def test_a_long_search_hears_an_interrupt_and_shows_a_bar(capsys):
     ours = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what is in the background without
     slow = function(lambda t: jnp.sum(jnp.cos(t)) + jnp.prod(t) + t @ t / 9, 20, [(-4, 4)] * 20)
     slow.grad(np.zeros(20)), slow.hessian(np.zeros(20))
-    timer, begun = threading.Timer(1.0, _thread.interrupt_main), time.perf_counter()
+    timer, begun = threading.Timer(3.0, _thread.interrupt_main), time.perf_counter()
     timer.start()
     with pytest.raises(KeyboardInterrupt):
         slow.critical_points(progress=True)
     signal.signal(signal.SIGINT, ours)
     timer.join()
-    assert time.perf_counter() - begun < 5  # one second, then heard within two; the rest is for a busy machine
+    assert time.perf_counter() - begun < 8  # after three seconds, then heard within two; the rest is for a busy machine
     assert "starts" in capsys.readouterr().err
 
 
