@@ -13,7 +13,7 @@ endif
 export FLATDYN_PROGRESS ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help figures test thorough lab notebooks pages site lock bench fuzz kills mutations draws portability format clean
+.PHONY: help figures test thorough lab notebooks pages site lock bench browser fuzz kills mutations draws portability format clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -56,6 +56,10 @@ bench: $(VENV)/.ready ## ratios against peers, and whether one has fallen; ten m
 	@$(BIN)/python -c "import numba" 2>/dev/null || $(INSTALL) -e ".[bench]" || \
 	  echo "the rivals could not be installed: what is compared with them is left out"
 	$(BIN)/python tests/benchmarks/record.py $(ARGS)
+
+browser: $(VENV)/.ready ## open and run the notebooks in JupyterLab in a real browser (ARGS="--only 01")
+	@$(BIN)/python -c "import playwright" 2>/dev/null || $(INSTALL) -e ".[browser]"
+	$(BIN)/python tests/browser.py $(ARGS)
 
 kills: $(VENV)/.ready ## kill -9 and full disks, ten of each for all work that keeps what is finished
 	$(BIN)/python tests/kills.py

@@ -108,6 +108,13 @@ def normalised(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
+def warned(notebook: nbformat.NotebookNode) -> list[str]:
+    """What a reader would see in red: the first line of what each cell has written to stderr."""
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    texts = [[o.text for o in cell.outputs if o.get("name") == "stderr" and o.text.strip()] for cell in cells]
+    return [f"cell {i} warns: {text[0].strip().splitlines()[0]}" for i, text in enumerate(texts, 1) if text]
+
+
 def joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
     """Printed text in one piece: into how many the kernel cuts it depends on the machine's speed."""
     whole = []
@@ -165,6 +172,8 @@ async def run_all(paths: list[Path], jobs: int, store: bool, modules: dict[str, 
                     if store:
                         notebook, _ = await run(path, "quick", FIGURES, bar)
                         renewal.took(path.stem, time.monotonic() - begun)
+                        for sentence in warned(notebook):
+                            tqdm.write(f"{path.stem}: {sentence}")
                         write_whole(path, (nbformat.writes(normalised(notebook)) + "\n").encode())
                         return
                     full = installing.Run(path, modules, FIGURES, SCRATCH / path.stem)

@@ -128,7 +128,11 @@ def test_conda_users_get_the_same():
     constraint, editable = pip["pip"]
     assert constraint == "-c requirements.lock"
     extras = set(re.fullmatch(r"-e \.\[(.*)\]", editable)[1].split(","))
-    assert extras == set(PROJECT["optional-dependencies"]) - {"bench", "site"}  # one command's own, which installs it
+    assert extras == set(PROJECT["optional-dependencies"]) - {
+        "bench",
+        "browser",
+        "site",
+    }  # one command's own, which installs it
 
 
 def imported(code):
@@ -174,7 +178,7 @@ def test_every_make_target_works_after_set_up_alone():
     assert "figures/lab.py --port 8899 --allow-root\n" in planned("lab", ARGS="--port 8899 --allow-root")
     assert "regenerate.py --only 03 --force" in " ".join(planned("figures", ONLY="03", FORCE="1").split())
     assert "--force" not in planned("figures", FORCE="0")
-    for extra in ("bench", "site"):
+    for extra in ("bench", "browser", "site"):
         assert f'-e ".[{extra}]"' in planned(extra, UV="")
     without, having = planned("lock", UV=""), planned("lock", UV="/bin/uv")
     assert re.search(r"pip install .* uv\n.*python -m uv pip compile", without)

@@ -241,3 +241,12 @@ def test_a_notebook_runs_once_and_then_only_with_a_reason_which_is_said(house, r
     assert reason in done.stdout
     assert "01_good: confirmed, 3 files stay as they are" in done.stdout, done.stdout + done.stderr
     assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_warning_that_a_reader_would_see_is_reported_and_not_stored(house, run):
+    path = house / "notebooks" / "01_good.ipynb"
+    path.write_text(notebook("import warnings", "warnings.warn('rounded to 32 bits')"))
+    done = run("--store")
+    assert "01_good: cell 2 warns:" in done.stdout
+    assert "rounded to 32 bits" in done.stdout
+    assert "rounded" not in "".join(json.dumps(cell["outputs"]) for cell in json.loads(path.read_text())["cells"][:2])
