@@ -1403,6 +1403,16 @@ call(
     legend=False,
 )
 call(
+    "plotting.draw_ratios",
+    plotting.draw_ratios,
+    ax=ax,
+    ratios={("basins", "numba"): (1.2, 1.1, 1.4)},
+    name="times as fast",
+    spread="all rounds",
+    equal="as fast",
+    legend=False,
+)
+call(
     "plotting.draw_map",
     plotting.draw_map,
     ax=ax,

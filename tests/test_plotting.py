@@ -296,6 +296,29 @@ def test_gains_stand_in_the_row_of_their_task(ax):
         plotting.draw_gains(ax, {"digits": (1.0, 0.5)}, over="SGD")
 
 
+def test_ratios_stand_below_the_work_that_both_do(ax):
+    ratios = {
+        ("basins", "numba"): (1.2, 1.1, 1.5),
+        ("networks", "torch"): (7.0, 6.0, 8.0),
+        ("basins", "C"): (0.5, 0.4, 0.5),
+    }
+    bars = plotting.draw_ratios(ax, ratios)
+    x, y = bars[0].get_data()
+    assert_array_equal(x, [1.2, 0.5, 7.0])
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["numba", "C", "torch"]
+    heads = {text.get_text(): text.get_position()[1] for text in ax.texts}
+    assert heads["basins"] > y[0] > y[1] > heads["networks"] > y[2]
+    assert_allclose(bars[2][0].get_segments()[0][:, 0], [1.1, 1.5])
+    assert key_of(ax) == ["lowest to highest round", "as fast"]
+    assert ax.get_xscale() == "log"
+    assert plotting.check_figure(ax.figure) == []
+    for ends in [(1.2, 1.3, 1.5), (1.2, 1.1, 1.15), (1.2, 0.0, 1.5), (1.2, 1.1)]:
+        with pytest.raises(ValueError, match=r"ratios\[\('a', 'b'\)\] must be \(ratio, lowest, highest\), 0 < lowest"):
+            plotting.draw_ratios(ax, {("a", "b"): ends})
+    with pytest.raises(TypeError, match=r"ratios must be a dict, \(work, rival\) -> .* got the key 'a'"):
+        plotting.draw_ratios(ax, {"a": (1.0, 1.0, 1.0)})
+
+
 def test_a_map_has_its_numbers_in_its_cells(ax):
     values = [[1.0, 20.0, np.inf], [3.0, np.nan, 400.0]]
     image = plotting.draw_map(ax, [1, 4, 16], [0.0, 0.9], values, name="steps", numbers=True, log=True, limits=(1, 100))

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import flatdyn as fd
 from flatdyn import networks
-from flatdyn.networks.benchmark import scale, timing, workloads
+from flatdyn.networks.benchmark import calls, scale, timing, workloads
 
 TINY = scale.SIZES["cpu"]._replace(product=16, copy=2**10, networks=(3,), updates=3)
 KEY = jax.random.key(0)
@@ -148,3 +148,50 @@ def test_bad_measurements_are_refused(arguments, message):
     size, parts, repeat = (*arguments, *(None, 7)[len(arguments) - 1 :])
     with pytest.raises(ValueError, match=message):
         scale.measure(size, parts, repeat=repeat)
+
+
+# --- first calls ----------------------------------------------------------------------------------------------
+
+
+def test_programs_and_seconds_of_a_call_are_counted_each_time(clock):
+    double = jax.jit(lambda x: 2 * x)
+    given = [np.zeros(3), np.zeros(3), np.zeros(4)]  # another shape needs another program
+
+    found = calls.measure({"double": lambda: double(given.pop(0)), "nothing": lambda: None}, times=3)
+    assert_array_equal(found.programs, [[1, 0, 1], [0, 0, 0]])
+    assert_array_equal(found.clock, 1)  # of this clock every call takes one
+    assert_array_equal(found.processor, 1)
+    rows = found.table().splitlines()
+    assert rows[2:] == ["| double | 1 | 1 | 1.0 | 1.000 |", "| nothing | 0 | 0 | 1.0 | 1.000 |"]
+
+
+def test_what_fails_is_not_counted_any_longer():
+    def failing(x):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), calls.programs() as compiled:
+        failing(jax.jit(lambda x: x - 3)(np.ones(2)))
+    jax.jit(lambda x: x - 4)(np.ones(2))
+    assert len(compiled) == 1
+    assert compiled[0] > 0
+
+
+def test_calls_are_kept_in_a_file(tmp_path):
+    found = calls.measure({"nothing": lambda: None})
+    again = calls.Calls.load(found.save(tmp_path / "calls.npz"))
+    assert_array_equal(again.clock, found.clock)
+    assert again.device == found.device
+    assert repr(again) == f"Calls(nothing on {found.device})"
+
+
+@pytest.mark.parametrize(
+    ("given", "times", "error", "message"),
+    [
+        ({}, 2, ValueError, "calls must hold at least one name -> function, got none"),
+        ({"a": 3}, 2, TypeError, r"calls\['a'\] must be a function .*, got 3"),
+        ({"a": lambda: None}, 1, ValueError, "times must be a whole number >= 2, got 1"),
+    ],
+)
+def test_calls_that_are_none_are_refused(given, times, error, message):
+    with pytest.raises(error, match=message):
+        calls.measure(given, times)

@@ -4,6 +4,7 @@
     where runs end      draw_basins, draw_fractions, draw_labels, draw_branch, draw_capture_set
     numbers             draw_series, draw_sweep: with errors against a setting, beside the law
                         draw_gains: over a rival, for each task and method; draw_map: over two settings
+                        draw_ratios: to each of several rivals
     against the step    draw_distance, draw_loss, draw_survival
     curvature           draw_line, draw_plane, draw_density
     keys and labels     draw_key, explain, setting, quantity_name, set_ticks
@@ -55,6 +56,7 @@ from flatdyn.plotting.planes import draw_landscape as draw_landscape
 from flatdyn.plotting.planes import draw_manifold as draw_manifold
 from flatdyn.plotting.planes import draw_paths as draw_paths
 from flatdyn.plotting.planes import draw_surface as draw_surface
+from flatdyn.plotting.ratios import draw_ratios as draw_ratios
 from flatdyn.plotting.review import check_figure as check_figure
 from flatdyn.plotting.series import draw_gains as draw_gains
 from flatdyn.plotting.series import draw_series as draw_series

@@ -2,6 +2,8 @@
 
 scale       rates beside what the device could do; compiling is outside the clock
 trials      small learning tasks, how they are trained, and what is compared on them
+calls       programs and seconds of a first call, and of the same call again
 """
 
+from flatdyn.networks.benchmark import calls as calls
 from flatdyn.networks.benchmark import scale as scale
