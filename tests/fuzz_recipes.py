@@ -202,6 +202,10 @@ class Fixtures:
         return networks.trial(self.plan, self.key, 2)
 
     @functools.cached_property
+    def spirals(self):
+        return networks.spiral_trial(2, turns=1.0, points=40, hidden=3)
+
+    @functools.cached_property
     def comparison(self):
         methods = {
             "GD": {"0.1": self.trainer},
@@ -1130,6 +1134,27 @@ call(
     batch_size=4,
     steps=10,
 )
+call("networks.spiral_trial", networks.spiral_trial, runs=2, turns=1.0, points=40, hidden=3)
+call(
+    "networks.SpiralTrial",
+    networks.SpiralTrial,
+    task=of(lambda f: f.spirals.task),
+    starts=of(lambda f: f.spirals.starts),
+    train=split,
+    valid=split,
+    test=split,
+)
+bound(
+    "SpiralTrial.learn",
+    lambda f: f.spirals.learn,
+    name="LOL",
+    steps=4,
+    key=key,
+    factor=0.5,
+    temperature=1e-4,
+    every=2,
+)
+bound("SpiralTrial.iteration", lambda f: f.spirals.iteration, name="LOL", factor=0.5, temperature=1e-4)
 bound("Trial.iteration", lambda f: f.trial.iteration, method=method, steps=4, floor=0.5)
 bound(
     "Trial.sgd_or_sam",
@@ -1494,6 +1519,8 @@ bound("Record.save", lambda f: f.ensemble.save, path=of(lambda f: os.path.join(f
 bound("Record.load", lambda f: fd.records.Ensemble.load, path=of(lambda f: f.record))
 bound("Ensemble.counts", lambda f: f.ensemble.counts)
 bound("FractionCurve.of_kind", lambda f: lambda kind: f.curve.of_kind(kind), kind="minimum")
+bound("FractionCurve.at", lambda f: lambda value, kind: f.curve.at(value, kind), value=0.1, kind="minimum")
+bound("Labels.of_kind", lambda f: lambda kind: f.basins.of_kind(kind), kind="minimum")
 call(
     "records.save_arrays",
     fd.records.save_arrays,

@@ -56,6 +56,9 @@ def test_fractions_follow_the_boundary_and_names_stay():
     assert_allclose(error, binomial_error(2000, 2000), rtol=1e-9)
     assert_array_equal(curve.of_kind("point", "cycle")[0], whole)
     assert (curve.of_kind("cycle")[0] == 0).all()
+    assert curve.at(edges[1] * (1 + 1e-15), "point") == (whole[1], error[1])
+    with pytest.raises(ValueError, match=r"at which the curve was computed, -0.6, -0.2, 0.2, 0.6; got 0.1"):
+        curve.at(0.1, "point")
     assert_array_equal(curve.kinds, np.tile(["point", "point", "", ""], (4, 1)))
 
 

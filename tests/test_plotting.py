@@ -136,6 +136,11 @@ def test_basins_are_drawn_with_what_is_missing_named(ax):
 def test_darker_means_later_and_colours_are_shared(ax):
     basins = fd.map_basins(fd.Iteration(L, fd.SAM(1e-3, 0.5)), [(-5, 5)] * 2, 41, max_steps=5000)
     pixels = fd.plotting.draw_basins(ax, basins).get_array()
+    shares, errors = basins.fractions(), basins.errors()
+    assert basins.of_kind("maximum") == (shares["maximum (-0.271, -0.923)"], errors["maximum (-0.271, -0.923)"])
+    several = sum(share for name, share in shares.items() if name.startswith(("saddle", "minimum")))
+    assert_allclose(basins.of_kind("saddle", "minimum")[0], several, rtol=1e-12)  # a sum of 8 shares, up to rounding
+    assert basins.of_kind("point")[0] == 0
     one = basins.labels == 0
     order = np.argsort(basins.steps[one], kind="stable")
     assert (np.diff(pixels[one].sum(axis=1)[order]) <= 1e-12).all()
@@ -149,8 +154,9 @@ def test_darker_means_later_and_colours_are_shared(ax):
     )
     colors = fd.plotting.basin_colors(basins, curve)
     assert set(map(str, curve.names)) | set(map(str, basins.names)) == set(colors)
-    areas = fd.plotting.draw_fractions(ax, curve, colors=colors)
+    areas = fd.plotting.draw_fractions(ax, curve, colors=colors, gid="chaotic")
     assert len(areas) == (curve.fractions > 0).any(axis=0).sum()
+    assert {area.get_gid() for area in areas} == {"chaotic"}
 
 
 def test_only_plane_maps_are_drawn(ax):

@@ -2,6 +2,7 @@
 
 import functools
 
+import equinox as eqx
 import jax
 import numpy as np
 import optax
@@ -31,6 +32,32 @@ def trial():
 @pytest.fixture(scope="module")
 def table(trial):
     return trial.compare(trial.candidates([0.1, 0.2], [1e-2]), KEY, {"SGD, twice the steps": 2 * trial.steps})
+
+
+def test_methods_on_spirals_have_the_settings_that_their_table_states():
+    spirals = networks.spiral_trial(2, turns=1.0, points=40, hidden=3)
+    again = networks.MLP((2, 3, 2), jax.random.key(1))
+    assert_array_equal(spirals.starts[1], spirals.task.coordinates(again).astype("float32"))
+    assert [len(part.y) for part in (spirals.train, spirals.valid, spirals.test)] == [40, 1000, 4000]
+    first = fd.masks.named(spirals.task.landscape.vector(spirals.task.start).tree, "layers[0]")
+    expected = {
+        "SGD": fd.GD(0.25),
+        "SGD, momentum": fd.GD(0.02, momentum=0.95),
+        "LaLa": fd.LaLa(0.1, first, (0.03, 1.0), (1e-3, 1e-3), "AOAB"),
+        "LOL": fd.LOL(0.1, first, 0.03, (1e-3, 1e-3), "AOAB"),
+    }
+    for name, method in expected.items():
+        process = spirals.iteration(name, 0.5, 1e-3)
+        assert eqx.tree_equal(process.method, method), name
+        assert process.noise.batch_size == 25
+    learnt = spirals.learn("SGD", 8, KEY, factor=0.5)
+    run = fd.simulate(spirals.iteration("SGD", 0.5), spirals.starts, 8, KEY, 2)
+    assert_array_equal(learnt, run.theta[:, 1:])
+    adaptive = spirals.iteration("AdLaLa", 0.5, 1e-3).method
+    assert adaptive.lr == 0.1
+    assert [thermostat.temperature for thermostat in adaptive.thermostats[:2]] == [1e-3, 1e-3]
+    with pytest.raises(ValueError, match="name must be"):
+        spirals.iteration("RMSProp")
 
 
 def test_a_step_falls_as_the_cosine_of_optax_does():

@@ -77,6 +77,20 @@ class FractionCurve(Record):
         runs = int(self.config["runs"])
         return share, binomial_error(share * runs, runs)
 
+    def at(self, value: float, *kinds: str) -> tuple[float, float]:
+        """The same at one value of the parameter.
+
+        Raises:
+            ValueError: if the curve has no such value
+        """
+        value = checks.number("value", value, one=True)
+        places = np.flatnonzero(np.isclose(self.parameter, value, rtol=1e-9, atol=0))  # 0.3 may be 0.1 + 0.2
+        if not len(places):
+            known = ", ".join(f"{one:g}" for one in self.parameter)
+            raise ValueError(f"value must be one at which the curve was computed, {known}; got {value:g}")
+        share, error = self.of_kind(*kinds)
+        return float(share[places[0]]), float(error[places[0]])
+
     def __repr__(self) -> str:
         what = self.config["parameter"]
         span = f"{what} = {self.parameter[0]:g} to {self.parameter[-1]:g}"

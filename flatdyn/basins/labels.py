@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from flatdyn.basins.attractors import Attractor
+from flatdyn.core import checks
 from flatdyn.core.records import Record
 from flatdyn.core.statistics import binomial_error
 
@@ -81,6 +82,13 @@ class Labels(Record):
     def errors(self) -> dict[str, float]:
         """Binomial error of each share (:func:`flatdyn.statistics.binomial_error`); on a grid an upper estimate."""
         return {name: float(binomial_error(count, self.labels.size)) for name, count in self.counts().items()}
+
+    def of_kind(self, *kinds: str) -> tuple[float, float]:
+        """Share of the runs that end at attractors of these kinds, and its binomial error, as in :meth:`errors`."""
+        for kind in kinds:
+            checks.text("kind", kind)
+        count = int(np.isin(self.labels, np.flatnonzero(np.isin(self.kinds, kinds))).sum())
+        return count / self.labels.size, float(binomial_error(count, self.labels.size))
 
     def __repr__(self) -> str:
         shape = " x ".join(map(str, reversed(self.labels.shape)))

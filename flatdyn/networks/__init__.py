@@ -46,6 +46,8 @@ from flatdyn.core.renaming import renamed
 from flatdyn.networks.benchmark import scale as scale
 from flatdyn.networks.benchmark.plans import TRIALS as TRIALS
 from flatdyn.networks.benchmark.plans import TrialPlan as TrialPlan
+from flatdyn.networks.benchmark.spirals import SpiralTrial as SpiralTrial
+from flatdyn.networks.benchmark.spirals import spiral_trial as spiral_trial
 from flatdyn.networks.benchmark.timing import flops as flops
 from flatdyn.networks.benchmark.trials import Flatness as Flatness
 from flatdyn.networks.benchmark.trials import Trial as Trial

@@ -140,7 +140,9 @@ def draw_basins(
     return image
 
 
-def draw_fractions(ax: Axes, curve: FractionCurve, *, colors: dict[str, Any] | None = None, legend: bool = True):
+def draw_fractions(
+    ax: Axes, curve: FractionCurve, *, colors: dict[str, Any] | None = None, legend: bool = True, **style: Any
+):
     """Basin fractions against a parameter as areas that add up to one; names with no share are left out.
 
     Args:
@@ -148,6 +150,7 @@ def draw_fractions(ax: Axes, curve: FractionCurve, *, colors: dict[str, Any] | N
         curve: from `fractions_in`
         colors: name -> colour, as :func:`basin_colors` gives, which is used if not given
         legend: name the areas
+        style: of the areas, for matplotlib's `stackplot`, such as gid
     """
     check_axes(ax)
     checks.kind("curve", curve, FractionCurve, "fd.fractions_in(...)")
@@ -165,8 +168,7 @@ def draw_fractions(ax: Axes, curve: FractionCurve, *, colors: dict[str, Any] | N
         [column[order] for _, column in shown],
         labels=[name for name, _ in shown],
         colors=[colors[name] for name, _ in shown],
-        lw=0.3,
-        ec="white",
+        **{"lw": 0.3, "ec": "white"} | style,
     )
     ax.set(xlim=(low, high), ylim=(0, 1))
     ax.set(xlabel=quantity_name(curve.config["parameter"]), ylabel="share of the box")
