@@ -42,6 +42,7 @@ COUNTED = """() => {
         links: [...document.querySelectorAll('.jp-Notebook a[href*=".ipynb"]')].map(a => a.getAttribute('href')),
     }
 }"""
+HEIGHT = "() => Math.max(...[...document.querySelectorAll('.jp-Notebook, .jp-Notebook *')].map(e => e.scrollHeight))"
 
 
 @contextlib.contextmanager
@@ -123,7 +124,7 @@ def faults(before, now, path):
 
 def photograph(page, file):
     """The whole notebook, not only the part that is seen."""
-    height = page.evaluate("() => document.querySelector('.jp-WindowedPanel-outer, .jp-Notebook').scrollHeight")
+    height = page.evaluate(HEIGHT)
     page.set_viewport_size({"width": 1300, "height": min(int(height) + 200, 15_000)})
     page.wait_for_timeout(1000)
     page.screenshot(path=str(file))
