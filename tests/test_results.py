@@ -284,3 +284,17 @@ def test_seconds_change_only_by_much(house):
     assert renewal.seconds() == {"07_x": 10}
     renewal.took("07_x", 25)
     assert renewal.seconds() == {"07_x": 25}
+
+
+def test_a_claim_has_one_sentence_where_notebooks_agree_and_each_has_its_own_where_they_differ(full):
+    for name, gain in (("07_x", 3.9), ("08_y", 2.9), ("09_z", -3.9)):
+        page = Results(name)
+        page.add("gain", "gain", gain, 0.1)
+        page.settle("K6", "gain > 0", condition="By {gain}.", otherwise="Only {gain}.")
+        if name == "08_y":
+            shown, folded = ledger.cards().split("<details>")[:2]
+            assert "By 3.9(1)." in shown
+            assert "By 2.9(1)." not in shown
+            assert "By 2.9(1)." in folded
+    shown = ledger.cards().split("<details>")[0]
+    assert all(sentence in shown for sentence in ("By 3.9(1).", "By 2.9(1).", "Only -3.9(1)."))

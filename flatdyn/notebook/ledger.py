@@ -55,7 +55,10 @@ def numbers() -> dict[str, Number]:
 
 
 def cards(notebook: str | None = None, notebooks: str = "../notebooks/") -> str:
-    """The claims as Markdown: verdict, a sentence from each notebook, numbers behind a fold.
+    """The claims as Markdown: verdict, one sentence, numbers behind a fold.
+
+    Where several notebooks look at one claim and differ, each has its sentence; where they agree, the first has it, and
+    the others stand behind the fold.
 
     Args:
         notebook: only the claims that this one settles
@@ -72,7 +75,8 @@ def cards(notebook: str | None = None, notebooks: str = "../notebooks/") -> str:
             head = f"**{name}** {claim['claim']}<br>{_coloured(word)}"
             one = len({entry.verdict for entry in mine}) == 1
             lines = [_line(entry, one, None if notebook else notebooks) for entry in mine]
-            parts.append("\n".join([head, "", *lines, "", *_numbers(mine)]).rstrip())
+            seen = 1 if one else len(lines)
+            parts.append("\n".join([head, "", *lines[:seen], "", *_folded(lines[seen:], mine)]).rstrip())
     return "\n\n".join(parts)
 
 
@@ -87,11 +91,14 @@ def _line(entry: Settled, alone: bool, notebooks: str | None) -> str:
     return f"- {word}{entry.sentence}{place}"
 
 
-def _numbers(settled: list[Settled]) -> list[str]:
+def _folded(lines: list[str], settled: list[Settled]) -> list[str]:
+    """What stands behind the fold: further sentences, and the numbers."""
     rows = [f"| {_cell(n.label)} | {n} |" for entry in settled for n in entry.numbers.values()]
     if not rows:
         return []
-    return ["<details><summary>numbers</summary>", "", "| measured | |", "|---|---|", *rows, "", "</details>"]
+    head = "numbers, and what another notebook adds" if lines else "numbers"
+    more = [*lines, ""] if lines else []
+    return [f"<details><summary>{head}</summary>", "", *more, "| measured | |", "|---|---|", *rows, "", "</details>"]
 
 
 def _cell(text: str) -> str:
