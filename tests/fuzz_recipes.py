@@ -1555,8 +1555,7 @@ _empty = """Labels.counts Labels.errors Labels.fractions Basins.coordinates
         networks.mnist1d records.provenance landscapes.clear_programs"""
 
 WITHOUT = (
-    {"notebook.ledger.settle": "goes when every notebook has Results"}
-    | dict.fromkeys(
+    dict.fromkeys(
         _contract.split(),
         CONTRACT,
     )

@@ -15,9 +15,7 @@ ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 QUESTIONS = pages.titles(ROOT / "notebooks")
 OVERVIEW = NOTEBOOKS[0]
-OLD = [path.stem for path in NOTEBOOKS[1:] if "fd.notebook.result(" not in path.read_text()]  # not yet written anew
-NEW = [path for path in NOTEBOOKS if path.stem not in OLD]
-each = pytest.mark.parametrize("path", NEW, ids=lambda path: path.stem)
+each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
 def cells(path, kind):
@@ -204,10 +202,9 @@ def test_the_ledger_and_the_gallery_are_made_from_the_results():
 
 def test_notebooks_are_numbered_without_a_gap_and_listed():
     readme = (ROOT / "notebooks" / "README.md").read_text()
-    assert not OLD or len(OLD) < len(NOTEBOOKS)
     for number, name in enumerate(QUESTIONS):
         assert f"({name}.ipynb)" in readme
-        assert OLD or name.startswith(f"{number:02d}_")
+        assert name.startswith(f"{number:02d}_")
 
 
 WORDS_A_MINUTE = 238  # silent reading of English, the mean of 190 studies: Brysbaert, J. Mem. Lang. 109 (2019)

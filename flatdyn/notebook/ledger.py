@@ -116,12 +116,3 @@ def papers() -> str:
     """The papers behind the letters of the claims, as Markdown."""
     sources = {name.rstrip("0123456789"): claim["source"] for name, claim in claims().items()}
     return "\n".join(f"- **{letter}** {source}" for letter, source in sources.items())
-
-
-def settle(claim: str, verdict: str, *, condition: str, measured: dict, notebook_name: str) -> None:
-    """The old way, until every notebook has `Results`: prints, writes nothing."""
-    from flatdyn.notebook import output
-
-    print(f"{claim}: {claims()[claim]['claim']}\n  {verdict}: {condition}")
-    for what, (value, error) in measured.items():
-        print(f"  {what} = {output.number(output.measured(what, value), output.measured(what, error))}")
