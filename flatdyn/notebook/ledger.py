@@ -6,6 +6,7 @@ nothing in it is typed.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 from flatdyn.core import checks
@@ -57,8 +58,8 @@ def numbers() -> dict[str, Number]:
 def cards(notebook: str | None = None, notebooks: str = "../notebooks/") -> str:
     """The claims as Markdown: verdict, one sentence, numbers behind a fold.
 
-    Where several notebooks look at one claim and differ, each has its sentence; where they agree, the first has it, and
-    the others stand behind the fold.
+    Where several notebooks look at one claim and differ, each has its sentence; where they agree, the first has it.
+    What else they say stands behind the fold, but for a claim that fails, and on the page of one notebook.
 
     Args:
         notebook: only the claims that this one settles
@@ -74,9 +75,13 @@ def cards(notebook: str | None = None, notebooks: str = "../notebooks/") -> str:
             word = verdict(mine)
             head = f"**{name}** {claim['claim']}<br>{_coloured(word)}"
             one = len({entry.verdict for entry in mine}) == 1
-            lines = [_line(entry, one, None if notebook else notebooks) for entry in mine]
-            seen = 1 if one else len(lines)
-            parts.append("\n".join([head, "", *lines[:seen], "", *_folded(lines[seen:], mine)]).rstrip())
+            every = notebook is None
+            place = notebooks if every else None
+            lines = [_line(entry, one, place, _first(entry) if every else entry.sentence) for entry in mine]
+            seen = 1 if one and every else len(lines)
+            whole = [_line(entry, one, place, entry.sentence) for entry in mine]
+            more = [line for i, line in enumerate(whole) if i >= seen or line != lines[i]]
+            parts.append("\n".join([head, "", *lines[:seen], "", *_folded(more, mine)]).rstrip())
     return "\n\n".join(parts)
 
 
@@ -85,10 +90,17 @@ def _coloured(word: str) -> str:
     return f'<span style="color:{COLOURS[word]}">●</span> **{word}**'
 
 
-def _line(entry: Settled, alone: bool, notebooks: str | None) -> str:
+def _first(entry: Settled) -> str:
+    """The first sentence of what is said; all of it where the claim fails, since there it says why."""
+    if entry.verdict not in SCOPES.values():
+        return entry.sentence
+    return re.split(r"(?<=\.)\s+(?=[A-Z])", entry.sentence, maxsplit=1)[0]
+
+
+def _line(entry: Settled, alone: bool, notebooks: str | None, sentence: str) -> str:
     word = "" if alone else f"{_coloured(entry.verdict)}: "
     place = "" if notebooks is None else f" ([{entry.notebook[:2]}]({notebooks}{entry.notebook}.ipynb))"
-    return f"- {word}{entry.sentence}{place}"
+    return f"- {word}{sentence}{place}"
 
 
 def _folded(lines: list[str], settled: list[Settled]) -> list[str]:
@@ -96,7 +108,7 @@ def _folded(lines: list[str], settled: list[Settled]) -> list[str]:
     rows = [f"| {_cell(n.label)} | {n} |" for entry in settled for n in entry.numbers.values()]
     if not rows:
         return []
-    head = "numbers, and what another notebook adds" if lines else "numbers"
+    head = "more, and numbers" if lines else "numbers"
     more = [*lines, ""] if lines else []
     return [f"<details><summary>{head}</summary>", "", *more, "| measured | |", "|---|---|", *rows, "", "</details>"]
 
