@@ -148,13 +148,22 @@ def linked(text: str, questions: dict[str, str]) -> str:
 
 
 def gallery(folder: Path, seconds: dict[str, float]) -> str:
-    """The notebooks as a table in Markdown: question, answer in one line, thumbnail, seconds at small size."""
+    """The notebooks as a table in Markdown: question, answer in one line, figure with caption, seconds at small size."""
     rows = ["| | question and answer | | seconds |", "|---|---|---|---|"]
     for name, question in titles(folder).items():
-        line, paths = words(name).get("line", "").replace("|", "\\|"), list(figures(name).values())
-        thumbnail = (
-            f'<a href="{name}.ipynb"><img src="../figures/{paths[0].name}" width="260" alt=""></a>' if paths else ""
-        )
+        said = words(name)
+        line = said.get("line", "").replace("|", "\\|")
         took = f"{seconds[name]:.0f}" if name in seconds else ""
-        rows.append(f"| {name[:2]} | [{question}]({name}.ipynb)<br>{line} | {thumbnail} | {took} |")
+        rows.append(f"| {name[:2]} | [{question}]({name}.ipynb)<br>{line} | {_thumbnail(name, said)} | {took} |")
     return "\n".join(rows)
+
+
+def _thumbnail(name: str, said: dict[str, Any]) -> str:
+    """A notebook's first figure, the first that has a caption, with the caption behind a fold."""
+    paths, captions = figures(name), said.get("captions", {})
+    key = next((key for key in captions if key in paths), next(iter(paths), None))
+    if key is None:
+        return ""
+    image = f'<a href="{name}.ipynb"><img src="../figures/{paths[key].name}" width="260" alt=""></a>'
+    caption = " ".join(captions.get(key, "").split()).replace("|", "\\|")
+    return f"{image}<details><summary>caption</summary>{caption}</details>" if caption else image
