@@ -148,7 +148,7 @@ def linked(text: str, questions: dict[str, str]) -> str:
 
 
 def gallery(folder: Path, seconds: dict[str, float]) -> str:
-    """The notebooks as a table in Markdown: question, answer in one line, figure with caption, seconds of a small run."""
+    """The notebooks as a table in Markdown: question, answer, figure with caption, seconds of a small run."""
     rows = ["| | question and answer | | seconds |", "|---|---|---|---|"]
     for name, question in titles(folder).items():
         said = words(name)
