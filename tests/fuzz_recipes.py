@@ -1170,7 +1170,7 @@ bound(
 )
 bound("Trial.candidates", lambda f: f.trial.candidates, rhos=[0.1], decays=[0.1])
 bound("Trial.masked", lambda f: f.trial.masked, name="SAM", method=fd.SAM, masks={}, rhos=([0.1], [0.2]))
-bound("Trial.sharpest", lambda f: f.trial.sharpest, theta=of(lambda f: f.starts), examples=4, tol=0.1, most=4)
+bound("Trial.sharpest", lambda f: f.trial.sharpest, theta=of(lambda f: f.trial.starts), examples=4, tol=0.1, most=4)
 call(
     "networks.norm_masks",
     networks.norm_masks,

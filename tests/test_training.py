@@ -11,6 +11,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 import flatdyn as fd
 from flatdyn.networks.training import training
 
+pytestmark = pytest.mark.optimised  # a training is the simulation bit for bit: both compiled alike
+
 DATA, OTHER = fd.networks.spirals(120, 1.0), fd.networks.spirals(60, 1.0, seed=7)
 KEY = jax.random.key(3)
 
@@ -37,7 +39,6 @@ def whole():
     return train()
 
 
-@pytest.mark.optimised
 def test_training_is_simulation_and_says_what_networks_are_worth(whole):
     run = fd.simulate(PROCESS, STARTS, 40, KEY, every=10)
     assert_array_equal(whole.theta, run.final)
@@ -120,7 +121,6 @@ def test_pin_the_words_of_a_file_of_unfinished_training(tmp_path):
     assert set(header) == {"process", "steps", "every", "measure", "fingerprint"}
 
 
-@pytest.mark.optimised
 def test_chunks_do_not_change_the_networks(whole):
     # a matrix product over five networks is another program than over two: rounding only
     assert_allclose(train(chunk=5).theta, whole.theta, rtol=1e-12, atol=1e-14)

@@ -123,6 +123,7 @@ def draw_sweep(
     check_axes(ax)
     checks.kind("sweep", sweep, xr.Dataset, "fd.sweep(make_process, parameters, ask)")
     check_label(label)
+    checks.text("law_name", law_name)
     for name, word in {"value": value, **({"law": law} if law is not None else {})}.items():
         if checks.text(name, word) not in sweep:
             raise ValueError(f"{name} must be a result of the sweep, got {word!r}; there are {', '.join(sweep)}")

@@ -122,6 +122,9 @@ def spiral_trial(runs: int, *, turns: float = 3.0, points: int = 500, hidden: in
         hidden: units of the hidden layer
     """
     runs, hidden = checks.count("runs", runs, at_least=1), checks.count("hidden", hidden, at_least=1)
+    points = checks.count("points", points, at_least=2)
+    if points % 2:
+        raise ValueError(f"points must be even, half on each arm, got {points}")
     train, valid, test = (data.spirals(n, turns, seed=seed) for seed, n in enumerate((points, 1000, 4000), start=1))
     networks = [MLP((2, hidden, 2), jax.random.key(i)) for i in range(runs)]
     task = classifier(networks[0], train)

@@ -194,6 +194,7 @@ class Trial:
         """
         checks.coordinates("theta", theta, self.task.dim, finite=True)
         examples, landscape = checks.count("examples", examples, at_least=1), self.task.landscape
+        tol = checks.number("tol", tol, above=0, one=True)
         some = landscape.batch(np.arange(min(examples, landscape.number)))
         spectra = [extreme_eigenvalues(some, point, 20, most=most, starts=1, tol=tol) for point in theta]
         return np.log([float(one.largest) for one in spectra]), np.stack([one.directions[0] for one in spectra])
