@@ -79,15 +79,24 @@ def wants_all_optimisations(item):
     return item.get_closest_marker("optimised") is not None
 
 
-@pytest.fixture(autouse=True)
-def few_optimisations(request, monkeypatch):
-    """Compile with few optimisations, unless the test is marked `optimised`."""
-    few = QUICK and not wants_all_optimisations(request.node)
+def compiles_quickly(item):
+    return QUICK and not wants_all_optimisations(item)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Compile with few optimisations, unless a test is marked `optimised`; set before fixtures are made."""
+    few = compiles_quickly(item)
     if COMPILED.get("few") and not few:
         drop_programs()  # none of those that were compiled quickly is used again
     COMPILED["few"] = few
     jax.config.update("jax_disable_most_optimizations", few)
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", str(few))
+
+
+@pytest.fixture(autouse=True)
+def processes_compile_as_their_test(request, monkeypatch):
+    """The processes that a test starts compile as it does."""
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", str(compiles_quickly(request.node)))
 
 
 @pytest.fixture(scope="session")
