@@ -117,3 +117,9 @@ def test_results_agree_within_their_errors_on_any_device():
 def test_a_changed_result_is_said(change, words):
     assert words in "\n".join(agreement.results_differences(MEASURED, changed(**change)))
     assert agreement.results_differences(changed(**change), MEASURED)
+
+
+def test_exact_numbers_that_are_zero_but_for_rounding_agree():
+    tables = [{"residual": {"value": value, "error": 0}} for value in (2.2e-16, -1.1e-15, 0.0, 1e-12)]
+    assert all(agreement.results_differences(tables[0], table) == [] for table in tables[:3])
+    assert agreement.results_differences(tables[0], tables[3]), "1e-12 is none"

@@ -45,6 +45,10 @@ def test_numbers_are_counted_beyond_two_errors(full, monkeypatch):
         (Number(12345), "", "12,345"),
         (Number(0.25), "", "0.25"),
         (Number(3.94, 0.4), ".1f", "3.9"),
+        (Number(3.3e-17), "", "0"),  # zero but for rounding, whose digits are those of the machine
+        (Number(-2e-16), "", "0"),
+        (Number(float("inf")), "", "inf"),
+        (Number(float("nan")), "", "nan"),
         (Number(-0.0004, 0.0001), "", "-4(1)e-04"),
     ],
 )
@@ -78,6 +82,8 @@ def test_what_follows_from_numbers(expression, truth):
         ("low(3) > 0", "name of one measured number"),
         ("a >", "no expression"),
         ("open('x')", "no expression"),
+        ("a / (a - 3) > 1", "no expression"),
+        ("1e300 ** (9 * a) > 1", "no expression"),
     ],
 )
 def test_what_is_no_statement_is_refused(expression, message):
@@ -85,6 +91,25 @@ def test_what_is_no_statement_is_refused(expression, message):
         results.follows(expression, {"a": Number(3, 1)})
     with pytest.raises(KeyError, match="unknown"):
         results.follows("unknown > 1", {})
+
+
+@pytest.mark.parametrize("number", [(float("nan"), 0.1), (3.9, float("nan")), (3.9, float("inf"))])
+def test_what_is_not_known_decides_nothing(full, number):
+    """A comparison with NaN is false: it would be the verdict "fails"."""
+    with pytest.raises(ValueError, match="rests on a number that was not measured: 'gain, which is"):
+        measured(gain=number)
+    with pytest.raises(ValueError, match="gain, which is"):
+        measured(gain=number, holds="wins >= 5", visible="low(gain) > 0")
+    entry = measured(gain=number, holds="wins >= 5", condition="In {wins} tasks.")  # it is not needed here
+    assert entry.verdict == "holds"
+
+
+def test_a_small_run_without_an_error_says_that_it_can_not_show_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("FLATDYN_FIGURES", str(tmp_path))
+    page = Results("07_x")
+    page.add("gain", "gain", 1.0, float("nan"))
+    page.settle("K6", "low(gain) > 0", condition="By {gain}.")
+    assert "can't show it" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

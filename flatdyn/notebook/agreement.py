@@ -104,6 +104,7 @@ def same_text(stored, new, limit=USUAL):
 
 # --- what is stored -------------------------------------------------------------------------------------------
 
+ZERO = 1e-14  # a number without an error up to this size is zero but for rounding
 ROUNDING = {8: 1e-9, 4: 1e-4, 2: 1e-2}  # of the range, by bytes of a number; see above
 ULPS = 64  # units in the last place of the largest number: the range of an array that hardly varies is no scale
 ERRORS = ("_error", "_sem", "_stderr")  # endings of an array that holds the error of another
@@ -247,6 +248,8 @@ def _differences(stored: Any, new: Any, limit: Allowed, place: str) -> Iterator[
 
 def _measured_difference(old: tuple[float, float], fresh: tuple[float, float], limit: Allowed) -> str | None:
     arrays = [{"x": np.array(float(value)), "x_error": np.array(float(error))} for value, error in (old, fresh)]
+    if old[1] == fresh[1] == 0 and max(abs(old[0]), abs(fresh[0])) <= ZERO:
+        return None
     if old[1] == fresh[1] == 0:
         return f"{old[0]!r} -> {fresh[0]!r}" if array_difference("x", *({"x": a["x"]} for a in arrays)) else None
     for name in ("x", "x_error"):

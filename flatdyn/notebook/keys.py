@@ -108,7 +108,7 @@ def _version(distribution: str) -> str:
 def owned(figures: Path, name: str) -> list[str]:
     """The files in the folder of figures that belong to a notebook by their names, relative to the folder."""
     patterns = [f"{stem}{name}{more}.{kind}" for more in ("", "_*") for stem, kind in _KINDS]
-    patterns += [f"data/results/{name}.json", f"data/ledger/*_{name[:2]}.json"]
+    patterns += [f"data/results/{name}.json"]
     return sorted({path.relative_to(figures).as_posix() for pattern in patterns for path in figures.glob(pattern)})
 
 

@@ -67,7 +67,7 @@ def cards(notebook: str | None = None, notebooks: str = "../notebooks/") -> str:
     """
     if notebook is not None:
         checks.text("notebook", notebook)
-    settled = [entry for entry in entries() if notebook in (None, entry.notebook)]
+    settled = entries() if notebook is None else list(results.stored(notebook)[1].values())
     parts = []
     for name, claim in claims().items():
         mine = [entry for entry in settled if entry.claim == name]

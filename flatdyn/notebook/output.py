@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from flatdyn.core import checks, records, stores
 from flatdyn.core.records import Record
-from flatdyn.notebook import digests
+from flatdyn.notebook import agreement, digests
 
 DIGEST = "text/x-flatdyn-digest"  # MIME type of a figure's digest, which JupyterLab, nbconvert and forges do not show
 
@@ -97,7 +97,7 @@ def _off_the_middle(value: float, sig: int = 1) -> float:
 
 
 def report(
-    values: Mapping[str, Any], sig: int = 6, unc: Mapping[str, float] | None = None, zero: float = 1e-14
+    values: Mapping[str, Any], sig: int = 6, unc: Mapping[str, float] | None = None, zero: float = agreement.ZERO
 ) -> None:
     """Print `name = value`, one a line, so that nbval can hold a rerun to it.
 

@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from flatdyn.core import checks, records
+from flatdyn.notebook import agreement, output
 from flatdyn.notebook import claims as listed
-from flatdyn.notebook import output
 
 SCOPES = {"": "holds", "setting": "holds in a stated setting", "variant": "holds only for a variant"}
 FAILS, UNSEEN = "fails", "not visible at this scale"
-VERDICTS = (*SCOPES.values(), FAILS, UNSEEN)
 ERRORS = 2  # standard errors between a number and its low or high end, in an expression
 
 
@@ -44,8 +43,8 @@ class Number(float):
             return f"{Number(100 * self, 100 * self.error)} %"
         if form:
             return format(float(self), form)
-        if self.error == 0 and self == round(self):
-            return f"{float(self):,.0f}"
+        if self.error == 0 and (abs(self) <= agreement.ZERO or (math.isfinite(self) and self == round(self))):
+            return f"{round(float(self)):,}"
         return output.number(float(self), self.error).removesuffix(" (exact)")
 
     def __str__(self) -> str:
@@ -74,9 +73,12 @@ def follows(expression: str, numbers: Mapping[str, Number]) -> bool:
     `low(x)` and `high(x)` are two standard errors below and above x. There are abs, min, max and sqrt besides.
 
     Raises:
-        KeyError: if a number that it names was not measured
+        KeyError: if a number that it names was not measured, or is NaN, or has no finite error
         ValueError: if it is no such expression
     """
+    for name in named([expression], numbers):  # a comparison with NaN is false, and would decide
+        if math.isnan(numbers[name]) or not math.isfinite(numbers[name].error):
+            raise KeyError(f"{name}, which is {float(numbers[name])} with the error {numbers[name].error}")
     import simpleeval  # needed by notebooks alone
 
     functions = {"low": low, "high": high, "abs": abs, "min": min, "max": max, "sqrt": math.sqrt}
@@ -84,7 +86,7 @@ def follows(expression: str, numbers: Mapping[str, Number]) -> bool:
         value = simpleeval.simple_eval(expression, names=dict(numbers), functions=functions)
     except simpleeval.NameNotDefined as error:
         raise KeyError(error.name) from None
-    except (simpleeval.InvalidExpression, SyntaxError, TypeError) as error:
+    except (simpleeval.InvalidExpression, SyntaxError, TypeError, ArithmeticError) as error:
         raise ValueError(f"{expression!r} is no expression over measured numbers: {error}") from None
     if not isinstance(value, bool):
         raise ValueError(f"{expression!r} is {value!r}; a verdict needs a comparison, such as 'low(gain) > 0'")
