@@ -1337,6 +1337,7 @@ call(
     levels=4,
     spacing="log",
     marks=True,
+    gid=None,
 )
 call(
     "plotting.draw_critical_points",

@@ -192,6 +192,8 @@ def test_a_plane_bears_contours_and_the_points_it_was_laid_through(ax):
     assert_array_equal(contours.levels, [50, 100])
     assert_allclose(ax.lines[0].get_xydata(), [[0, 0], [2, 0], [1, 1]], atol=1e-12)
     assert [text.get_text() for text in ax.texts] == ["50", "100", "a", "b", "c"]
+    plotting.draw_plane(ax, plane, gid="chaotic")
+    assert [artist.get_gid() for artist in (*ax.collections, *ax.lines)] == [None, "chaotic", None, "chaotic"]
     with pytest.raises(ValueError, match=r"the plane has marks, 3, got \['a'\]"):
         plotting.draw_plane(ax, plane, names=["a"])
 

@@ -63,6 +63,7 @@ def draw_plane(
     levels: int | Sequence[float] = 14,
     spacing: str = "log",
     marks: bool = True,
+    gid: str | None = None,
 ):
     """Contours of the loss on a plane through parameter space, with their values, and the points it was laid through.
 
@@ -73,6 +74,7 @@ def draw_plane(
         levels: their number, or the levels themselves
         spacing: "log": equal ratios of L − min L, for losses that span decades; "linear": equal differences
         marks: whether to mark the points
+        gid: of the contours and the points: "chaotic" where the last digits of what was trained count
     Returns:
         the contour set
     Raises:
@@ -85,15 +87,18 @@ def draw_plane(
     levels = levels_of(levels)
     checks.choice("spacing", spacing, ("log", "linear"))
     checks.flag("marks", marks)
+    if gid is not None:
+        checks.text("gid", gid)
     if len(names) not in (0, len(plane.marks)):
         raise ValueError(f"names must be as many as the plane has marks, {len(plane.marks)}, got {list(names)}")
     if np.ndim(levels) == 0:
         levels = spaced_levels(plane.loss, checks.count("levels", levels, at_least=1), spacing)
     shades = plt.get_cmap("viridis")(np.linspace(0, 0.95, len(levels)))  # by rank: levels may span decades
     contours = contour(ax, plane.x, plane.y, plane.loss, levels, colors=shades, linewidths=0.7)
+    contours.set_gid(gid)
     ax.clabel(contours, fmt="%.3g", fontsize=5)
     if marks:
-        ax.plot(*plane.marks.T, "o", color="black", mec="white", mew=0.5, zorder=4)
+        ax.plot(*plane.marks.T, "o", color="black", mec="white", mew=0.5, zorder=4, gid=gid)
     if marks and not len(names):
         explain(ax, "points that the plane goes through", marker="o", ls="none", color="black")
     for name, place in zip(names, plane.marks, strict=False):
