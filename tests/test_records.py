@@ -130,6 +130,8 @@ def test_kill_9_never_leaves_a_part(tmp_path):
         (0.1254705144291, 3e-15, "0.125471 (exact)"),  # of runs that agree but for rounding
         (-12.54705144291, 8e-15, "-12.5471 (exact)"),
         (3e-16, 2e-16, "3(2)e-16"),
+        (float("nan"), 0.0, "nan (exact)"),
+        (float("inf"), 0.0, "inf (exact)"),
         (float("nan"), None, "nan"),
     ],
 )

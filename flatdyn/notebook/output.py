@@ -68,7 +68,9 @@ def number(value: float, uncertainty: float | None = None, sig: int = 6, zero: f
         raise ValueError(f"uncertainty, the error of a number, must be >= 0, got {uncertainty}")
     if uncertainty is None or not np.isfinite(uncertainty):
         return f"{_off_the_middle(0.0 if abs(value) <= zero else value, sig):#.{sig}g}"
-    if uncertainty <= 1e-13 * abs(value):  # of runs that agree but for rounding
+    if uncertainty == 0 or (
+        np.isfinite(value) and uncertainty <= 1e-13 * abs(value)
+    ):  # of runs that agree but for rounding
         return f"{_off_the_middle(value, sig):.{sig}g} (exact)"
     uncertainty = _off_the_middle(uncertainty)
     places = -int(np.floor(np.log10(uncertainty)))
