@@ -424,7 +424,7 @@ def test_survival_is_a_band_or_points_beside_the_law(ax):
     )["SAM"]
     assert_array_equal(bars[0].get_xydata(), [[1, 0.75], [3, 0.25]])  # nothing was seen at 9
     assert_allclose(curve.get_ydata(), 0.5 ** curve.get_xdata())
-    assert sorted(key_of(ax)) == ["SAM", "exact law", "simulated, 90 % interval", "theorem"]
+    assert sorted(key_of(ax)) == ["90 % interval", "SAM", "exact law", "simulated", "theorem"]
     assert plotting.check_figure(ax.figure) == []
 
 

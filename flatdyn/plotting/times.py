@@ -154,7 +154,8 @@ def draw_survival(
         look = {"color": looks[name]["color"], "ls": "-", "label": None if name in escapes else name}
         drawn.setdefault(name, []).extend(ax.plot(steps, law.survival(steps), **look))
     if laws:
-        explain(ax, f"simulated, {100 * level:g} % interval", marker="o", ms=2.5, ls="none")
+        explain(ax, "simulated", marker="o", ls="none")
+        explain(ax, f"{100 * level:g} % interval", ls="-", lw=0.9)
         explain(ax, "exact law", ls="-")
     else:
         explain(ax, f"{100 * level:g} % interval", patch=True, color="0.35", alpha=0.25, lw=0)
