@@ -220,7 +220,7 @@ def _used(result, fixtures) -> None:
 
     if isinstance(result, fd.methods.Method):
         result = fd.Iteration(fixtures.L, result)
-    elif isinstance(result, fd.noise.FiniteSum):
+    elif isinstance(result, fd.noise.Minibatches):
         result = fd.Iteration(fixtures.examples, fd.GD(0.1), result)
     elif isinstance(result, fd.noise.Noise):
         result = fd.Iteration(fixtures.L, fd.GD(0.1), result)

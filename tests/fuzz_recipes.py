@@ -446,6 +446,8 @@ call("noise.Gaussian covariance", fd.noise.Gaussian, scale=None, batch_size=2, c
 call("noise.Curvature", fd.noise.Curvature, scale=1.0, batch_size=2, matrix=[[1.0, 0.5], [0.5, 1.0]])
 call("noise.StateDependent", fd.noise.StateDependent, function=lambda t: 0.1 + t**2, batch_size=2)
 call("noise.FiniteSum", fd.noise.FiniteSum, batch_size=2, replace=True, ascent_size=1, micro_size=1)
+call("noise.Epochs", fd.noise.Epochs, batch_size=2, last="drop", ascent_size=1, micro_size=1)
+bound("Epochs.steps", lambda f: fd.noise.Epochs(2).steps, examples=5)
 
 call("constraints.Circle", fd.constraints.Circle, radius=3.0)
 call("constraints.Sphere", fd.constraints.Sphere, radius=1.0)

@@ -155,6 +155,7 @@ THINGS = {
     "noise class": lambda f: fd.noise.Gaussian,
     "noise of another width": lambda f: fd.noise.Gaussian([0.1, 0.2, 0.3]),
     "finite sum": lambda f: fd.noise.FiniteSum(2),
+    "epochs": lambda f: fd.noise.Epochs(2),
     "ensemble": lambda f: f.ensemble,
     "basins": lambda f: f.basins,
     "region": lambda f: fd.escape.Ball([0.0, 0.0], 1.0),

@@ -223,6 +223,7 @@ PROGRAMS = {
     "flatdyn.laws": 2,
     "flatdyn.methods": 11,
     "flatdyn.networks": 31,
+    "flatdyn.noise": 7,
     "flatdyn.notebook": 0,
     "flatdyn.plotting": 3,
     "flatdyn.processes": 5,

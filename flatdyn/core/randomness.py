@@ -118,6 +118,39 @@ def indices(key: jax.Array, number: int, below: int) -> jax.Array:
     return (high * upper + (middle >> 16) + (rest >> 16)).astype(jnp.int32)
 
 
+def shuffled(key: jax.Array, places: jax.Array, number: int) -> jax.Array:
+    """What lies at some places of a random order of 0, 1, … n − 1 that belongs to the key, shape of `places`.
+
+    The order is never written down, so a place costs no more in an order of a million. Up to 64 all orders are equally
+    likely: what lies at a place is the rank of its random word. Beyond, the swap-or-not shuffle: in each round a random
+    K pairs x with K − x mod n, and a random bit of the pair, a hash of its larger member, says whether the two are
+    swapped. A round halves what is left of the start: 32 + 2 log₂ n of them leave less than 2⁻³² of it in where one
+    place goes, and about as little in where a few go together.
+
+    References:
+        Hoang, Morris, Rogaway, An enciphering scheme based on a card shuffle, arXiv 1208.1176 (CRYPTO 2012).
+    """
+    if number <= _RANKED:
+        words = _in_order(_block(key, jnp.arange(-(-number // 2), dtype=jnp.uint32)))[:number]
+        mine = words[places][..., None]
+        before = (words < mine) | ((words == mine) & (jnp.arange(number) < places[..., None]))
+        return before.sum(axis=-1, dtype=jnp.int32)
+    return swapped(*split(key), places, number, 32 + 2 * math.ceil(math.log2(number)))
+
+
+def swapped(pairing: jax.Array, swapping: jax.Array, places: jax.Array, number: int, rounds: int) -> jax.Array:
+    """The swap-or-not shuffle of :func:`shuffled`, its keys and its number of rounds given."""
+    partners = indices(pairing, rounds, number).astype(jnp.uint32)
+    words = _in_order(_block(swapping, jnp.arange(-(-rounds // 2), dtype=jnp.uint32)))[:rounds]
+
+    def turn(i, x):
+        other = jnp.where(partners[i] >= x, partners[i] - x, partners[i] - x + np.uint32(number))
+        swap = _mixed(jnp.maximum(x, other) ^ words[i]) >> np.uint32(31)
+        return jnp.where(swap != 0, other, x)
+
+    return jax.lax.fori_loop(0, rounds, turn, places.astype(jnp.uint32)).astype(jnp.int32)
+
+
 def drawn(sample: Callable[..., jax.Array], key: jax.Array, shape: tuple[int, ...], **options: Any) -> jax.Array:
     """`sample(key, shape, **options)`, of `jax.random.uniform` or another, with one compiled program for many shapes.
 
@@ -138,6 +171,16 @@ def room(number: int) -> int:
 @partial(jax.jit, static_argnums=1)
 def _cut(numbers: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return numbers[: math.prod(shape)].reshape(shape)
+
+
+_RANKED = 64  # the longest order in which ranks are sooner found than swaps made
+
+
+def _mixed(word: jax.Array) -> jax.Array:
+    """A word whose every bit hangs on all bits of the given one."""
+    word = (word ^ (word >> np.uint32(16))) * np.uint32(0x7FEB352D)
+    word = (word ^ (word >> np.uint32(15))) * np.uint32(0x846CA68B)
+    return word ^ (word >> np.uint32(16))
 
 
 # Second words, which keep the uses of a key apart.

@@ -103,6 +103,21 @@ class OnLandscape(Process):
         return [getattr(state, field.name) for field in dataclasses.fields(state) if field.name != "theta"]
 
 
+class Remembering(eqx.Module):
+    """The state of an iteration whose noise remembers: the method's own, and what the noise keeps of each stream.
+
+    What the method's state has, such as `theta` and `velocity`, is there under the same name.
+    """
+
+    inner: Any
+    memory: tuple
+
+    def __getattr__(self, name):
+        if name.startswith("__") or name in ("inner", "memory"):  # not there yet, while this is made or copied
+            raise AttributeError(name)
+        return getattr(self.inner, name)
+
+
 ASCENTS = ("shared", "independent", "full")
 
 
@@ -139,15 +154,26 @@ class Iteration(OnLandscape):
         return self.noise.random or self.method.draws > 0
 
     def init(self, theta):
-        return self.method.init(self.landscape.vector(theta))
+        state = self.method.init(self.landscape.vector(theta))
+        return Remembering(state, (self.noise.init(self.landscape),) * self._streams) if self.noise.remembers else state
 
     def step(self, state, key=None):
         """One step. Without a key, a method's own noise is set to zero."""
+        if self.noise.random and key is None:
+            raise ValueError("the noise of this process is random: pass key=jax.random.key(0), or another seed")
         both = self.noise.random and self.method.draws > 0
         of_noise, of_method = split(key) if both else (key, key)
         own = (state.theta,) * self.method.draws
         own = tuple(0 * like for like in own) if key is None else normals(of_method, own) if own else ()
-        return as_before(self.method.step(self.sample(self.draw(of_noise, state.theta)), state, *own), state)
+        if not self.noise.remembers:
+            return as_before(self.method.step(self.sample(self.draw(of_noise, state.theta)), state, *own), state)
+        drawn, memory = self._following(of_noise, state)
+        return as_before(Remembering(self.method.step(self.sample(drawn), state.inner, *own), memory), state)
+
+    def beside(self, state):
+        if isinstance(state, Remembering):
+            return [super().beside(state.inner), state.memory]
+        return super().beside(state)
 
     def check(self, starts):
         self.method.single()
@@ -183,15 +209,27 @@ class Iteration(OnLandscape):
         return self.landscape.array(self.method.project(self.landscape.vector(theta)))
 
     def possible(self, state):
-        return self.method.possible(state)
+        return self.method.possible(state.inner if isinstance(state, Remembering) else state)
 
     def draw(self, key: jax.Array | None, theta: Vector) -> tuple:
-        """What is random in the gradient: for each sample ξ of the descent, and of the ascent if it has its own."""
+        """What is random in the gradient: for each sample ξ of the descent, and of the ascent if it has its own.
+
+        Of a noise that remembers each is the first one.
+        """
         if not self.noise.random:
             return ()
         number = self._samples
         keys = split(key, number) if number > 1 else (key,)
         return tuple(self.noise.draw(one, self.landscape, theta) for one in keys)
+
+    def _following(self, key: jax.Array, state: Remembering) -> tuple[tuple, tuple]:
+        """The same of a noise that remembers, in the order of :meth:`draw`, and what it remembers then."""
+        memory, drawn = list(state.memory), []
+        for i, one in enumerate(split(key, self._samples) if self._samples > 1 else (key,)):
+            stream = i % self._streams
+            xi, memory[stream] = self.noise.following(one, self.landscape, state.theta, memory[stream])
+            drawn.append(xi)
+        return tuple(drawn), tuple(memory)
 
     def sample(self, drawn: tuple) -> GradientField:
         """The gradient field of one step, given what `draw` gave."""
@@ -225,7 +263,12 @@ class Iteration(OnLandscape):
 
     @property
     def _samples(self) -> int:
-        return self.method.samples * (2 if self.ascent == "independent" else 1)
+        return self.method.samples * self._streams
+
+    @property
+    def _streams(self) -> int:
+        """Whose samples follow one another: those of the descent, and those of the ascent if it has its own."""
+        return 2 if self.ascent == "independent" else 1
 
     def _one(self, drawn: tuple) -> GradientField:
         parts = tuple(self.noise.parts(xi) for xi in drawn)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from flatdyn.core import checks, memory, randomness, segments
 from flatdyn.core.statistics import batch_mean
 from flatdyn.processes import Process
+from flatdyn.processes.base import as_before
 from flatdyn.processes.flat import as_row, whole_from
 from flatdyn.runs import stepping
 
@@ -64,7 +66,7 @@ def lyapunov_exponents(
         if theta.ndim != 1:
             raise ValueError(f"theta0 must be one point, shape ({process.dim},), got {theta.shape}")
         start = process.init(theta)
-        flat, whole = as_row(start), whole_from(start)
+        flat, whole, others = as_row(start), whole_from(start), eqx.filter(start, eqx.is_inexact_array, inverse=True)
         size = flat.size
         number = size if number is None else checks.count("number", number, at_least=1)
         if number > size:
@@ -74,17 +76,22 @@ def lyapunov_exponents(
             needed, "the exponents' growth at each step", "ask for fewer `steps`, or a smaller `number`"
         )
 
-        def step(flat, i):
+        def step(flat, others, i):
+            """The row after a step, and what a state holds besides: counters go on, keys of an epoch are kept."""
             random_key = randomness.run_key(seed, jnp.uint32(0), i) if process.random else None
-            return as_row(process.step(whole(flat), random_key))
+            before = eqx.combine(eqx.filter(whole(flat), eqx.is_inexact_array), others)
+            state = as_before(process.step(before, random_key), before)
+            return as_row(state), eqx.filter(state, eqx.is_inexact_array, inverse=True)
 
         def both(carry, i):
-            flat, frame = carry
-            moved, stretched = jax.vmap(lambda d: jax.jvp(lambda f: step(f, i), (flat,), (d,)), out_axes=(None, 1))(
-                frame.T
-            )
+            flat, others, frame = carry
+
+            def along(direction):
+                return jax.jvp(lambda flat: step(flat, others, i), (flat,), (direction,), has_aux=True)
+
+            moved, stretched, others = jax.vmap(along, out_axes=(None, 1, None))(frame.T)
             frame, triangle = jnp.linalg.qr(stretched)
-            return (moved, frame), jnp.log(jnp.abs(jnp.diagonal(triangle)))
+            return (moved, others, frame), jnp.log(jnp.abs(jnp.diagonal(triangle)))
 
         capacity = min(_ROWS, total)
 
@@ -97,7 +104,7 @@ def lyapunov_exponents(
 
             return jax.lax.fori_loop(0, steps, one, (carry, jnp.zeros((capacity, number))))
 
-        carry, kept = (flat, np.eye(size)[:, :number]), []
+        carry, kept = (flat, others, np.eye(size)[:, :number]), []
         with segments.progress_bar(total, "steps", progress) as bar:
             for done, now in segments.cut(total, bar=bar, most=capacity):
                 carry, logs = some(carry, jnp.asarray(done), jnp.asarray(now))

@@ -85,7 +85,8 @@ class Displacement(Process):
             return eqx.partition(new, eqx.is_inexact_array)
 
         moved, shift, others = jax.jvp(stepped, (numbers,), (state.shift,), has_aux=True)
-        base = eqx.combine(moved, others) if self.base == "moving" else state.base
+        # Counters of steps, and where an epoch is, go on beside weights that stay
+        base = eqx.combine(moved if self.base == "moving" else numbers, others)
         # Rounding leaks into the set, where displacements may shrink more slowly
         return _Pair(base, jax.tree.map(self._across, shift, is_leaf=lambda part: isinstance(part, Vector)))
 

@@ -1,17 +1,4 @@
-"""How the gradient is sampled: what of a step is random, and how it enters ∇L.
-
-A noise draws its sample ξ once a step, before any gradient is evaluated, and then answers ∇ℓ(θ; ξ) at whatever
-points the method asks for. So both gradients of a SAM step share their minibatch, unless the process says
-otherwise (`ascent` of :class:`flatdyn.Iteration`).
-
-    Exact()                             ∇ℓ = ∇L
-    Gaussian(scale, batch_size)         additive, the same everywhere
-    Curvature(scale, batch_size)        covariance proportional to |∇²L|
-    StateDependent(spread, batch_size)  any covariance Σ(θ) of yours
-    FiniteSum(batch_size, replace)      minibatches of a landscape that is a mean over examples; accumulated, too
-
-The batch size B means the same in all of them: the mean of B examples' gradients, so covariance Σ/B.
-"""
+"""Noises that are linear in one standard normal vector: additive, shaped like the curvature, or as you say."""
 
 from __future__ import annotations
 
@@ -23,49 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks, memory, precision
+from flatdyn.core import checks, precision
 from flatdyn.core.algebra import Vector
-from flatdyn.core.randomness import indices, normals
+from flatdyn.core.randomness import normals
 from flatdyn.landscapes import Landscape
-from flatdyn.landscapes.finite_sums import Examples
-
-
-class Noise(eqx.Module):
-    """The contract: `draw` a sample ξ, then evaluate `gradient` with it anywhere.
-
-    Attributes:
-        random: whether `draw` uses its key
-    """
-
-    random = True
-    made_by = "fd.noise.Gaussian(scale), or another of flatdyn.noise"
-
-    def check(self, landscape: Landscape) -> None:
-        """Raise ValueError or TypeError if this noise does not fit the landscape."""
-
-    def draw(self, key: jax.Array, landscape: Landscape, theta: Vector) -> Any:
-        """ξ, everything that is random in one step from θ."""
-        raise NotImplementedError
-
-    def gradient(self, landscape: Landscape, theta: Vector, sample: Any) -> Vector:
-        """∇ℓ(θ; ξ), a vector like θ."""
-        raise NotImplementedError
-
-    def parts(self, sample: Any) -> Any:
-        """The parts of a sample, along a leading axis, that each take a SAM step's ascent; None if it is one."""
-        return None
-
-
-class Exact(Noise):
-    """No noise: ∇ℓ(θ; ξ) = ∇L(θ)."""
-
-    random = False
-
-    def draw(self, key, landscape, theta):
-        return None
-
-    def gradient(self, landscape, theta, sample):
-        return landscape.field(theta)
+from flatdyn.noise.base import Noise
 
 
 class Normal(Noise):
@@ -224,76 +173,6 @@ class StateDependent(Normal):
 
     def spread(self, landscape, theta):
         return self.function(landscape.array(theta))
-
-
-class FiniteSum(Noise):
-    """Minibatches of a landscape that is a mean over examples.
-
-        ∇ℓ(θ; ξ) = (1/B) Σ_{i ∈ ξ} ∇ℓᵢ(θ),   ξ = B examples, drawn anew every step
-
-    With replacement the covariance is Σ/B; without, Σ/B · (n − B)/(n − 1), and a batch of all n is exact.
-
-    Args:
-        batch_size: B ≥ 1, a whole number
-        replace: draw with replacement
-        ascent_size: m, a divisor of B: each m examples make the ascent of a SAM step by themselves, and their
-            gradients are averaged (m-sharpness); the whole batch if not given
-        micro_size: a divisor of B, and of m: gradients are computed for so many examples at a time and averaged
-            (gradient accumulation), which takes less memory and gives the same step, SAM's too, up to rounding.
-            A network with BatchNorm normalises each of these parts by itself, and so is another network
-    Raises:
-        ValueError: if a size does not fit; on a landscape that has fewer than B examples, without replacement
-        TypeError: on a landscape that is not a mean over examples
-    References:
-        m-sharpness: Foret, Kleiner, Mobahi, Neyshabur, arXiv 2010.01412.
-    """
-
-    batch_size: int = eqx.field(static=True, converter=checks.whole)
-    replace: bool = eqx.field(static=True, default=True)
-    ascent_size: int | None = eqx.field(static=True, converter=checks.whole, default=None)
-    micro_size: int | None = eqx.field(static=True, converter=checks.whole, default=None)
-
-    def __check_init__(self):
-        checks.counts(batch_size=self.batch_size)
-        checks.flag("replace", self.replace)
-        if self.ascent_size is not None and self.batch_size % checks.count("ascent_size", self.ascent_size, 1):
-            raise ValueError(f"ascent_size must divide batch_size={self.batch_size}, got {self.ascent_size}")
-        whole = self.ascent_size or self.batch_size
-        if self.micro_size is not None and whole % checks.count("micro_size", self.micro_size, 1):
-            raise ValueError(f"micro_size must divide the {whole} examples of a gradient, got {self.micro_size}")
-
-    def check(self, landscape):
-        if not isinstance(landscape, Examples):
-            raise TypeError(f"the noise FiniteSum needs a landscape made by Landscape.from_examples, got {landscape!r}")
-        if not self.replace and self.batch_size > landscape.number:
-            raise ValueError(
-                f"batch_size={self.batch_size} is larger than the {landscape.number} examples: draw with replacement, "
-                f"or at most {landscape.number}"
-            )
-        shapes = [leaf.shape[1:] for leaf in jax.tree.leaves(landscape.examples)]
-        each = memory.array_bytes(1) + sum(memory.array_bytes(*shape) for shape in shapes) * (self.micro_size is None)
-        memory.check_memory(
-            0, "a minibatch", "take a smaller `batch_size`, or `micro_size`", device=each * self.batch_size
-        )
-
-    def draw(self, key, landscape, theta):
-        if self.replace:
-            return indices(key, self.batch_size, landscape.number)
-        return jax.random.choice(key, landscape.number, (self.batch_size,), replace=False)
-
-    def gradient(self, landscape, theta, sample):
-        if self.micro_size in (None, len(sample)):
-            return landscape.batch_field(theta, sample)
-
-        def add(total, part):
-            return total + landscape.batch_field(theta, part), None
-
-        parts = sample.reshape(-1, self.micro_size)
-        return jax.lax.scan(add, 0 * theta, parts)[0] * (1 / len(parts))
-
-    def parts(self, sample):
-        whole = self.ascent_size in (None, self.batch_size)
-        return None if whole else sample.reshape(-1, self.ascent_size)
 
 
 def _times(spread: Any, xi: Vector, landscape: Landscape) -> Vector:
