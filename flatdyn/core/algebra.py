@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import sympy
+from jax.flatten_util import ravel_pytree
 
 from flatdyn.core import precision
 
@@ -74,6 +75,9 @@ class Vector:
     def __rsub__(self, number):
         return self.map(lambda component: number - component)
 
+    def __rtruediv__(self, number):
+        return self.map(lambda component: number / component)
+
     __radd__ = __add__
 
     def __neg__(self):
@@ -121,6 +125,43 @@ def norm(vector, eps=0.0):
         return Length(vector @ vector) + eps
     s, unit = scaled(vector)
     return _divisor(unit @ unit, s, jnp.asarray(eps, s.dtype))
+
+
+def is_coordinates(tree: Any) -> bool:
+    """Whether a vector's components are single numbers, and not leaves of a network, which may be a tuple, too."""
+    return isinstance(tree, tuple) and all(np.ndim(leaf) == 0 for leaf in jax.tree.leaves(tree))
+
+
+def norm_of_each(vector, eps=0.0):
+    """The :func:`norm` of every leaf of a vector, as a vector of these; one number for a point or an array."""
+    if not isinstance(vector, Vector) or is_coordinates(vector.tree):
+        return norm(vector, eps)
+    return vector.map(lambda leaf: norm(Vector(leaf), eps))
+
+
+def length_of_each(vector):
+    """‖leaf‖ of every leaf of a vector, 0 where it is 0, as a vector of these; one number for a point or an array."""
+
+    def length(part):
+        divisor = norm(part)
+        if isinstance(divisor, sympy.Basic):
+            return divisor
+        return jnp.where(sum(abs(leaf).sum() for leaf in jax.tree.leaves(part)) == 0, 0, divisor)
+
+    if not isinstance(vector, Vector) or is_coordinates(vector.tree):
+        return length(vector)
+    return vector.map(lambda leaf: length(Vector(leaf)))
+
+
+def largest(vector, *, each: bool = False):
+    """sign(vᵢ) at the largest |vᵢ|, the first of several, and 0 elsewhere; `each`: so for every leaf by itself."""
+    if any(isinstance(leaf, sympy.Basic) for leaf in jax.tree.leaves(vector)):
+        raise TypeError("which coordinate is the largest has no symbol")
+    if each and isinstance(vector, Vector) and not is_coordinates(vector.tree):
+        return vector.map(largest)
+    flat, back = ravel_pytree(vector)
+    place = jnp.abs(flat).argmax()
+    return back(jnp.zeros_like(flat).at[place].set(jnp.sign(flat[place])))
 
 
 def scaled(*vectors):

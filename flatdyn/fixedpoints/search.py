@@ -132,9 +132,7 @@ def find(
 def _reduced(process: Process, box: tuple) -> tuple[list[np.ndarray], bool, str] | None:
     """Places, completeness and how, for a method whose fixed points are tied to critical points; else None."""
     method = getattr(process, "method", None)
-    if not isinstance(process, Iteration) or not isinstance(method, FirstOrder):
-        return None
-    if getattr(method, "mask", None) is not None or (isinstance(method, SAM) and method.eps != 0):
+    if not isinstance(process, Iteration) or not isinstance(method, FirstOrder) or not method.tied:
         return None
     points = process.landscape.critical_points()
     places = [point.theta for point in points]
@@ -341,7 +339,7 @@ def _hints(process: Process, box: tuple) -> np.ndarray:
     hints, method = [], process.method
     for point in process.landscape.critical_points():
         hints.append(point.theta)
-        if not isinstance(method, SAM) or method.mask is not None or method.eps != 0 or (point.eigenvalues == 0).any():
+        if not quadratic.has_two_cycles(method, decay=False) or (point.eigenvalues == 0).any():
             continue
         curvatures, axes = np.linalg.eigh(np.asarray(process.landscape.hessian(point.theta)))
         for k in range(process.dim):
@@ -369,14 +367,13 @@ def _sign_changes(process: Process, box: tuple, side: int = 65) -> np.ndarray:
 
 
 def _describe(process: Process, flat: FlatState, orbit: np.ndarray, state: Any, period: int) -> FixedPoint:
-    theta = orbit[0]
-    is_critical, perturbed = None, None
+    theta, is_critical, perturbed = orbit[0], None, None
     if isinstance(process, Iteration):
         is_critical = stability.is_critical(process.landscape, theta)
         if isinstance(process.method, FirstOrder):
-            field, point = process.landscape.field, process.landscape.vector(jnp.asarray(theta))
-            # at a critical point nothing is perturbed; its rounded coordinates would say otherwise
-            ascended = point if is_critical else process.method.ascend(field, point)
+            field, point = process.method.field(process.landscape.field), process.landscape.vector(jnp.asarray(theta))
+            # where the gradient vanishes nothing is perturbed; rounded coordinates would say otherwise
+            ascended = point if stability.unperturbed(process, theta) else process.method.ascend(field, point)
             perturbed = np.asarray(process.landscape.array(ascended))
     slope = stability.orbit_jacobian(process, flat, state, period)
     multipliers = np.full(process.dim, np.nan + 0j) if slope is None else ordered_eigenvalues(slope)

@@ -95,6 +95,10 @@ class Diffusion(OnLandscape):
             raise ValueError(f"order must be 1 or 2, got {order!r}")
         if method.nesterov and method.inertial:
             raise ValueError("there is no diffusion for Nesterov momentum here: take the heavy ball, nesterov=False")
+        if "dampening" not in method.absent:
+            raise ValueError("a heavy ball with dampening τ is one with lr (1 − τ): give that, and no dampening")
+        if method.inertial and (method.decays("decoupled") or method.start != "rest"):
+            raise ValueError("the diffusion with momentum is known for a start at rest, and without decoupled decay")
         if order == 2 and (method.inertial or not (form == "derived" or isinstance(method, GD))):
             raise ValueError("order 2 is published for GD without momentum: take order=1, or form='derived'")
         process = Iteration(landscape, method, noise, ascent)

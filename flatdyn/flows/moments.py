@@ -60,6 +60,11 @@ def check_derived(process: Iteration) -> None:
         raise TypeError(
             "the moments of ASAM with p=inf, which jumps along surfaces, are not available by cubature: take p=2"
         )
+    elif process.method.jumps_elsewhere and process.ascent != "full" and not isinstance(process.method, DNSAM):
+        raise TypeError(
+            "cubature follows a step that jumps where ∇ℓ(θ) vanishes, and nowhere else: take one ascent, and decay "
+            "that is coupled or in the landscape, or eps > 0"
+        )
     elif process.dim > 2 and not isinstance(process.method, GD):
         raise TypeError(
             f"the moments of a {type(process.method).__name__} step are computed by cubature in 1 and 2 dimensions, "
@@ -74,13 +79,13 @@ def derived(process: Iteration, theta: Vector) -> Moments:
     that is taken anew at each point is not smooth where an eigenvalue passes 0: there the result has two digits.
     """
     if isinstance(process.method, GD):
-        return _plain(process, theta)
+        return _pulled(process, theta)
     drawn, weights = _rule(process, theta)
     return _moments(jax.vmap(lambda xi: _followed(process, xi, theta))(drawn), weights)
 
 
 def _followed(process: Iteration, drawn: tuple, theta: Vector) -> jax.Array:
-    return process.landscape.array(process.method.gradient(process.sample(drawn), theta))
+    return process.landscape.array(process.method.pull(process.sample(drawn), theta))
 
 
 def _moments(values: jax.Array, weights: jax.Array) -> Moments:
@@ -91,6 +96,14 @@ def _moments(values: jax.Array, weights: jax.Array) -> Moments:
 def _covariance(a: jax.Array, b: jax.Array, weights: jax.Array) -> jax.Array:
     a, b = (x - jnp.tensordot(weights, x, axes=1) for x in (a, b))
     return jnp.einsum("n,ni,nj->ij", weights, a, b)
+
+
+def _pulled(process: Iteration, theta: Vector) -> Moments:
+    """Those of GD: weight decay pulls the mean, wherever it acts, and spreads nothing."""
+    mean, covariance = _plain(process, theta)
+    if "weight_decay" in process.method.absent:
+        return Moments(mean, covariance)
+    return Moments(mean + process.method.weight_decay * process.landscape.array(theta), covariance)
 
 
 def _plain(process: Iteration, theta: Vector) -> Moments:
@@ -168,6 +181,10 @@ def check_published(process: Iteration) -> None:
     method = process.method
     if not isinstance(method, (GD, SAM, USAM)):
         raise TypeError(f"SDEs are published for GD, USAM, DNSAM and SAM, not for {method!r}: take form='derived'")
+    if not isinstance(method, GD) and not _as_published(method):
+        raise ValueError(
+            f"SDEs are published for one ascent of p = 2, without weight decay: take form='derived' for {method!r}"
+        )
     if process.ascent != "shared":
         raise ValueError(
             f"published SDEs are of ascents that share their minibatch, not {process.ascent!r}: take form='derived'"
@@ -176,6 +193,11 @@ def check_published(process: Iteration) -> None:
         raise ValueError("published SDEs know no ascent_size: take form='derived'")
     if closed(process) is None:
         check_derived(process)
+
+
+def _as_published(method: SAM | USAM) -> bool:
+    norm_of_all = getattr(method, "p", 2) == 2 and getattr(method, "scope", "masked") == "masked"
+    return norm_of_all and method.ascents == 1 and "weight_decay" in method.absent
 
 
 def closed(process: Iteration) -> str | None:
@@ -206,7 +228,7 @@ def published(process: Iteration, theta: Vector, exact: str | None) -> Moments:
     """
     method, landscape = process.method, process.landscape
     if isinstance(method, GD):
-        return _plain(process, theta)
+        return _pulled(process, theta)
     if exact == "line":
         return _sam_on_a_line(process, theta)
     if exact is None:

@@ -12,7 +12,8 @@ import numpy as np
 from flatdyn.core import checks
 from flatdyn.core.algebra import Vector, norm, scaled
 from flatdyn.landscapes import Landscape
-from flatdyn.methods.base import FirstOrder, GradientField
+from flatdyn.methods.base import FirstOrder
+from flatdyn.methods.fields import GradientField
 from flatdyn.processes import Iteration, OnLandscape
 
 
@@ -33,7 +34,7 @@ class FlowState(eqx.Module):
 class Flow(OnLandscape):
     """The differential equation of a first-order method, in the time t = steps × lr.
 
-        G(θ) = ∇L(p(θ)),  p as the method's           what the method follows, without noise
+        G(θ) = ∇L(p(θ)),  p as the method's           what the method follows, without noise; with its weight decay
         θ' = −G/(1−μ) − order · η c DG·G              c = (1+μ)/(2(1−μ)³);  Nesterov: (1−μ+2μ²)/(2(1−μ)³)
 
     Order 0 is the limit η → 0; the method stays O(η) close to it. Order 1 is the modified equation, to which it stays
@@ -59,7 +60,8 @@ class Flow(OnLandscape):
     Raises:
         TypeError: if the method does not follow one gradient, or jumps along surfaces (ASAM with p = ∞)
         ValueError: if dt or order is out of range; inertia without momentum; SAM with a mask and eps = 0, whose flow
-            slides along the surface on which the masked gradient vanishes
+            slides along the surface on which the masked gradient vanishes, or with decay that does not vanish there; a
+            convention that is known at order 0 alone (dampening, decoupled decay of a velocity)
     References:
         Modified equations: Barrett and Dherin, arXiv 2009.11162 (GD); Kovachki and Stuart, JMLR 22 (2021) (momentum).
         Inertia: Qian, Neural Networks 12 (1999); Hessian damping of Nesterov: Shi, Du, Jordan, Su, Math. Program. 195
@@ -82,6 +84,7 @@ class Flow(OnLandscape):
             raise ValueError(f"order must be 0 (the limit of small steps) or 1 (its first correction), got {order!r}")
         if checks.flag("inertia", inertia) and not method.inertial:
             raise ValueError("inertia needs a method with momentum: without it the equation is of first order")
+        _check_conventions(method, order, inertia)
         Iteration(landscape, method)  # refuses a mask that does not fit
         self.landscape, self.method, self.order, self.inertia = landscape, method, order, bool(inertia)
         self.dt = method.lr if dt is None else checks.number("dt", checks.real(dt), above=0, one=True)
@@ -92,11 +95,23 @@ class Flow(OnLandscape):
             raise ValueError(
                 "with a mask SAM's flow slides along the surface on which the masked gradient vanishes: give eps > 0"
             )
+        if self.jumping and not method.decays("loss") and "weight_decay" not in method.absent:
+            raise ValueError(
+                "a flow that jumps where ∇L vanishes does not rest there if weight decay pulls it on: take "
+                "decay='loss', or give eps > 0"
+            )
+        if self.jumping and getattr(method, "ascents", 1) != 1:
+            raise ValueError(f"the flow of several ascents jumps elsewhere as well: give eps > 0, got {method!r}")
+
+    @property
+    def _whole(self) -> bool:
+        """Whether the velocity takes all of a gradient."""
+        return "dampening" in self.method.absent
 
     def init(self, theta):
         point = self.landscape.vector(theta)
         velocity = self._from_rest(point) if self.inertia else None
-        gradient = self.landscape.field(point)
+        gradient = self.seen(point)
         _, unit = scaled(gradient)
         arrived = (unit @ unit == 0) & self.method.jumps if self.jumping else None
         return FlowState(point, velocity, arrived)
@@ -114,9 +129,13 @@ class Flow(OnLandscape):
         stopped = _where(state.arrived, state.theta, critical)
         return FlowState(_where(arrived, stopped, theta), None, arrived)
 
+    def seen(self, theta: Vector) -> Vector:
+        """∇L, with weight decay if that is in the loss: the field jumps where it vanishes."""
+        return self.method.field(self.landscape.field)(theta)
+
     def gradient(self, theta: Vector) -> Vector:
-        """G(θ), the gradient that the method follows, by its own formula."""
-        return self.method.gradient(GradientField(self.landscape.field, self.landscape.field), theta)
+        """G(θ), the gradient that the method follows, by its own formula; weight decay included."""
+        return self.method.pull(GradientField(self.landscape.field, self.landscape.field), theta)
 
     def field(self, state: Any) -> Any:
         """The right-hand side: of θ, or with inertia of the pair (θ, θ')."""
@@ -124,7 +143,7 @@ class Flow(OnLandscape):
             return self._of_second_order(*state)
         lr, mu = self.method.lr, self.method.momentum
         if self.order == 0:
-            return -self.gradient(state) / (1 - mu)
+            return -self.gradient(state) / (1 - mu) if self._whole else -self.method.gain * self.gradient(state)
         G, curved = self._with_slope(state)
         c = (1 - mu + 2 * mu**2 if self.method.nesterov else 1 + mu) / (2 * (1 - mu) ** 3)
         return -G / (1 - mu) - lr * c * curved
@@ -158,12 +177,27 @@ class Flow(OnLandscape):
     def _arrival(self, theta: Vector) -> tuple[jax.Array, Vector]:
         """Whether ∇L turns round within one step straight ahead, and where on the way it is smallest."""
         ahead = theta + self.dt * self.field(theta)
-        here, there = self.landscape.field(theta), self.landscape.field(ahead)
+        here, there = self.seen(theta), self.seen(ahead)
         _, here, there = scaled(here, there)
         change = there - here
         share = -(here @ change) / norm(change) ** 2
         turns = (here @ there < 0) & self.method.jumps
         return turns, theta + share * (ahead - theta)
+
+
+def _check_conventions(method: FirstOrder, order: int, inertia: bool) -> None:
+    """Raise ValueError for what only the limit of small steps, order 0, is known for."""
+    if not (order or inertia):
+        return
+    what = "the modified equation" if order else "the equation with inertia"
+    if "dampening" not in method.absent:
+        raise ValueError(
+            f"{what} is not known with dampening: a heavy ball with dampening τ is one with lr (1 − τ), so give that"
+        )
+    if method.inertial and method.decays("decoupled"):
+        raise ValueError(f"{what} is not known for decoupled decay with momentum: take order=0, or decay='coupled'")
+    if inertia and method.start != "rest":
+        raise ValueError(f"inertia is that of a method that starts at rest, got start={method.start!r}")
 
 
 def _where(condition: jax.Array, yes: Vector, no: Vector) -> Vector:

@@ -121,7 +121,7 @@ def _solved(flow: Flow, starts: jax.Array, times: jax.Array, end: jax.Array, rto
 
     def close(t, y, args, **kwargs):
         theta = y[0] if flow.inertia else y
-        return norm(flow.landscape.field(theta)) < _CLOSE * norm(flow.gradient(theta))
+        return norm(flow.seen(theta)) < _CLOSE * norm(flow.gradient(theta))
 
     def one(start):
         state = flow.init(start)

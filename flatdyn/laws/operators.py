@@ -269,8 +269,16 @@ def fits(process: Process, interval: Any, start: float) -> tuple[tuple[float, fl
     memory = sum(leaf.size for leaf in jax.tree.leaves(state)) - 1
     method = getattr(process, "method", None)
     heavy_ball = memory == 1 and isinstance(process, Iteration) and isinstance(method, FirstOrder)
-    if memory and (not heavy_ball or method.nesterov):
-        raise TypeError(f"this knows no memory but that of heavy-ball momentum, got {process!r}")
+    if memory and (not heavy_ball or method.nesterov or method.units == "gradient" or method.decays("decoupled")):
+        raise TypeError(
+            "this knows no memory but that of heavy-ball momentum from rest, whose velocity is its last move, without "
+            f"decoupled decay; got {process!r}"
+        )
+    if isinstance(method, FirstOrder) and method.jumps_elsewhere:
+        raise TypeError(
+            "it is known of a step that jumps where ∇ℓ(θ) vanishes, and nowhere else: take one ascent, and decay that "
+            f"is coupled or in the landscape, or eps > 0; got {process!r}"
+        )
     return (low, high), bool(memory)
 
 

@@ -19,15 +19,28 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
+import sympy
 
 from flatdyn.core import checks
 from flatdyn.methods import masks
+from flatdyn.methods.fields import GradientField, changed
 
 
 def hyperparameter(**default: Any) -> Any:
     """A field for a number, an array of them, or a symbol; `default=...` if it has one."""
     return eqx.field(converter=checks.real, metadata={"hyperparameter": True}, **default)
+
+
+def word(default: str) -> Any:
+    """A field, given by name, for one of several words, which are settled when a program is compiled."""
+    return eqx.field(static=True, kw_only=True, default=default)
+
+
+def is_zero(value: Any) -> bool:
+    """Whether a number is a literal 0: the term that it stands before is then left out of the compiled step."""
+    return isinstance(value, (int, float)) and value == 0
 
 
 def check_single(name: str, value: Any) -> None:
@@ -44,57 +57,13 @@ class State(eqx.Module):
 
     Attributes:
         theta: parameters θ
-        velocity: v, the last displacement, in units of θ; None without momentum
+        velocity: v, the last displacement, in units of θ, or b, a sum of gradients; None without momentum
+        fresh: whether no step was taken, for a method whose first step is another one; else None
     """
 
     theta: Any
     velocity: Any = None
-
-
-class GradientField:
-    """The gradient field θ ↦ ∇ℓ(θ; ξ) of one step, with ξ drawn.
-
-    Attributes:
-        ascent: the field that a method should use to look around (SAM's first gradient)
-        each: maps a function of a GradientField over the parts of a batch that look around for themselves, and averages
-        full: θ ↦ ∇L(θ), the gradient without noise
-        further: samples beyond the first, for a method that uses several in a step
-    """
-
-    further: tuple[GradientField, ...] = ()
-
-    def __init__(self, descent: Callable, ascent: Callable, each: Callable | None = None, full: Callable | None = None):
-        self._descent = descent
-        self.ascent = ascent
-        self.full = full or descent
-        self.each = each or (lambda function: function(self))
-
-    def __call__(self, theta):
-        return self._descent(theta)
-
-    def restricted(self, mask: Any) -> GradientField:
-        """The same sample with m ⊙ ∇ℓ in place of ∇ℓ."""
-
-        def part(field: Callable) -> Callable:
-            return lambda theta: masks.masked(mask, field(theta))
-
-        def each(function: Callable) -> Any:
-            return self.each(lambda one: function(one.restricted(mask) if one is not self else own))
-
-        own = GradientField(part(self), part(self.ascent), each, part(self.full))
-        own.further = tuple(sample.restricted(mask) for sample in self.further)
-        return own
-
-
-def samples_of(grad: Callable, number: int) -> tuple[Callable, ...]:
-    """The fields that a method with `samples = number` uses; a plain function serves for all of them."""
-    fields = (grad, *getattr(grad, "further", ()))
-    return fields if len(fields) >= number else (grad,) * number
-
-
-def restricted(grad: Callable, mask: Any) -> Callable:
-    """The field θ ↦ m ⊙ ∇ℓ(θ; ξ), for a method that moves one block of the parameters."""
-    return grad.restricted(mask) if isinstance(grad, GradientField) else lambda theta: masks.masked(mask, grad(theta))
+    fresh: Any = None
 
 
 class Method(eqx.Module):
@@ -104,6 +73,7 @@ class Method(eqx.Module):
         draws: how many standard normal vectors like θ one step uses; 0 for a method that is not random itself
         samples: how many samples of the gradient one step uses
         several: hyperparameters that may be several numbers, one for each coordinate or leaf
+        absent: hyperparameters that are a literal 0, which leaves their terms out of the step: they can't be varied
         jumps: whether the gradient that is followed jumps where ∇L = 0
         may_jump: the same, True also where that depends on a number which a sweep may vary
         jumps_on_surfaces: whether it jumps also where only one coordinate of the gradient vanishes
@@ -112,6 +82,7 @@ class Method(eqx.Module):
     draws = 0
     samples = 1
     several = ()
+    absent = ()
     jumps = False
     may_jump = False
     jumps_on_surfaces = False
@@ -135,6 +106,10 @@ class Method(eqx.Module):
     def step(self, grad: Callable, state: State, *normals: Any) -> State:
         """One step from `state` down the field `grad`, driven by `draws` standard normal vectors."""
         raise NotImplementedError
+
+    def seasoned(self, state: State) -> State:
+        """The same state past what only the first steps do, such as bias corrections."""
+        return state
 
     def check(self, theta: Any) -> None:
         """Raise ValueError if the method does not fit parameters of this form; a vector of shapes, not of numbers."""
@@ -193,6 +168,9 @@ class Wrapper(Method):
         super().single()
         self.method.single()
 
+    def seasoned(self, state):
+        return eqx.tree_at(lambda whole: whole.inner, state, self.method.seasoned(state.inner))
+
     def check(self, theta):
         self.method.check(theta)
 
@@ -210,6 +188,9 @@ class Wrapper(Method):
         return self.method.possible(state.inner)
 
 
+DECAYS, UNITS, STARTS = ("coupled", "decoupled", "loss"), ("displacement", "gradient"), ("rest", "first", "twice")
+
+
 class FirstOrder(Method):
     """Methods that follow one gradient, taken at θ or near it, with or without momentum.
 
@@ -221,39 +202,143 @@ class FirstOrder(Method):
     With μ = 0 both are θ⁺ = θ − η g, and the state has no velocity. Nesterov is PyTorch's form
     (v⁺ = μ v + g, θ⁺ = θ − η(g + μ v⁺), its parameter being the look-ahead variable), with v in units of −η g.
 
-    Subclasses have the fields lr (η), momentum (μ), nesterov, and say where the gradient is taken: `ascend`.
+    **Conventions.** Packages agree on this and differ in the rest. Every method of this kind takes, by name:
+
+        weight_decay    λ ≥ 0, a pull to zero, and where it acts, `decay`:
+            "coupled"     g ← g + λ θ, at the unperturbed θ, through the momentum; no ascent sees it (PyTorch)
+            "decoupled"   θ⁺ = (1 − η λ) θ + the displacement (AdamW, SGDW)
+            "loss"        ∇ℓ + λ θ wherever a gradient is asked for, in the ascent too: that of ℓ + λ ‖θ‖²/2
+        dampening       τ in [0, 1):  v⁺ = μ v − η (1 − τ) g;  Nesterov's −η g stays whole, as in PyTorch
+        units           what the velocity is kept in, which matters if η changes:
+            "displacement"  as above: a smaller η leaves what was gathered before (Keras)
+            "gradient"      b⁺ = μ b + (1 − τ) g,  θ⁺ = θ − η b⁺, or θ − η (g + μ b⁺) (PyTorch, optax)
+        start           the velocity after the first gradient g₀, in units of −η:
+            "rest"          (1 − τ) g₀, from v = 0
+            "first"         g₀ without dampening (PyTorch)
+            "twice"         μ g₀ + (1 − τ) g₀, as if g₀ had been there before (torchzero)
+
+    Subclasses have the fields lr (η), momentum (μ), nesterov, and say where the gradient is taken: `ascend`, or what is
+    made of several: `gradient`. Neither has to know of decay: the field that they are handed has it if it is in the
+    loss, and :meth:`followed` adds it if it is coupled. A method with a step of its own ends it with :meth:`moved`.
 
     Attributes:
         inertial: whether the state has a velocity
+    Raises:
+        ValueError: if a number is out of range, a word is unknown, or dampening or start is given without momentum
     """
 
     inertial: bool = eqx.field(static=True, init=False)
+    absent: tuple[str, ...] = eqx.field(static=True, init=False, repr=False)
+    weight_decay: Any = hyperparameter(kw_only=True, default=0.0)
+    decay: str = word("coupled")
+    dampening: Any = hyperparameter(kw_only=True, default=0.0)
+    units: str = word("displacement")
+    start: str = word("rest")
 
     def __post_init__(self):
-        # Whether there is a velocity is part of the state's shape, so it is settled here, from the literal 0.
-        self.inertial = not (isinstance(self.momentum, (int, float)) and self.momentum == 0)
+        # What is in the state and in the step is part of the program, so it is settled here, from the literal 0.
+        self.absent = tuple(name for name in ("momentum", "weight_decay", "dampening") if is_zero(getattr(self, name)))
+        self.inertial = "momentum" not in self.absent
 
     def __check_init__(self):
         checks.number("lr", self.lr, above=0)
         checks.number("momentum", self.momentum, at_least=0, below=1)
+        checks.number("weight_decay", self.weight_decay, at_least=0)
+        checks.number("dampening", self.dampening, at_least=0, below=1)
+        checks.choice("decay", self.decay, DECAYS)
+        checks.choice("units", self.units, UNITS)
+        checks.choice("start", self.start, STARTS)
+        if not self.inertial and self.start != "rest":
+            raise ValueError(f"start={self.start!r} is of a velocity, and there is none without momentum: leave it out")
+        if not self.inertial and "dampening" not in self.absent:
+            raise ValueError(
+                f"dampening is of what the velocity takes, and there is none without momentum: leave it out, "
+                f"got {checks.shown(self.dampening)}"
+            )
 
     def init(self, theta):
-        return State(theta, 0 * theta if self.inertial else None)
+        # Symbols are of the steps after the first.
+        unlike = self.start != "rest" and not any(isinstance(leaf, sympy.Basic) for leaf in jax.tree.leaves(theta))
+        return State(theta, 0 * theta if self.inertial else None, jnp.asarray(True) if unlike else None)
+
+    def seasoned(self, state):
+        return state if state.fresh is None else dataclasses.replace(state, fresh=jnp.asarray(False))
+
+    def decays(self, where: str) -> bool:
+        """Whether there is weight decay at this place: "coupled", "decoupled" or "loss"."""
+        return self.decay == where and "weight_decay" not in self.absent
+
+    def field(self, grad: Callable) -> Callable:
+        """The gradient field as the method sees it: with weight decay, if that is in the loss."""
+        block = getattr(grad, "block", None)
+        pulled = lambda theta, g: g + self.weight_decay * masks.masked(block, theta)  # noqa: E731
+        return changed(grad, pulled) if self.decays("loss") else grad
 
     def ascend(self, grad: Callable, theta: Any) -> Any:
-        """The point at which the gradient is taken."""
+        """The point at which the gradient is taken; `grad` is that of :meth:`field`."""
         return theta
 
     def gradient(self, grad: Callable, theta: Any) -> Any:
-        """The gradient that is followed from θ."""
+        """The gradient that is followed from θ, but for coupled decay; `grad` is that of :meth:`field`."""
         if not isinstance(grad, GradientField):
             return grad(self.ascend(grad, theta))
         return grad.each(lambda part: part(self.ascend(part.ascent, theta)))
 
-    def step(self, grad, state):
-        g = self.gradient(grad, state.theta)
+    def followed(self, grad: Callable, theta: Any) -> Any:
+        """The gradient that is followed from θ, weight decay included unless that is decoupled."""
+        return self.coupled(self.gradient(self.field(grad), theta), theta)
+
+    def coupled(self, g: Any, theta: Any) -> Any:
+        """g with weight decay, if that is coupled."""
+        return g + self.weight_decay * theta if self.decays("coupled") else g
+
+    def pull(self, grad: Callable, theta: Any) -> Any:
+        """What vanishes where the method rests: the gradient that is followed, and decay wherever it acts.
+
+        θ' = −gain · pull, per η, is the limit of small steps.
+        """
+        g = self.followed(grad, theta)
+        return g + (self.weight_decay / self.gain) * theta if self.decays("decoupled") else g
+
+    @property
+    def jumps_elsewhere(self) -> bool:
+        """Whether it may jump where the sampled gradient ∇ℓ(θ; ξ) does not vanish, apart from surfaces."""
+        return self.may_jump and self.decays("loss")
+
+    @property
+    def tied(self) -> bool:
+        """Whether it rests where ∇L vanishes at θ or at the one point to which it ascends with the whole gradient."""
+        return "weight_decay" in self.absent
+
+    @property
+    def gain(self) -> Any:
+        """How far a gradient moves θ in the end, in units of η g: (1 − τ)/(1 − μ), Nesterov (1 − μτ)/(1 − μ)."""
         if not self.inertial:
-            return State(state.theta - self.lr * g)
-        velocity = self.momentum * state.velocity - self.lr * g
+            return 1.0
+        return (1 - (self.momentum if self.nesterov else 1) * self.dampening) / (1 - self.momentum)
+
+    def step(self, grad, state):
+        return self.moved(state, self.followed(grad, state.theta))
+
+    def moved(self, state: State, g: Any) -> State:
+        """The state after a step along −g, with momentum and decoupled decay."""
+        theta = (1 - self.lr * self.weight_decay) * state.theta if self.decays("decoupled") else state.theta
+        if not self.inertial:
+            return dataclasses.replace(state, theta=theta - self.lr * g)
+        share = self._share(state.fresh)
+        fresh = None if state.fresh is None else jnp.zeros_like(state.fresh)
+        if self.units == "gradient":
+            velocity = self.momentum * state.velocity + (g if share is None else share * g)
+            theta = theta - self.lr * (g + self.momentum * velocity if self.nesterov else velocity)
+            return dataclasses.replace(state, theta=theta, velocity=velocity, fresh=fresh)
+        velocity = self.momentum * state.velocity - (self.lr if share is None else self.lr * share) * g
         displacement = self.momentum * velocity - self.lr * g if self.nesterov else velocity
-        return State(state.theta + displacement, velocity)
+        return dataclasses.replace(state, theta=theta + displacement, velocity=velocity, fresh=fresh)
+
+    def _share(self, fresh: Any) -> Any:
+        """How much of a gradient the velocity takes; None for all of it."""
+        share = None if "dampening" in self.absent else 1 - self.dampening
+        if fresh is None:
+            return share
+        usual = 1.0 if share is None else share
+        return jnp.where(fresh, 1.0 if self.start == "first" else usual + self.momentum, usual)

@@ -33,7 +33,7 @@ import numpy as np
 import sympy
 
 from flatdyn.core import checks
-from flatdyn.core.algebra import Vector
+from flatdyn.core.algebra import Vector, is_coordinates
 
 # --- masks from a tree of parameters --------------------------------------------------------------------------
 
@@ -237,7 +237,7 @@ def match(value: Any, theta: Any) -> Any:
     """A mask, or numbers per coordinate or leaf, in the form of the vector `theta`."""
     if isinstance(value, Vector):
         return value
-    if _is_coordinates(getattr(theta, "tree", None)):
+    if is_coordinates(getattr(theta, "tree", None)):
         return Vector(tuple(value))
     if _is_array(getattr(theta, "tree", theta)) and isinstance(value, tuple | list):
         value = jnp.asarray(value)
@@ -268,7 +268,7 @@ def check(mask: Any, theta: Any, name: str = "mask") -> None:
         return
     shapes = [np.shape(leaf) for leaf in jax.tree.leaves(theta)]
     tree = getattr(theta, "tree", theta)
-    if not _is_coordinates(tree) and not _is_array(tree):
+    if not is_coordinates(tree) and not _is_array(tree):
         _check_tree(mask, theta, name)
     else:
         row = isinstance(mask, tuple | list) and jax.tree_util.all_leaves(mask) and not any(map(np.ndim, mask))
@@ -304,11 +304,6 @@ def _check_tree_of_arrays(name: str, tree: Any) -> Any:
     ):
         raise ValueError(f"{name} must be a tree of arrays, such as a network's parameters, got {checks.shown(tree)}")
     return tree
-
-
-def _is_coordinates(tree: Any) -> bool:
-    """Whether a vector's components are single numbers, and not leaves of a network, which may be a tuple, too."""
-    return isinstance(tree, tuple) and all(np.ndim(leaf) == 0 for leaf in jax.tree.leaves(tree))
 
 
 def _is_array(tree: Any) -> bool:

@@ -15,7 +15,8 @@ import numpy as np
 from flatdyn.core import checks
 from flatdyn.methods import masks
 from flatdyn.methods.averaging import Averaged
-from flatdyn.methods.base import Method, check_single, hyperparameter, restricted, samples_of
+from flatdyn.methods.base import Method, check_single, hyperparameter
+from flatdyn.methods.fields import restricted, samples_of
 
 _MOST_MICRO = 1000  # micro steps, which are written out in the program
 

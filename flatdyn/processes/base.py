@@ -25,7 +25,8 @@ from flatdyn.core import checks, precision
 from flatdyn.core.algebra import Vector, norm, scaled
 from flatdyn.core.randomness import normals, split
 from flatdyn.landscapes import Landscape
-from flatdyn.methods.base import FirstOrder, GradientField, Method, State
+from flatdyn.methods.base import FirstOrder, Method, State
+from flatdyn.methods.fields import GradientField
 
 
 class Process(eqx.Module):
@@ -351,12 +352,14 @@ def probe(process: Iteration, theta: Any) -> Probe:
 
         p = perturbed point,   cos = ∇L(θ)·∇L(p) / (‖∇L(θ)‖ ‖∇L(p)‖)
 
+    Weight decay in the loss is in all of it, that which is coupled in what is followed.
+
     Args:
         process: an iteration of GD, SAM, USAM, ...
         theta: positions, shape (..., dim)
     Returns:
-        Probe with perturbed (..., dim), gradient (..., dim), followed (..., dim), cosine (...); the cosine is 0
-        where a gradient vanishes, and what the loss gives no finite numbers for is not finite here either
+        Probe with perturbed (..., dim), gradient (..., dim), followed (..., dim), cosine (...) of the last two; the
+        cosine is 0 where one vanishes, and what the loss gives no finite numbers for is not finite here either
     Raises:
         TypeError: if the method does not take one gradient at one point
     """
@@ -368,12 +371,13 @@ def probe(process: Iteration, theta: Any) -> Probe:
 
 @eqx.filter_jit
 def _probed(process: Iteration, theta: jax.Array) -> Probe:
-    landscape = process.landscape
+    landscape, method = process.landscape, process.method
+    field = method.field(landscape.field)
 
     def one(theta):
         point = landscape.vector(theta)
-        perturbed = process.method.ascend(landscape.field, point)
-        here, there = landscape.field(point), landscape.field(perturbed)
+        perturbed = method.ascend(field, point)
+        here, there = field(point), method.followed(landscape.field, point)
         (_, a), (_, b) = scaled(here), scaled(there)
         cosine = a @ b / (norm(a) * norm(b))
         return landscape.array(perturbed), landscape.array(here), landscape.array(there), cosine

@@ -38,8 +38,8 @@ class Extended(Process):
         process: with any values for the numbers that will vary
         names: fields of its method ("rho"), or of the process by their path ("noise.scale", "method.inner.rho")
     Raises:
-        ValueError: if there is no such number, a name is there twice, or "momentum" is to vary in a method without
-            velocity
+        ValueError: if there is no such number, a name is there twice, or one that the method leaves out where it is 0
+            (momentum, weight_decay, dampening) is 0
     """
 
     process: Process
@@ -58,8 +58,10 @@ class Extended(Process):
             if isinstance(value, bool) or (not isinstance(value, (int, float)) and np.shape(value) != ()):
                 raise ValueError(f"{name} must be one number to vary, it is {value!r}")
             holder = _holder(self.process, name)
-            if name.split(".")[-1] == "momentum" and getattr(holder, "inertial", True) is False:
-                raise ValueError("momentum cannot vary from 0, which leaves the velocity out: give the process another")
+            number = name.split(".")[-1]
+            if number in getattr(holder, "absent", ()):
+                term = "the velocity" if number == "momentum" else "its term"
+                raise ValueError(f"{number} cannot vary from 0, which leaves {term} out: give the process another")
 
     @property
     def dim(self) -> int:

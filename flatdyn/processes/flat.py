@@ -14,7 +14,6 @@ from jax.flatten_util import ravel_pytree
 
 from flatdyn.core import precision
 from flatdyn.landscapes.programs import given_back
-from flatdyn.methods.optax import FromOptax
 from flatdyn.processes.base import OnLandscape, Process
 
 _STEPS = np.array([1.0, 0.1, 0.01])  # of the differences, in units of the largest
@@ -72,14 +71,15 @@ def _known(tree: Any, leaves: tuple, words: tuple, wide: bool) -> FlatState:
 def flattening(process: Process) -> tuple[int, Callable, Callable]:
     """How a state becomes a row of its floating-point numbers: how many, the state of a row, and the row of a state.
 
-    Whole numbers in the state are kept as they are at the start; but the step counters of an optax optimiser stand at
-    a million, as the question is what its steps lead to in the end, not what its bias correction does at first.
+    Whole numbers in the state are kept as they are at the start; but what only the first steps do is over (the step
+    counters of an optax optimiser stand at a million), as the question is what steps lead to in the end, not what a
+    bias correction does at first.
     """
     begin = jax.ShapeDtypeStruct((process.dim,), precision.floating())
     start = jax.eval_shape(process.init, begin)
     if not all(jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in jax.tree.leaves(start)):  # these keep their values
         start = jax.jit(lambda theta: process.init(theta))(np.zeros(begin.shape, begin.dtype))  # it may have no hash
-        if isinstance(getattr(process, "method", None), FromOptax):
+        if hasattr(process, "method"):
             start = process.method.seasoned(start)
     return sum(leaf.size for leaf in jax.tree.leaves(_moving(start))), whole_from(start), as_row
 

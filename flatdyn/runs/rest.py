@@ -263,10 +263,10 @@ def _returns(process: Process, states: Any, rows: jax.Array) -> jax.Array:
 
 @eqx.filter_jit
 def _followed(process: Iteration, states: Any, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The gradient that a method follows, and its derivative."""
+    """The gradient that a method follows, with its decay, and its derivative."""
     landscape = process.landscape
 
     def gradient(theta):
-        return landscape.array(process.method.gradient(landscape.field, landscape.vector(theta)))
+        return landscape.array(process.method.pull(landscape.field, landscape.vector(theta)))
 
     return jax.vmap(lambda theta: (gradient(theta), jax.jacfwd(gradient)(theta)))(rows)

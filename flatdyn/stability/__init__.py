@@ -18,19 +18,20 @@ Example:
 """
 
 from flatdyn.stability import quadratic as quadratic
+from flatdyn.stability.directions import Threshold as Threshold
+from flatdyn.stability.directions import conditions as conditions
+from flatdyn.stability.directions import edge_of_stability as edge_of_stability
+from flatdyn.stability.directions import region as region
+from flatdyn.stability.directions import threshold as threshold
 from flatdyn.stability.lyapunov import Exponents as Exponents
 from flatdyn.stability.lyapunov import lyapunov_exponents as lyapunov_exponents
-from flatdyn.stability.multipliers import Threshold as Threshold
-from flatdyn.stability.multipliers import conditions as conditions
-from flatdyn.stability.multipliers import edge_of_stability as edge_of_stability
 from flatdyn.stability.multipliers import is_critical as is_critical
 from flatdyn.stability.multipliers import jacobian as jacobian
 from flatdyn.stability.multipliers import kind_of as kind_of
 from flatdyn.stability.multipliers import multipliers as multipliers
 from flatdyn.stability.multipliers import numeric_jacobian as numeric_jacobian
 from flatdyn.stability.multipliers import orbit_jacobian as orbit_jacobian
-from flatdyn.stability.multipliers import region as region
 from flatdyn.stability.multipliers import state_symbols as state_symbols
 from flatdyn.stability.multipliers import symbolic_state as symbolic_state
-from flatdyn.stability.multipliers import threshold as threshold
+from flatdyn.stability.multipliers import unperturbed as unperturbed
 from flatdyn.stability.multipliers import update_map as update_map

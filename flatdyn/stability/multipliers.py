@@ -5,9 +5,8 @@ The map is not written here: it is what the method's own `step` gives when it ru
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +15,7 @@ import sympy
 
 from flatdyn.core import checks
 from flatdyn.core.algebra import Vector, plain
-from flatdyn.landscapes import Landscape, saddle
-from flatdyn.methods import ASAM, GD, SAM, USAM
+from flatdyn.landscapes import Landscape
 from flatdyn.methods.base import FirstOrder, Method
 from flatdyn.noise import Exact
 from flatdyn.processes import Iteration, Process
@@ -85,7 +83,7 @@ def jacobian(method: Method, landscape: Landscape, at: Any = None) -> sympy.Matr
     numbers = all(value.is_number for value in values[: landscape.dim])
     jumps = numbers and _jumps_at(Iteration(landscape, method), values[: landscape.dim])
     if jumps or any(divisor.is_zero for divisor in divisors):
-        raise _no_derivative(method, at)
+        raise no_derivative(method, at)
     return plain(slopes.xreplace(point))
 
 
@@ -151,7 +149,7 @@ def numeric_jacobian(
         flat = state.at_rest(values) if values.shape == (process.dim,) else jnp.asarray(values)
         slopes = orbit_jacobian(process, state, flat, checks.count("period", period, at_least=1, at_most=_LONGEST))
     if slopes is None:
-        raise _no_derivative(getattr(process, "method", process), at)
+        raise no_derivative(getattr(process, "method", process), at)
     return slopes
 
 
@@ -177,6 +175,22 @@ def is_critical(landscape: Landscape, theta: Any, *, partly: bool = False) -> bo
             checks.point("theta", np.asarray(checks.entries("theta", theta, "coordinates")), landscape.dim)
         )
         gradient, hessian = landscape.grad(theta), landscape.hessian(theta)
+    return _vanishes(theta, gradient, hessian, partly)
+
+
+def unperturbed(process: Iteration, theta: Any, *, partly: bool = False) -> bool:
+    """Whether the gradient that a method looks at vanishes at θ: ∇L, or ∇L + λθ if weight decay is in the loss."""
+    method, landscape = process.method, process.landscape
+    if not (isinstance(method, FirstOrder) and method.decays("loss")):
+        return is_critical(landscape, theta, partly=partly)
+    with jax.enable_x64(True):
+        theta = jnp.asarray(checks.entries("theta", theta, "coordinates"), float)
+        gradient = landscape.grad(theta) + method.weight_decay * theta
+        hessian = landscape.hessian(theta) + method.weight_decay * jnp.eye(len(theta))
+    return _vanishes(theta, gradient, hessian, partly)
+
+
+def _vanishes(theta: Any, gradient: Any, hessian: Any, partly: bool) -> bool:
     reach = (1 + np.abs(theta).max()) * 64 * np.finfo(float).eps
     size = np.abs(gradient).min() if partly else np.abs(gradient).max()
     return bool(size <= reach * np.abs(hessian).max())
@@ -184,178 +198,13 @@ def is_critical(landscape: Landscape, theta: Any, *, partly: bool = False) -> bo
 
 def _jumps_at(process: Iteration, theta: Any) -> bool:
     """Whether θ, or what a function gives, is critical for a normalised method, or another place where it jumps."""
-    eps, partly = getattr(process.method, "eps", None), process.method.jumps_on_surfaces
+    eps = getattr(process.method, "eps", None)
     sharp = isinstance(eps, (int, float)) and eps == 0 and process.method.may_jump
-    return sharp and is_critical(process.landscape, theta() if callable(theta) else theta, partly=partly)
+    partly = getattr(process.method, "p", 2) == math.inf
+    return sharp and unperturbed(process, theta() if callable(theta) else theta, partly=partly)
 
 
-# --- one eigen-direction: when does it attract? ---------------------------------------------------------------
-
-
-def conditions(method: Method, curvature: Any) -> sympy.Basic:
-    """The exact inequality under which an eigen-direction of a critical point attracts.
-
-        0 < s < c,   s = η λ (GD),  η λ (1 + ρ λ) (USAM),  η λ (1 + ρ λ / ε) (smoothed SAM)
-                     c = 2 (plain), 2 (1 + μ) (heavy ball), 2 (1 + μ) / (1 + 2 μ) (Nesterov)
-
-    Along an eigenvector the linearised step has the characteristic polynomial p(z) of :func:`jacobian` on a
-    quadratic in one dimension. By the Jury criterion its roots are inside the unit circle if p(1) > 0, p(−1) > 0 and
-    |p(0)| < 1; for 0 ≤ μ < 1 the first two imply the third. Both are linear in s, which gives the form above.
-
-    Args:
-        method: GD, USAM, or SAM with eps > 0; hyperparameters numbers or symbols
-        curvature: λ, the Hessian's eigenvalue in that direction; a number or a symbol
-    Returns:
-        SymPy relation in the symbols given; true or false if there are none
-    Raises:
-        ValueError: for normalised SAM (eps = 0), which has no linearisation there; for a masked method
-        TypeError: if the method does not follow one gradient, or is ASAM
-    """
-    step, limit, values = _effective_step(method, curvature)
-    step, limit = step.xreplace(values), limit.xreplace(values)
-    return sympy.And(sympy.Gt(step, 0), sympy.Lt(step, limit))
-
-
-def region(condition: sympy.Basic, grids: Mapping[sympy.Symbol, Any]) -> np.ndarray:
-    """Where a relation of :func:`conditions` holds, as a boolean array.
-
-    Args:
-        condition: a relation, or true or false
-        grids: symbol -> numbers, which broadcast against each other
-    Raises:
-        ValueError: if the condition holds a symbol without numbers
-    """
-    checks.kind("condition", condition, (sympy.Basic, bool), "flatdyn.stability.conditions(method, curvature)")
-    if not isinstance(grids, Mapping) or not all(isinstance(symbol, sympy.Symbol) for symbol in grids):
-        raise TypeError(f"grids must be a dict from symbols to numbers, got {checks.shown(grids)}")
-    grids = {symbol: checks.numbers(f"grids[{symbol}]", values) for symbol, values in grids.items()}
-    condition = sympy.sympify(condition)
-    missing = condition.free_symbols - set(grids)
-    if missing:
-        raise ValueError(f"grids has no numbers for {', '.join(sorted(map(str, missing)))} of the condition")
-    try:
-        shape = np.broadcast_shapes(*(values.shape for values in grids.values()))
-    except ValueError:
-        shapes = ", ".join(str(values.shape) for values in grids.values())
-        raise ValueError(f"grids must have shapes that fit each other, got {shapes}") from None
-    holds = sympy.lambdify(list(grids), condition, "numpy")(*(np.broadcast_to(x, shape) for x in grids.values()))
-    return np.broadcast_to(np.asarray(holds, dtype=bool), shape)
-
-
-class Threshold(NamedTuple):
-    """Values of one hyperparameter at which an eigen-direction changes stability; see :func:`threshold`."""
-
-    at_plus_one: list[sympy.Expr]
-    at_minus_one: list[sympy.Expr]
-
-
-def threshold(method: Method, curvature: Any, parameter: str) -> Threshold:
-    """Where stability along an eigen-direction changes as one hyperparameter varies.
-
-    A multiplier crosses +1 where s = 0 (for USAM on λ < 0: ρ = 1/|λ|), and −1 where s = c, in the notation of
-    :func:`conditions`. Momentum does not enter s = 0: it cannot move that threshold.
-
-    Args:
-        method: as for :func:`conditions`; its own value of `parameter` is ignored
-        curvature: λ, a number or a symbol
-        parameter: "lr", "rho", or "momentum"
-    Returns:
-        Threshold: solutions for a multiplier +1 and for a multiplier −1, those in the parameter's range
-    Raises:
-        ValueError: if the method has no such hyperparameter, and as for :func:`conditions`
-    """
-    checks.text("parameter", parameter)
-    step, limit, values = _effective_step(method, curvature)
-    unknown = _HYPERPARAMETERS.get(parameter)
-    if unknown not in values:
-        known = ", ".join(symbol.name for symbol in values if symbol in _HYPERPARAMETERS.values())
-        raise ValueError(f"parameter must be one of {known} for {type(method).__name__}, got {parameter!r}")
-    others = {symbol: value for symbol, value in values.items() if symbol != unknown}
-    upper = 1 if parameter == "momentum" else sympy.oo
-
-    def solutions(equation: sympy.Expr) -> list[sympy.Expr]:
-        roots = sympy.solve(equation.xreplace(others), sympy.Dummy() if not equation.has(unknown) else unknown)
-        return [x for x in roots if not (x.is_number and not (x.is_real and 0 <= x < upper))]
-
-    return Threshold(solutions(step), solutions(sympy.fraction(sympy.together(step - limit))[0]))
-
-
-def edge_of_stability(method: Method, gradient_norm: Any = None) -> Any:
-    """The curvature at which a step along the top eigenvector just fails to shrink: a multiplier −1.
-
-        GD    λ* = c / η
-        USAM  λ* = (√(1 + 4cρ/η) − 1) / (2ρ)
-        SAM   λ* = ‖g‖ (√(1 + 4cρ/(η‖g‖)) − 1) / (2ρ),   2/η as ρ/‖g‖ → 0
-
-    with c as in :func:`conditions`. On a quadratic SAM's two-cycle sits exactly on this edge, so comparing sharpness
-    with the edge there tests nothing.
-
-    Args:
-        method: GD, SAM or USAM; hyperparameters numbers or symbols
-        gradient_norm: ‖g‖ > 0 at the iterate, needed for SAM
-    Returns:
-        a float, or a SymPy expression if a symbol was given
-    Raises:
-        ValueError: for SAM without a positive gradient norm
-    References:
-        Long and Bartlett, arXiv 2309.12488, for SAM without momentum (re-derived).
-    """
-    checks.kind("method", method, Method)
-    if isinstance(method, SAM):
-        if gradient_norm is None:
-            raise ValueError("the edge of normalised SAM depends on the gradient: give gradient_norm")
-        norm = checks.number("gradient_norm", checks.exact("gradient_norm", gradient_norm), above=0) + method.eps
-        method = USAM(method.lr, method.rho / norm, method.momentum, nesterov=method.nesterov)
-    curvature = sympy.Dummy("lambda", positive=True)
-    step, limit, values = _effective_step(method, curvature)
-    # Symbols of the user's may not say that they are positive, as these quantities are; placeholders do
-    unknown = {symbol: value for symbol, value in values.items() if value.free_symbols and not value.is_positive}
-    known = {symbol: value for symbol, value in values.items() if symbol not in unknown}
-    edges = sympy.solve((step - limit).xreplace(known), curvature)
-    (edge,) = [root.xreplace(unknown) for root in edges if root.is_positive is not False]
-    return float(edge) if edge.is_number else edge
-
-
-_HYPERPARAMETERS = {name: sympy.Dummy(name, positive=True) for name in ("lr", "rho", "momentum", "eps")}
-_CURVATURE = sympy.Dummy("lambda", real=True)
-
-
-def _effective_step(method: Method, curvature: Any) -> tuple[sympy.Expr, sympy.Expr, dict]:
-    """s and c of :func:`conditions` in placeholder symbols, and what to put in their place."""
-    checks.kind("method", method, Method)
-    if not isinstance(method, FirstOrder):
-        raise TypeError(f"{type(method).__name__} does not follow one gradient: ask multipliers for its numbers")
-    if isinstance(method, ASAM):
-        raise TypeError(
-            "ASAM's ascent depends on the parameters, not on the curvature alone: ask multipliers, at a point"
-        )
-    if getattr(method, "mask", None) is not None:
-        raise ValueError("a masked method has no one-dimensional eigen-directions: ask jacobian for the whole map")
-    if isinstance(method, SAM) and isinstance(method.eps, (int, float)) and method.eps == 0:
-        raise _no_derivative(method, "a critical point")
-    present = [name for name in _HYPERPARAMETERS if hasattr(method, name) and (name != "momentum" or method.inertial)]
-    step, limit = _step_and_limit(type(method), tuple(present), method.nesterov)
-    values = {_HYPERPARAMETERS[name]: _as_symbolic(name, getattr(method, name)) for name in present}
-    return step, limit, values | {_CURVATURE: _as_symbolic("curvature", curvature)}
-
-
-def _as_symbolic(name: str, value: Any) -> sympy.Expr:
-    return sympy.sympify(checks.exact(name, value))
-
-
-@functools.cache
-def _step_and_limit(kind: type[FirstOrder], present: tuple[str, ...], nesterov: bool) -> tuple:
-    """s and c from the method's own step: s from the plain step 1 − s, c from p(−1) = 0 of the step with momentum."""
-    line = saddle((_CURVATURE,))
-    named = {name: _HYPERPARAMETERS[name] for name in present}
-    plain_step = jacobian(kind(**{**named, "momentum": 0.0}), line, at=(0,))[0, 0]
-    s = sympy.Dummy("s", positive=True)
-    moving = jacobian(GD(s, named.get("momentum", 0.0), nesterov), saddle((1,)), at=(0,))
-    (limit,) = sympy.solve((sympy.eye(moving.rows) + moving).det(), s)  # p(−1) = ± det(−1 − J)
-    return sympy.factor(1 - plain_step), sympy.factor(limit)
-
-
-def _no_derivative(method: Any, at: Any) -> ValueError:
+def no_derivative(method: Any, at: Any) -> ValueError:
     place, name = at if isinstance(at, str) else np.asarray(at).tolist(), type(method).__name__
     if isinstance(method, FirstOrder) and hasattr(method, "eps"):
         return ValueError(

@@ -260,6 +260,16 @@ class TwoCycle(NamedTuple):
     stable: bool
 
 
+def has_two_cycles(method: Any, *, decay: bool = True) -> bool:
+    """Whether a method has the orbits of :func:`two_cycle`; with or without weight decay, which moves their centre."""
+    if not isinstance(method, SAM) or method.mask is not None:
+        return False
+    plain = method.eps == 0 and method.p == 2 and method.ascents == 1
+    damped = method.nesterov and "dampening" not in method.absent
+    decayed = method.inertial and method.decays("decoupled") if decay else "weight_decay" not in method.absent
+    return plain and not damped and not decayed
+
+
 def two_cycle(method: SAM, curvatures: Any, direction: int) -> TwoCycle:
     """SAM's period-2 orbit ±A eₖ on a quadratic, and whether it attracts.
 
@@ -272,30 +282,47 @@ def two_cycle(method: SAM, curvatures: Any, direction: int) -> TwoCycle:
     and the orbit attracts if 0 < s < c for all of them. At a saddle, along a positive direction a against −b, that is
     ηa < c and c (1/a − 1/b) < η < c b/(a (a + b)). Other cycles may coexist with it, with momentum above all.
 
+    Weight decay w in the loss is λ + w in place of every λ. If it is coupled, the ascent does not see it,
+
+        A = η ρ |λₖ| / (c − η (λₖ + w)),   sᵢ = η (λᵢ + w) + (c − η (λₖ + w))(λᵢ/λₖ)²,   sₖ = η (λₖ + w)
+
+    which without momentum is decoupled decay as well. A heavy ball with dampening τ is one with η (1 − τ).
+
     Args:
-        method: SAM with eps = 0 and numbers as hyperparameters
+        method: SAM with eps = 0, p = 2, one ascent, and numbers as hyperparameters
         curvatures: λ, shape (dim,), none zero
         direction: k
     Returns:
         TwoCycle: amplitude A in units of θ; multipliers over half a period, shape (dim,) or, with momentum, (2·dim,);
         stable
     Raises:
-        ValueError: if the method is smoothed or masked, k is not a direction, or there is no such orbit (η λₖ ≥ c)
+        ValueError: if the method is smoothed or masked, of another norm or several ascents, has decoupled decay with
+            momentum or dampening with Nesterov's, k is not a direction, or there is no such orbit (η λₖ ≥ c)
     """
     checks.kind("method", method, SAM, "fd.SAM(lr, rho)")
-    if not isinstance(method, SAM) or method.eps != 0 or method.mask is not None:
-        raise ValueError(f"two-cycles in closed form are those of SAM with eps=0 and no mask, got {method!r}")
+    if not has_two_cycles(method):
+        raise ValueError(
+            "two-cycles in closed form are those of SAM with eps=0 and no mask, of p=2 and one ascent, and, with "
+            f"momentum, without decoupled decay or a dampened Nesterov velocity, got {method!r}"
+        )
     curvatures = _curvatures(curvatures)
     k = checks.count("direction", direction)
     if k >= len(curvatures):
         raise ValueError(f"direction must be one of 0 to {len(curvatures) - 1}, got {k}")
     mu = float(method.momentum)
     limit = 2 * (1 + mu) / (1 + 2 * mu if method.nesterov else 1)
-    room = limit - method.lr * curvatures[k]
+    lr, pulled = method.lr, curvatures
+    if "dampening" not in method.absent:
+        lr = lr * (1 - method.dampening)
+    if "weight_decay" not in method.absent:
+        pulled = curvatures + method.weight_decay
+        if method.decays("loss"):
+            curvatures = _curvatures(pulled)
+    room = limit - lr * pulled[k]
     if room <= 0:
         raise ValueError(f"no two-cycle along direction {k}: lr * curvature = {limit - room:g} >= {limit:g}")
-    steps = method.lr * curvatures + room * (curvatures / curvatures[k]) ** 2
-    steps[k] = method.lr * curvatures[k]
+    steps = lr * pulled + room * (curvatures / curvatures[k]) ** 2
+    steps[k] = lr * pulled[k]
     if method.inertial:
         keep = mu * (1 - steps) if method.nesterov else np.full(len(steps), mu)  # product of the two roots
         total = (1 + mu) * (1 - steps) if method.nesterov else 1 + mu - steps  # and their sum
@@ -303,7 +330,7 @@ def two_cycle(method: SAM, curvatures: Any, direction: int) -> TwoCycle:
         multipliers = np.concatenate([(total + root) / 2, (total - root) / 2])
     else:
         multipliers = 1 - steps
-    amplitude = method.lr * method.rho * abs(curvatures[k]) / room
+    amplitude = lr * method.rho * abs(curvatures[k]) / room
     return TwoCycle(float(amplitude), multipliers, bool((np.abs(multipliers) < 1).all()))
 
 

@@ -71,13 +71,21 @@ def critical_rho(
         Critical
     Raises:
         TypeError: if the method is neither SAM nor USAM
-        ValueError: if the saddle has no negative transverse eigenvalue, or arguments do not fit
+        ValueError: if the saddle has no negative transverse eigenvalue, the method has a mask, weight decay, several
+            ascents or another norm, or arguments do not fit
     """
     checks.kind("saddle", saddle, Saddle, "flatdyn.networks.zero_unit(network, data)")
     checks.kind("method", method, Method)
     checks.key(key)
     if type(method) not in (SAM, USAM):
         raise TypeError(f"the rule is known for SAM and USAM, got {method!r}: ask transverse_exponent")
+    whole = method.mask is None and getattr(method, "p", 2) == 2 and getattr(method, "scope", "all") != "tensor"
+    if not whole or method.ascents != 1:
+        raise ValueError(
+            f"the rule is of one ascent by the 2-norm of the whole gradient, got {method!r}: ask transverse_exponent"
+        )
+    if "weight_decay" not in method.absent:
+        raise ValueError("the rule knows no weight decay of the method: put it into the loss of the saddle's network")
     lowest = float(saddle.eigenvalues[0])
     if lowest >= 0:
         raise ValueError(f"{saddle!r} has no direction down: its smallest transverse eigenvalue is {lowest:.3g}")

@@ -11,6 +11,7 @@ whose growth rate, the transverse Lyapunov exponent, says whether the saddle tra
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -22,14 +23,13 @@ from flatdyn.core import checks, memory, precision, randomness, segments
 from flatdyn.core.algebra import Vector
 from flatdyn.core.statistics import mean_sem_of
 from flatdyn.escape import Ball, Escapes, escape_times
-from flatdyn.methods.base import Method
+from flatdyn.methods.base import FirstOrder, Method
 from flatdyn.networks.saddles.constructions import Saddle
 from flatdyn.noise import Noise
 from flatdyn.processes import Iteration, Process
 from flatdyn.runs import devices, stepping
 
 BASES = ("frozen", "moving")
-_NOT_NUMBERS = ("mask", "scaled")
 
 
 class _Pair(NamedTuple):
@@ -75,7 +75,10 @@ class Displacement(Process):
             return eqx.filter(self.process.init(point), eqx.is_inexact_array)
 
         at = jnp.asarray(self.saddle, theta.dtype)
-        return _Pair(self.process.init(at), jax.jvp(whole, (at,), (theta @ self.basis,))[1])
+        base = self.process.init(at)
+        if self.base == "frozen" and isinstance(self.process.method, FirstOrder):
+            base = self.process.method.seasoned(base)  # else every step would be the first
+        return _Pair(base, jax.jvp(whole, (at,), (theta @ self.basis,))[1])
 
     def step(self, state, key=None):
         numbers, others = eqx.partition(state.base, eqx.is_inexact_array)
@@ -223,7 +226,8 @@ def transverse_exponent(
 
 def _arrays(method: Method) -> tuple[tuple[str, ...], tuple[jax.Array, ...]]:
     """Names and values of the method's numbers that are arrays (m,)."""
-    named = {name: value for name, value in vars(method).items() if name not in _NOT_NUMBERS and np.ndim(value) == 1}
+    numbers = [field.name for field in dataclasses.fields(method) if "hyperparameter" in field.metadata]
+    named = {name: getattr(method, name) for name in numbers if np.ndim(getattr(method, name)) == 1}
     if len({len(value) for value in named.values()}) > 1:
         raise ValueError(f"arrays of numbers must be of one length, got { ({n: len(v) for n, v in named.items()}) }")
     return tuple(named), tuple(map(jnp.asarray, named.values()))
