@@ -304,6 +304,20 @@ def test_with_momentum_a_run_must_stay():
     assert_array_equal(found.labels.ravel(), nearest)
 
 
+def test_a_run_is_not_over_while_a_schedule_pauses():
+    """Twenty steps of size 0, then steps of plain descent: the basins are those of descent, that much later."""
+    well, box = fd.landscapes.double_well(), [(-2.0, 2.0)]
+    late = fd.methods.Scheduled(fd.GD(0.1), lambda k: jnp.where(k < 20, 0.0, 1.0))
+    paused, plain = (
+        fd.map_basins(fd.Iteration(well, method), box, 10, attractors=[[-1.0], [1.0]], max_steps=1000)
+        for method in (late, fd.GD(0.1))
+    )
+    assert_array_equal(paused.labels, plain.labels)
+    assert set(plain.labels.ravel()) == {0, 1}
+    away = plain.steps > 10  # the others are near their minimum at the first look, after ten steps
+    assert_array_equal(paused.steps[away], plain.steps[away] + 20)
+
+
 def test_steps_are_those_at_which_a_run_came_near():
     halving = fd.Map(lambda t: t / 2, 1)
     found = fd.map_basins(halving, [(1.0, 1000.0)], 2, [(0.0,)], radius=0.1, check_every=1)

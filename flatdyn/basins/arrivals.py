@@ -202,10 +202,17 @@ def _nearest(theta: jax.Array, targets: Targets) -> jax.Array:
 
 
 def _unmoved(before: Any, after: Any, tol: float, unit: float) -> jax.Array:
-    """Whether no number of the state has moved by more than tol (unit + |it|)."""
-    pairs = [
-        (jnp.abs(new - old) <= tol * (unit + jnp.abs(new))).all()
-        for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
-        if jnp.issubdtype(new.dtype, jnp.inexact)
-    ]
-    return functools.reduce(operator.and_, pairs)
+    """Whether no number of the state has moved by more than tol (unit + |it|), and none that is whole at all.
+
+    A state that counts its steps may belong to a step that changes with them, as under a schedule: it stands still
+    while its step size is zero, and goes on.
+    """
+
+    def same(old, new):
+        near = (
+            jnp.abs(new - old) <= tol * (unit + jnp.abs(new)) if jnp.issubdtype(new.dtype, jnp.inexact) else new == old
+        )
+        return near.all()
+
+    pairs = zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
+    return functools.reduce(operator.and_, (same(old, new) for old, new in pairs))
