@@ -1540,13 +1540,13 @@ BASE = "a base class: what it asks for is checked where one of its kind is taken
 INNER = "flatdyn's own part, whose callers check"
 NOTHING = "takes no arguments"
 
-_contract = """init step position check gap possible ascend gradient draw parts sample driven spread factor
+_contract = """init step position check gap possible ascend gradient draw following parts sample driven spread factor
         vanishing field
         vector array value score outputs forward drift feasible lift lower nearest residual retract shake
         example_metric metric_sum slack tangent thermal single pieces masked tangency of header misfit arrays Task.loss
         Method.project Alternating.project Wrapper.project"""
-_bases = """Landscape Process OnLandscape Method FirstOrder Noise Normal Constraint Free Exact Network Task Classifier
-        Regressor Saddle"""
+_bases = """Landscape Process OnLandscape Method FirstOrder Noise Normal Minibatches Constraint Free Exact Network Task
+        Classifier Regressor Saddle"""
 _inner = """masks.check masks.masked masks.match masks.pick masks.settled notebook.measured notebook.check_figures
         stability.orbit_jacobian records.damaged records.described records.digest records.misfit records.packed
         records.write_beside records.write_together records.write_whole statistics.mean_sem_of Record.from_arrays
