@@ -327,6 +327,7 @@ def _network(model: Callable, parts: Callable, weight_decay: float, _x64: bool) 
 
 def _falling(method: Any, steps: int, floor: float | None) -> Scheduled:
     """The method, with its step along half a cosine; other steps or another floor need no new program."""
+    floor = None if floor is None else checks.number("floor", checks.real(floor), at_least=0, one=True)
     return Scheduled(method, jax.tree_util.Partial(_factor, np.asarray(steps), floor))
 
 
