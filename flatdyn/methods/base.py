@@ -115,6 +115,17 @@ class Method(eqx.Module):
         """Raise ValueError if the method does not fit parameters of this form; a vector of shapes, not of numbers."""
         masks.check(getattr(self, "mask", None), theta)
 
+    def check_sample(self, theta: Any, ascent: str, noise: Any) -> None:
+        """Raise ValueError if the method can't see its sample in the way that a process is told to show it."""
+
+    def keyed(self, form: Callable) -> bool:
+        """Whether a step needs `grad.key`, for it draws by itself and not normal numbers alone.
+
+        Args:
+            form: gives the vector of shapes that `check` gets
+        """
+        return False
+
     def gap(self, theta: Any) -> jax.Array | None:
         """How far θ is from where this method can start; None for one that starts anywhere."""
         return None
@@ -173,6 +184,12 @@ class Wrapper(Method):
 
     def check(self, theta):
         self.method.check(theta)
+
+    def check_sample(self, theta, ascent, noise):
+        self.method.check_sample(theta, ascent, noise)
+
+    def keyed(self, form):
+        return self.method.keyed(form)
 
     def gap(self, theta):
         return self.method.gap(theta)

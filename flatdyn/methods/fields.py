@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import jax
+
 from flatdyn.methods import masks
 
 
@@ -15,24 +17,35 @@ class GradientField:
         ascent: the field that a method should use to look around (SAM's first gradient)
         each: maps a function of a GradientField over the parts of a batch that look around for themselves, and averages
         full: θ ↦ ∇L(θ), the gradient without noise
+        value: (θ, θ₀) ↦ ℓ(θ; ξ) of a step that begins at θ₀, see :meth:`flatdyn.noise.Noise.value`; None if not known
         further: samples beyond the first, for a method that uses several in a step
+        key: the step's own, for a method that is `keyed`; else None
         block: mask of the parameters that are moved, if those of others are held; else None
     """
 
     further: tuple[GradientField, ...] = ()
+    key: jax.Array | None = None
     block: Any = None
 
-    def __init__(self, descent: Callable, ascent: Callable, each: Callable | None = None, full: Callable | None = None):
+    def __init__(
+        self,
+        descent: Callable,
+        ascent: Callable,
+        each: Callable | None = None,
+        full: Callable | None = None,
+        value: Callable | None = None,
+    ):
         self._descent = descent
         self.ascent = ascent
         self.full = full or descent
+        self.value = value
         self.each = each or (lambda function: function(self))
 
     def __call__(self, theta):
         return self._descent(theta)
 
     def changed(self, change: Callable) -> GradientField:
-        """The same sample with change(θ, ∇ℓ(θ)) in place of ∇ℓ(θ), in all of its fields."""
+        """The same sample with change(θ, ∇ℓ(θ)) in place of ∇ℓ(θ), in all of its fields; `value` stays that of ℓ."""
 
         def part(field: Callable) -> Callable:
             return lambda theta: change(theta, field(theta))
@@ -40,9 +53,9 @@ class GradientField:
         def each(function: Callable) -> Any:
             return self.each(lambda one: function(one.changed(change) if one is not self else own))
 
-        own = GradientField(part(self), part(self.ascent), each, part(self.full))
+        own = GradientField(part(self), part(self.ascent), each, part(self.full), self.value)
         own.further = tuple(sample.changed(change) for sample in self.further)
-        own.block = self.block
+        own.key, own.block = self.key, self.block
         return own
 
     def restricted(self, mask: Any) -> GradientField:

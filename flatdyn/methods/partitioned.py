@@ -95,6 +95,13 @@ class Alternating(Method):
             method.check(theta)
         check_partition(self.blocks, theta)
 
+    def check_sample(self, theta, ascent, noise):
+        for method in self.methods:
+            method.check_sample(theta, ascent, noise)
+
+    def keyed(self, form):
+        return any(method.keyed(form) for method in self.methods)
+
     def init(self, theta):
         return BlockState(theta, tuple(_without(method.init(theta)) for method in self.methods))
 

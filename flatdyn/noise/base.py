@@ -47,6 +47,17 @@ class Noise(eqx.Module):
         """∇ℓ(θ; ξ), a vector like θ."""
         raise NotImplementedError
 
+    def value(self, landscape: Landscape, theta: Vector, sample: Any, origin: Vector) -> jax.Array:
+        """ℓ(θ; ξ) for a method that asks for it, a line search for one, in a step that begins at `origin`, θ₀.
+
+            ℓ(θ; ξ) = L(θ) + (∇ℓ(θ₀; ξ) − ∇L(θ₀)) · (θ − θ₀)
+
+        A noise of gradients has no loss of its own. This one has the sampled gradient at θ₀, everywhere if the noise is
+        the same everywhere, and the value L(θ₀) there.
+        """
+        tilt = self.gradient(landscape, origin, sample) - landscape.field(origin)
+        return landscape.value(theta) + tilt @ (theta - origin)
+
     def parts(self, sample: Any) -> Any:
         """The parts of a sample, along a leading axis, that each take a SAM step's ascent; None if it is one."""
         return None
@@ -62,3 +73,6 @@ class Exact(Noise):
 
     def gradient(self, landscape, theta, sample):
         return landscape.field(theta)
+
+    def value(self, landscape, theta, sample, origin):
+        return landscape.value(theta)

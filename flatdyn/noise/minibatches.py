@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from flatdyn.core import checks, memory
+from flatdyn.core.algebra import Vector
 from flatdyn.core.randomness import indices, shuffled
 from flatdyn.landscapes import Landscape
 from flatdyn.landscapes.finite_sums import Examples
@@ -47,6 +49,13 @@ class Minibatches(Noise):
 
         parts = sample.reshape(-1, self.micro_size)
         return jax.lax.scan(add, 0 * theta, parts)[0] * (1 / len(parts))
+
+    def value(self, landscape, theta, sample, origin):
+        """(1/B) Σ_{i ∈ ξ} ℓᵢ(θ), the minibatch's own loss."""
+        if self.micro_size in (None, len(sample)):
+            return landscape.batch(sample).value(theta)
+        parts = sample.reshape(-1, self.micro_size)
+        return jax.lax.map(lambda part: landscape.batch(part).value(theta), parts).mean()
 
     def parts(self, sample):
         return sample.reshape(-1, self.ascent_size) if self._several_ascents else None
@@ -204,13 +213,20 @@ class Epochs(Minibatches):
         return sample, EpochState(words, jnp.where(last, 0, memory.batch + 1))
 
     def gradient(self, landscape, theta, sample):
+        return self._of_its_size(super().gradient, landscape, theta, sample)
+
+    def value(self, landscape, theta, sample, origin):
+        return self._of_its_size(super().value, landscape, theta, sample, origin)
+
+    def _of_its_size(self, mean: Callable, landscape: Landscape, theta: Vector, sample: Any, *others: Any) -> Any:
+        """A mean over the examples of a minibatch, the shorter last one included."""
         if not isinstance(sample, Unequal):
-            return super().gradient(landscape, theta, sample)
-        rest, mean = self._rest(landscape), super().gradient
+            return mean(landscape, theta, sample, *others)
+        rest = self._rest(landscape)
         return jax.lax.cond(
             sample.last,
-            lambda: mean(landscape, theta, sample.examples[:rest]),
-            lambda: mean(landscape, theta, sample.examples),
+            lambda: mean(landscape, theta, sample.examples[:rest], *others),
+            lambda: mean(landscape, theta, sample.examples, *others),
         )
 
     def _rest(self, landscape: Landscape) -> int:

@@ -33,8 +33,14 @@ class Normal(Noise):
         return normals(key, theta)
 
     def gradient(self, landscape, theta, sample):
-        noise = _times(self.spread(landscape, theta), sample, landscape)
-        return landscape.field(theta) + noise * self.batch_size**-0.5
+        return landscape.field(theta) + self._tilt(landscape, theta, sample)
+
+    def value(self, landscape, theta, sample, origin):
+        return landscape.value(theta) + self._tilt(landscape, origin, sample) @ (theta - origin)
+
+    def _tilt(self, landscape: Landscape, theta: Vector, sample: Vector) -> Vector:
+        """S(θ) ξ / √B."""
+        return _times(self.spread(landscape, theta), sample, landscape) * self.batch_size**-0.5
 
     def factor(self, landscape: Landscape, theta: Vector) -> jax.Array:
         """S/√B as a matrix, shape (dim, dim): the covariance of the sampled gradient is its square."""

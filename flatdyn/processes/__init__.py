@@ -20,7 +20,7 @@ Example:
 from flatdyn.processes.base import Iteration as Iteration
 from flatdyn.processes.base import Map as Map
 from flatdyn.processes.base import OnLandscape as OnLandscape
-from flatdyn.processes.base import Probe as Probe
 from flatdyn.processes.base import Process as Process
-from flatdyn.processes.base import probe as probe
 from flatdyn.processes.extended import Extended as Extended
+from flatdyn.processes.probes import Probe as Probe
+from flatdyn.processes.probes import probe as probe

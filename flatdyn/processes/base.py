@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -22,10 +22,10 @@ import jax.numpy as jnp
 
 from flatdyn import noise
 from flatdyn.core import checks, precision
-from flatdyn.core.algebra import Vector, norm, scaled
+from flatdyn.core.algebra import Vector
 from flatdyn.core.randomness import normals, split
 from flatdyn.landscapes import Landscape
-from flatdyn.methods.base import FirstOrder, Method, State
+from flatdyn.methods.base import Method, State
 from flatdyn.methods.fields import GradientField
 
 
@@ -147,12 +147,13 @@ class Iteration(OnLandscape):
         checks.kind("noise", self.noise, noise.Noise)
         checks.choice("ascent", self.ascent, ASCENTS)
         self.noise.check(self.landscape)
-        coordinates = jax.ShapeDtypeStruct((self.landscape.dim,), precision.floating())
-        self.method.check(jax.eval_shape(self.landscape.vector, coordinates))
+        form = self._form()
+        self.method.check(form)
+        self.method.check_sample(form, self.ascent, self.noise)
 
     @property
     def random(self) -> bool:
-        return self.noise.random or self.method.draws > 0
+        return self.noise.random or self.method.draws > 0 or self._keyed
 
     def init(self, theta):
         state = self.method.init(self.landscape.vector(theta))
@@ -162,14 +163,28 @@ class Iteration(OnLandscape):
         """One step. Without a key, a method's own noise is set to zero."""
         if self.noise.random and key is None:
             raise ValueError("the noise of this process is random: pass key=jax.random.key(0), or another seed")
-        both = self.noise.random and self.method.draws > 0
+        keyed = self._keyed and key is not None
+        both = self.noise.random and (self.method.draws > 0 or keyed)
         of_noise, of_method = split(key) if both else (key, key)
+        of_normals, of_method = split(of_method) if keyed and self.method.draws else (of_method, of_method)
         own = (state.theta,) * self.method.draws
-        own = tuple(0 * like for like in own) if key is None else normals(of_method, own) if own else ()
-        if not self.noise.remembers:
-            return as_before(self.method.step(self.sample(self.draw(of_noise, state.theta)), state, *own), state)
-        drawn, memory = self._following(of_noise, state)
-        return as_before(Remembering(self.method.step(self.sample(drawn), state.inner, *own), memory), state)
+        own = tuple(0 * like for like in own) if key is None else normals(of_normals, own) if own else ()
+        remembers = self.noise.remembers
+        drawn, memory = self._following(of_noise, state) if remembers else (self.draw(of_noise, state.theta), ())
+        field = self.sample(drawn)
+        field.key = of_method if keyed else None
+        moved = self.method.step(field, state.inner if remembers else state, *own)
+        return as_before(Remembering(moved, memory) if remembers else moved, state)
+
+    @property
+    def _keyed(self) -> bool:
+        """Whether the method draws by itself, from a key."""
+        return self.method.keyed(self._form)
+
+    def _form(self) -> Vector:
+        """The vector of shapes of a position."""
+        coordinates = jax.ShapeDtypeStruct((self.landscape.dim,), precision.floating())
+        return jax.eval_shape(self.landscape.vector, coordinates)
 
     def beside(self, state):
         if isinstance(state, Remembering):
@@ -235,7 +250,7 @@ class Iteration(OnLandscape):
     def sample(self, drawn: tuple) -> GradientField:
         """The gradient field of one step, given what `draw` gave."""
         if not drawn:
-            return GradientField(self.landscape.field, self.landscape.field)
+            return GradientField(self.landscape.field, self.landscape.field, value=self._exact)
         each = len(drawn) // self.method.samples
         fields = [self._one(drawn[i : i + each]) for i in range(0, len(drawn), each)]
         fields[0].further = tuple(fields[1:])
@@ -260,6 +275,8 @@ class Iteration(OnLandscape):
         """
         if not isinstance(self.noise, noise.Normal | noise.Exact):
             raise TypeError(f"this needs noise made of normal numbers (Gaussian, Curvature, ...), got {self.noise!r}")
+        if self._keyed:
+            raise TypeError(f"this needs noise made of normal numbers, and the method draws by itself: {self.method!r}")
         return self.dim * ((self._samples if self.noise.random else 0) + self.method.draws)
 
     @property
@@ -276,14 +293,21 @@ class Iteration(OnLandscape):
         if parts[0] is None:
             return self._sample(drawn)
         full = self.landscape.field
-        return GradientField(self._field(drawn[0]), full, functools.partial(self._averaged, parts), full)
+        averaged = functools.partial(self._averaged, parts)
+        return GradientField(self._field(drawn[0]), full, averaged, full, self._value(drawn[0]))
 
     def _field(self, xi: Any) -> Callable:
         return lambda theta: self.noise.gradient(self.landscape, theta, xi)
 
+    def _value(self, xi: Any) -> Callable:
+        return lambda theta, origin: self.noise.value(self.landscape, theta, xi, origin)
+
+    def _exact(self, theta: Vector, origin: Vector) -> jax.Array:
+        return self.landscape.value(theta)
+
     def _sample(self, drawn: tuple) -> GradientField:
         ascent = self.landscape.field if self.ascent == "full" else self._field(drawn[-1])
-        return GradientField(self._field(drawn[0]), ascent, full=self.landscape.field)
+        return GradientField(self._field(drawn[0]), ascent, full=self.landscape.field, value=self._value(drawn[0]))
 
     def _averaged(self, parts: tuple, function: Callable) -> Vector:
         samples = jax.vmap(lambda *part: function(self._sample(part)))(*parts)
@@ -338,51 +362,4 @@ class Map(Process):
         return state.theta
 
 
-class Probe(NamedTuple):
-    """What a method sees at a point; see :func:`probe`."""
-
-    perturbed: jax.Array
-    gradient: jax.Array
-    followed: jax.Array
-    cosine: jax.Array
-
-
-def probe(process: Iteration, theta: Any) -> Probe:
-    """Where a noiseless method looks from θ, and how what it follows there compares with the gradient at θ.
-
-        p = perturbed point,   cos = ∇L(θ)·∇L(p) / (‖∇L(θ)‖ ‖∇L(p)‖)
-
-    Weight decay in the loss is in all of it, that which is coupled in what is followed.
-
-    Args:
-        process: an iteration of GD, SAM, USAM, ...
-        theta: positions, shape (..., dim)
-    Returns:
-        Probe with perturbed (..., dim), gradient (..., dim), followed (..., dim), cosine (...) of the last two; the
-        cosine is 0 where one vanishes, and what the loss gives no finite numbers for is not finite here either
-    Raises:
-        TypeError: if the method does not take one gradient at one point
-    """
-    if not isinstance(checks.kind("process", process, Iteration).method, FirstOrder):
-        raise TypeError(f"probe needs a method that follows one gradient (GD, SAM, USAM), got {process.method}")
-    theta = checks.coordinates("theta", theta, process.dim, finite=True)
-    return _probed(process, theta)
-
-
-@eqx.filter_jit
-def _probed(process: Iteration, theta: jax.Array) -> Probe:
-    landscape, method = process.landscape, process.method
-    field = method.field(landscape.field)
-
-    def one(theta):
-        point = landscape.vector(theta)
-        perturbed = method.ascend(field, point)
-        here, there = field(point), method.followed(landscape.field, point)
-        (_, a), (_, b) = scaled(here), scaled(there)
-        cosine = a @ b / (norm(a) * norm(b))
-        return landscape.array(perturbed), landscape.array(here), landscape.array(there), cosine
-
-    return Probe(*jnp.vectorize(one, signature="(d)->(d),(d),(d),()")(theta))
-
-
-__all__ = ["Iteration", "Map", "Probe", "Process", "probe"]
+__all__ = ["Iteration", "Map", "Process"]
