@@ -439,7 +439,13 @@ call(
 )
 call("Averaged", fd.Averaged, method=method, start=0.0, every=1.0, decay=None)
 call("Scheduled", fd.Scheduled, method=method, factor=of(lambda f: __import__("optax").cosine_decay_schedule(1.0, 10)))
-call("from_optax", fd.from_optax, transformation=of(lambda f: __import__("optax").sgd(0.1)), follows=None)
+call(
+    "from_optax",
+    fd.from_optax,
+    transformation=of(lambda f: __import__("optax").sgd(0.1)),
+    follows=None,
+    at="gradient",
+)
 
 call("noise.Gaussian", fd.noise.Gaussian, scale=0.1, batch_size=2, covariance=None)
 call("noise.Gaussian covariance", fd.noise.Gaussian, scale=None, batch_size=2, covariance=[[1.0, 0.5], [0.5, 1.0]])

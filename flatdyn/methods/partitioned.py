@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatdyn.core import checks
+from flatdyn.core.randomness import split
 from flatdyn.methods import masks
 from flatdyn.methods.averaging import Averaged
 from flatdyn.methods.base import Method, check_single, hyperparameter
@@ -75,6 +77,8 @@ class Alternating(Method):
             checks.kind("methods", method, Method)
         if any(isinstance(method, Averaged) for method in self.methods):
             raise ValueError("an average inside Alternating would be moved by it: use Averaged(Alternating(...))")
+        if any(getattr(method, "at", "gradient") == "evaluation" for method in self.methods):
+            raise ValueError("an average inside Alternating would be moved by it: leave out at='evaluation'")
         if len(self.methods) != len(self.blocks) or not self.methods:
             raise ValueError(f"as many blocks as methods are needed, got {len(self.blocks)} and {len(self.methods)}")
 
@@ -107,10 +111,15 @@ class Alternating(Method):
 
     def step(self, grad, state, *normals):
         theta, inner = state.theta, []
-        for method, block, own in zip(self.methods, self.blocks, state.inner, strict=True):
+        key = getattr(grad, "key", None)
+        keys = itertools.repeat(None) if key is None else split(key, len(self.methods))
+        for method, block, own, its in zip(self.methods, self.blocks, state.inner, keys, strict=False):
             noise, normals = normals[: method.draws], normals[method.draws :]
             noise = [masks.masked(block, part) for part in noise]
-            moved = method.step(restricted(grad, block), _with(own, theta), *noise)
+            field = restricted(grad, block)
+            if its is not None:
+                field.key = its
+            moved = method.step(field, _with(own, theta), *noise)
             theta = masks.pick(block, moved.theta, theta)
             inner.append(_without(moved))
         return BlockState(theta, tuple(inner))

@@ -28,6 +28,10 @@ from flatdyn.core.randomness import split
 OFFERED = ("value", "grad", "value_fn", "grad_fn", "obj_fn")  # what `update` is given besides, where it wants it
 
 
+# What a function that does not fit raises while it is traced; JAX's own errors are among them.
+_FAULTS = (ValueError, TypeError, AttributeError, LookupError, NotImplementedError, AssertionError, ArithmeticError)
+
+
 class OwnKey(eqx.Module):
     """In a state the place of a JAX key: a run's key at a step takes it, so there is nothing to keep."""
 
@@ -158,7 +162,7 @@ def _examined(transformation: Any, params: Any) -> Facts:
             two_points = bool(_found(state, "optax", "LookaheadState"))
             both = pair(params, params) if two_points else params
             state = jax.eval_shape(transformation.init, both) if two_points else state
-        except Exception as error:
+        except _FAULTS as error:
             raise ValueError(
                 f"transformation does not fit {_form(params)} (see the error above): masks, labels and other trees in "
                 f"it must be like the parameters{_remedy(params)}"
@@ -213,7 +217,7 @@ def _tried(transformation: Any, params: Any, both: Any, state: Any) -> tuple:
             trial = _trial(transformation, names, value, calls)
             try:
                 steps, after = jax.eval_shape(trial, params, both, state)
-            except Exception as error:
+            except _FAULTS as error:
                 word = re.search(r"unexpected keyword argument '(\w+)'", str(error))
                 if isinstance(error, TypeError) and word and word[1] in names:
                     names = tuple(name for name in names if name != word[1])
