@@ -166,8 +166,8 @@ class FromOptax(Method):
                 point = theta + jax.lax.stop_gradient(self.follows.ascend(one.ascent, theta) - theta)
                 return one.value(point, origin) + (self._decay(point) if self.follows.decays("loss") else 0)
 
-            loss = self.follows.field(grad).each(part)
-            return loss + self._decay(theta) if self.follows.decays("coupled") else loss
+            mean = self.follows.field(grad).each(part)
+            return mean + self._decay(theta) if self.follows.decays("coupled") else mean
 
         return loss
 
@@ -212,8 +212,8 @@ def from_optax(transformation: Any, follows: FirstOrder | None = None, at: str =
             y of contrib.schedule_free, the fast weights of lookahead. "evaluation": what their authors judge, the
             average x = optax.contrib.schedule_free_eval_params(state, y), the slow weights
     Raises:
-        ValueError: if `transformation` has no `init` and `update`; on a landscape, if it does not fit the parameters or
-            wants what a landscape can't give
+        ValueError: if `transformation` has no `init` and `update`, or the decay of `follows` is decoupled; on a
+            landscape, if it does not fit the parameters or wants what a landscape can't give
         TypeError: if `follows` is not a method that follows one gradient
     """
     if isinstance(transformation, type) or not (hasattr(transformation, "init") and hasattr(transformation, "update")):
@@ -222,6 +222,11 @@ def from_optax(transformation: Any, follows: FirstOrder | None = None, at: str =
         )
     if follows is not None and not isinstance(follows, FirstOrder):
         raise TypeError(f"follows must be a method that follows one gradient (GD, SAM, USAM, ASAM), got {follows!r}")
+    if follows is not None and follows.decays("decoupled"):
+        raise ValueError(
+            "follows has decoupled weight decay, which is of its own step, and that plays no part: write "
+            "optax.chain(transformation, optax.add_decayed_weights(-lr * weight_decay)), or decay='coupled'"
+        )
     return FromOptax(transformation, follows, checks.choice("at", at, ("gradient", "evaluation")))
 
 

@@ -159,15 +159,15 @@ def _examined(transformation: Any, params: Any) -> Facts:
     with _without_warnings():
         try:
             state = jax.eval_shape(transformation.init, params)
-            two_points = bool(_found(state, "optax", "LookaheadState"))
+            two_points = bool(_states_of(state, "optax", "LookaheadState"))
             both = pair(params, params) if two_points else params
-            state = jax.eval_shape(transformation.init, both) if two_points else state
+            program, state = jax.make_jaxpr(transformation.init, return_shape=True)(both)
         except _FAULTS as error:
             raise ValueError(
                 f"transformation does not fit {_form(params)} (see the error above): masks, labels and other trees in "
                 f"it must be like the parameters{_remedy(params)}"
             ) from error
-    if any(one.cache is not None for one in _found(state, "optax.contrib", "SAMState")):
+    if any(one.cache is not None for one in _states_of(state, "optax.contrib", "SAMState")):
         raise ValueError(
             "transformation holds optax.contrib.sam in its default mode, whose parameters are the perturbed point in "
             "between: write sam(..., opaque_mode=True), or fd.from_optax(optimizer, follows=fd.SAM(1.0, rho)), or "
@@ -180,8 +180,9 @@ def _examined(transformation: Any, params: Any) -> Facts:
         new, new_tree = jax.tree.flatten(after)
         if new_tree != tree or [leaf.shape for leaf in new] != [leaf.shape for leaf in leaves]:
             raise ValueError(
-                f"transformation changes the form of its state in a step, on {_form(params)}: a run is a loop over "
-                "states of one form, so write it with arrays of fixed shapes"
+                f"transformation changes the form of its state in a step, on {_form(params)}, and a run is a loop over "
+                "states of one form: leave out optax.monitor, which does so (observe= of simulate looks at a run), or "
+                "write your own with arrays of fixed shapes"
             )
         pairs = enumerate(zip(leaves, new, strict=True))
         dtypes = tuple(a.dtype if i in keys else jnp.promote_types(a.dtype, b.dtype) for i, (a, b) in pairs)
@@ -189,12 +190,12 @@ def _examined(transformation: Any, params: Any) -> Facts:
     return Facts(
         dtypes=dtypes,
         keys=keys,
-        unbounded=_not_finite(transformation, both, keys),
+        unbounded=_not_finite(transformation, both, keys) if _says_infinity(program) else frozenset(),
         extras=extras,
         wants_value=wants_value,
         calls=calls,
         two_points=two_points,
-        averages=len(_found(state, "optax.contrib", "ScheduleFreeState")),
+        averages=len(_states_of(state, "optax.contrib", "ScheduleFreeState")),
     )
 
 
@@ -285,10 +286,10 @@ def evaluated(state: Any, params: Any) -> Any:
     """The point at which the loss of a schedule-free optimiser is judged, x = (y − (1 − b₁) z) / b₁."""
     from optax.contrib import schedule_free_eval_params
 
-    return schedule_free_eval_params(_found(state, "optax.contrib", "ScheduleFreeState")[0], params)
+    return schedule_free_eval_params(_states_of(state, "optax.contrib", "ScheduleFreeState")[0], params)
 
 
-def _found(state: Any, package: str, name: str) -> list:
+def _states_of(state: Any, package: str, name: str) -> list:
     """The states of one class in a state; none if optax is not even loaded."""
     kind = getattr(sys.modules.get(package), name, ())
     nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, kind))
@@ -300,6 +301,13 @@ def _key_place(leaf: Any) -> OwnKey | None:
         return OwnKey(leaf.shape, typed=True)
     raw = leaf.dtype == jnp.uint32 and leaf.ndim > 0 and leaf.shape[-1] == 2  # as jax.random.PRNGKey makes them
     return OwnKey(leaf.shape[:-1], typed=False) if raw else None
+
+
+def _says_infinity(program: Any) -> bool:
+    """Whether infinity or NaN is written in a program, or may be in what it holds."""
+    held = [const for const in program.consts if not checks.is_traced(const)]
+    held = [np.asarray(const) for const in held if jnp.issubdtype(const.dtype, jnp.floating)]
+    return bool(re.search(r"\b(inf|nan)\b", str(program))) or not all(np.isfinite(const).all() for const in held)
 
 
 def _not_finite(transformation: Any, both: Any, keys: dict[int, OwnKey]) -> frozenset[int]:
