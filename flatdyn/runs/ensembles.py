@@ -160,12 +160,20 @@ class _Trajectories(loop.Work):
         return True
 
     def end(self, part, numbers, carry):
-        outcome = _outcome(self.program, carry, numbers)
-        for target, values in zip((self.final, self.status, self.taken), outcome, strict=True):
-            target[part.rows] = np.asarray(values)[: part.length]
-        still = np.flatnonzero(self.status[part.rows] == Status.CONVERGED)
+        final, status, taken = (np.asarray(x)[: part.length] for x in _outcome(self.program, carry, numbers))
+        if not self.program.process.random:
+            status = np.where(self._unmoved(numbers, carry, final), np.int8(Status.CONVERGED), status)
+        self.final[part.rows], self.status[part.rows], self.taken[part.rows] = final, status, taken
+        still = np.flatnonzero(status == Status.CONVERGED)
         if len(still):
             self.still.append((part.start + still, jax.tree.map(lambda leaf: np.asarray(leaf)[still], carry.state)))
+
+    def _unmoved(self, numbers, carry, final) -> np.ndarray:
+        """Which runs one more step moves by no more than tol. The program of a segment takes it."""
+        after, (_, buffers) = self.advance(numbers, carry, self.steps, 1, 1)
+        moved = np.abs(np.asarray(buffers[0])[0, : len(final)] - final)
+        near = (moved <= np.asarray(self.program.tol) * (1 + np.abs(final))).all(axis=-1)
+        return near & np.asarray(after.alive)[: len(final)]
 
 
 def _shape_of(observe: Callable | None, process: Process, starts: jax.Array) -> Any:
@@ -211,19 +219,13 @@ def _segment(program: _Program, carry: Carry, numbers, where: jax.Array, capacit
 
 @eqx.filter_jit
 def _outcome(program: _Program, carry: Carry, numbers):
-    """Positions, status and steps taken of a batch of runs that is finished."""
-    process, _, seed, _, tol = program
-    final = jax.vmap(process.position)(carry.state)
-    ended = Status.DIVERGED
+    """Positions of a batch of runs that is finished, what became of them, and steps taken."""
+    process, ended = program.process, Status.DIVERGED
     if process.possible(jax.tree.map(lambda leaf: leaf[0], carry.state)) is not True:
-        exists = jax.vmap(stepping.next_exists, (None, 0, None, 0))(process, carry, seed, numbers)
+        exists = jax.vmap(stepping.next_exists, (None, 0, None, 0))(process, carry, program.seed, numbers)
         ended = jnp.where(exists, Status.DIVERGED, Status.IMPOSSIBLE)
     status = jnp.where(carry.alive, Status.UNDECIDED, ended)
-    if not process.random:
-        after = jax.vmap(lambda state: process.position(process.step(state)))(carry.state)
-        settled = (jnp.abs(after - final) <= tol * (1 + jnp.abs(final))).all(axis=-1)
-        status = jnp.where(carry.alive & settled, Status.CONVERGED, status)
-    return final, status.astype(jnp.int8), carry.taken
+    return jax.vmap(process.position)(carry.state), status.astype(jnp.int8), carry.taken
 
 
 def _held(process: Process, still: list[tuple], tol: float) -> np.ndarray:
