@@ -100,7 +100,8 @@ def mean(
     The second assumes that from `after` on the rate is constant, as it is for a process in its quasi-stationary state.
     `estimator` says so if it is seen to change between the two halves of the late escapes (by 2.5 standard errors), or
     if the tail was watched too shortly to see it: raise the cap then. The standard error, from the influence of each
-    run on Ŝ and h, does not know of a wrong assumption.
+    run on Ŝ and h, does not know of a wrong assumption. It is that of the estimate; the variance that lifelines'
+    `restricted_mean_survival_time(..., return_variance=True)` returns is that of min(T, K) itself, n times as large.
 
     Args:
         steps: time of escape, or time until which a run was seen inside, shape (runs,)
