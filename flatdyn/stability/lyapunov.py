@@ -43,7 +43,7 @@ def lyapunov_exponents(
     On the full state (velocities included). For a random process, the exponents under its own noise, the same for
     both neighbours. The errors are those of batch means.
 
-    This needs the map. Where only a recorded series is known, nolds and neurokit2 estimate the largest exponent from it;
+    This needs the map. From a recorded series alone, nolds and neurokit2 estimate the largest exponent;
     choose embedding and delay by hand there: for ln 2 of the logistic map at r = 4, nolds 0.6.2 gives 0.00 by default.
 
     Args:
