@@ -13,7 +13,7 @@ endif
 export FLATDYN_PROGRESS ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help figures test thorough lab notebooks pages site lock bench browser fuzz kills mutations draws portability format clean
+.PHONY: help figures test thorough lab notebooks pages site lock bench browser fuzz kills mutations draws packages portability format clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -60,6 +60,11 @@ bench: $(VENV)/.ready ## ratios against peers, and whether one has fallen; ten m
 browser: $(VENV)/.ready ## open and run the notebooks in JupyterLab in a real browser (ARGS="--only 01")
 	@$(BIN)/python -c "import playwright" 2>/dev/null || $(INSTALL) -e ".[browser]"
 	$(BIN)/python tests/browser.py $(ARGS)
+
+packages: $(VENV)/.ready ## compare with the packages that others train with: PyTorch, Flax, Haiku (some GB to install)
+	@$(BIN)/python -c "import flax, haiku, torch" 2>/dev/null || $(INSTALL) -e ".[packages]"
+	$(BIN)/python tests/elsewhere.py
+	$(BIN)/python -m pytest -q -rs -k "torch or flax" tests/test_elsewhere.py
 
 kills: $(VENV)/.ready ## kill -9 and full disks, ten of each for all work that keeps what is finished
 	$(BIN)/python tests/kills.py

@@ -1081,6 +1081,45 @@ call(
     data=of(lambda f: f.numbers),
     weight_decay=1e-3,
 )
+WEIGHTS = {"b": np.zeros(2), "w": np.array([[0.3, -0.2], [0.1, 0.4]])}
+
+
+def _affine(params, x):
+    return x @ params["w"] + params["b"]
+
+
+def _shifted(params, state, x):
+    return _affine(params, x - state["mean"])
+
+
+def _centred(params, state, x):
+    mean = x.mean(0)
+    return _affine(params, x - mean), {"mean": 0.9 * state["mean"] + 0.1 * mean}
+
+
+def _noisy(params, x, key):
+    return _affine(params, x * jax.random.bernoulli(key, 0.5, x.shape))
+
+
+call("networks.task", networks.task, apply=_affine, params=WEIGHTS, data=split, loss="cross_entropy", weight_decay=1e-3)
+call(
+    "networks.task with a state",
+    networks.task,
+    apply=_shifted,
+    params=WEIGHTS,
+    data=split,
+    state={"mean": np.zeros(2)},
+    train=_centred,
+)
+call("networks.task with a key", networks.task, apply=_affine, params=WEIGHTS, data=split, train=_noisy, key=key)
+call(
+    "networks.task with a loss",
+    networks.task,
+    apply=_affine,
+    params=WEIGHTS,
+    data=of(lambda f: f.numbers),
+    loss=lambda outputs, y: ((outputs - y) ** 2).sum(1),
+)
 bound("Task.coordinates", lambda f: f.task.coordinates, network=network)
 bound("Task.starts", lambda f: f.task.starts, make=of(lambda f: f.make), key=key, runs=2)
 bound("Task.scores", lambda f: f.task.scores, theta=of(lambda f: f.task.start), x=of(lambda f: f.split.x))
@@ -1581,5 +1620,6 @@ WITHOUT = (
         NOTHING,
     )
     | dict.fromkeys(("Trial.iterates", "Trial.flatness"), "trains networks, by names that check what they are given")
+    | {"networks.from_torch": "needs PyTorch and its converter, which these calls do without"}
     | dict.fromkeys(("networks.resnet8", "networks.resnet18"), "a ResNet of many layers, which takes seconds to make")
 )

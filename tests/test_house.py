@@ -131,6 +131,7 @@ def test_conda_users_get_the_same():
     assert extras == set(PROJECT["optional-dependencies"]) - {
         "bench",
         "browser",
+        "packages",
         "site",
     }  # one command's own, which installs it
 
@@ -148,7 +149,7 @@ def test_every_import_is_declared():
     names = {"yaml": "pyyaml", "IPython": "ipython", "PIL": "pillow", "sklearn": "scikit-learn"}
     declared = {requirement.name.lower() for requirement in requirements()} | {"flatdyn"}
     standard = set(sys.stdlib_module_names)
-    by_hand = {"torch"}  # a rival whose usual build is gigabytes: no extra brings it, and only a benchmark looks for it
+    by_hand = {"torch"}  # a rival whose usual build is gigabytes: no benchmark brings it, it only looks for it
     for path in [*(ROOT / "flatdyn").rglob("*.py"), *(ROOT / "tests").rglob("*.py"), *(ROOT / "figures").glob("*.py")]:
         text = path.read_text()
         for module in imported(text):
@@ -178,7 +179,7 @@ def test_every_make_target_works_after_set_up_alone():
     assert "figures/lab.py --port 8899 --allow-root\n" in planned("lab", ARGS="--port 8899 --allow-root")
     assert "regenerate.py --only 03 --force" in " ".join(planned("figures", ONLY="03", FORCE="1").split())
     assert "--force" not in planned("figures", FORCE="0")
-    for extra in ("bench", "browser", "site"):
+    for extra in ("bench", "browser", "packages", "site"):
         assert f'-e ".[{extra}]"' in planned(extra, UV="")
     without, having = planned("lock", UV=""), planned("lock", UV="/bin/uv")
     assert re.search(r"pip install .* uv\n.*python -m uv pip compile", without)

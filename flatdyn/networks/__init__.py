@@ -3,6 +3,7 @@
     models          perceptrons, convolutions, attention, graphs
     data            data sets that come with packages or that you install, and preprocessing
     training        tasks, training of many networks at once, comparison of methods
+    elsewhere       networks of Flax, Haiku, Equinox and PyTorch as tasks
     saddles         saddles that are known exactly, and how noise pushes a network away
     benchmark       how far it scales; small tasks on which methods are compared
 
@@ -40,6 +41,17 @@ Example:
     >>> saddle = networks.zero_unit(small, networks.spirals(40, 1.0), weight_decay=1e-3)
     >>> bool(saddle.verify().gradient < 1e-13), bool(saddle.eigenvalues[0] < 0)
     (True, True)
+
+    A network from elsewhere is a function of its parameters and a batch; `networks.task` says how those of Flax, Haiku
+    and Equinox become one, and `networks.from_torch` takes a module of PyTorch.
+
+    >>> def apply(params, x):
+    ...     return jax.numpy.tanh(x @ params["in"]) @ params["out"]
+    >>> params = {"in": jax.numpy.eye(2), "out": jax.numpy.ones((2, 2)) / 2}
+    >>> own = networks.task(apply, params, networks.spirals(40, 1.0))
+    >>> ends = fd.curvature.extreme_eigenvalues(own.landscape, own.start)
+    >>> print(f"{ends.largest:.4f} {ends.smallest:.4f}")
+    0.2955 -0.1878
 """
 
 from flatdyn.core.renaming import renamed
@@ -79,6 +91,8 @@ from flatdyn.networks.data import shuffled as shuffled
 from flatdyn.networks.data import spirals as spirals
 from flatdyn.networks.data import split as split
 from flatdyn.networks.data import standardize as standardize
+from flatdyn.networks.elsewhere import from_torch as from_torch
+from flatdyn.networks.elsewhere import task as task
 from flatdyn.networks.models import MLP as MLP
 from flatdyn.networks.models import BatchNorm as BatchNorm
 from flatdyn.networks.models import CharTransformer as CharTransformer

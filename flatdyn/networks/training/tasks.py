@@ -39,10 +39,17 @@ class Task(eqx.Module):
         """Number of parameters."""
         return self.landscape.dim
 
-    def coordinates(self, network: eqx.Module) -> jax.Array:
-        """θ of a network like the one given, shape (dim,)."""
-        checks.kind("network", network, eqx.Module, "a network like the one that the task was made with")
-        return self.landscape.flatten(eqx.filter(network, eqx.is_inexact_array))
+    def coordinates(self, network: Any) -> jax.Array:
+        """θ of a network like the one given, shape (dim,): an Equinox module, or the tree of its parameters."""
+        if self._of_module:
+            checks.kind("network", network, eqx.Module, "a network like the one that the task was made with")
+            network = eqx.filter(network, eqx.is_inexact_array)
+        return self.landscape.flatten(network)
+
+    @property
+    def _of_module(self) -> bool:
+        """Whether the parameters are those of an Equinox module, not a tree of another kind."""
+        return isinstance(self.landscape.form.numbers(), eqx.Module)
 
     def on(self, data: Split) -> Task:
         """The same network on other training data of the same shapes, which need no compiled programs of their own.
@@ -63,8 +70,8 @@ class Task(eqx.Module):
         new = jax.tree.map(lambda leaf, like: precision.on_device(leaf).astype(like.dtype), new, old)
         return eqx.tree_at(lambda task: task.landscape.examples, self, new)
 
-    def starts(self, make: Callable[[jax.Array], eqx.Module], key: jax.Array, runs: int) -> jax.Array:
-        """θ of networks with weights of their own, shape (runs, dim): `make` builds one from a key.
+    def starts(self, make: Callable[[jax.Array], Any], key: jax.Array, runs: int) -> jax.Array:
+        """θ of networks with weights of their own, shape (runs, dim): `make` builds one, or its parameters, from a key.
 
         Run r has the key `jax.random.fold_in(key, r)`, so that more runs leave the first as they were.
         """
@@ -79,7 +86,7 @@ class Task(eqx.Module):
     def _made(self, make: Callable, key: jax.Array) -> jax.Array:
         """Coordinates of a network that `make` builds."""
         network = checks.called("make", make, key)
-        if not isinstance(network, eqx.Module):
+        if self._of_module and not isinstance(network, eqx.Module):
             raise TypeError(f"make must return a network like the one of the task, got {checks.shown(network)}")
         return self.coordinates(network)
 
@@ -197,6 +204,27 @@ def classifier(network: eqx.Module, data: Split, weight_decay: float = 0.0) -> C
             classes, one for each row of scores
     """
     _check(network, data)
+    return Classifier(*_described(network, *cross_entropy(data), weight_decay))
+
+
+def regressor(network: eqx.Module, data: Split, weight_decay: float = 0.0) -> Regressor:
+    """The landscape of a network that fits numbers.
+
+        L(θ) = (1/n) Σᵢ ½ ‖f(xᵢ; θ) − yᵢ‖² + ½ λ ‖θ‖²
+
+    Args:
+        network: from a batch of inputs to outputs (n, ...), or any Equinox module that maps one input
+        data: training data; y of the outputs' shape
+        weight_decay: λ ≥ 0
+    Raises:
+        ValueError: if weight_decay is below zero, or y does not have the shape of the outputs
+    """
+    _check(network, data)
+    return Regressor(*_described(network, *half_square(data), weight_decay))
+
+
+def cross_entropy(data: Split) -> tuple[Split, Callable, Callable]:
+    """Data with labels as numbers, the loss of scores and labels, and a check that scores fit the labels."""
     y = np.asarray(data.y)
     if not jnp.issubdtype(y.dtype, jnp.integer) or y.ndim == 0 or not y.size or y.min() < 0:
         raise ValueError(f"labels must be whole numbers from 0, one per input, got {y.dtype} of shape {y.shape}")
@@ -213,32 +241,21 @@ def classifier(network: eqx.Module, data: Split, weight_decay: float = 0.0) -> C
                 f"labels of shape {y.shape} up to {y.max()} do not fit scores of shape {scores.shape}: one class a row"
             )
 
-    return Classifier(*_described(network, Split(data.x, y), entropy, weight_decay, fit))
+    return Split(data.x, y), entropy, fit
 
 
-def regressor(network: eqx.Module, data: Split, weight_decay: float = 0.0) -> Regressor:
-    """The landscape of a network that fits numbers.
-
-        L(θ) = (1/n) Σᵢ ½ ‖f(xᵢ; θ) − yᵢ‖² + ½ λ ‖θ‖²
-
-    Args:
-        network: from a batch of inputs to outputs (n, ...), or any Equinox module that maps one input
-        data: training data; y of the outputs' shape
-        weight_decay: λ ≥ 0
-    Raises:
-        ValueError: if weight_decay is below zero, or y does not have the shape of the outputs
-    """
-    _check(network, data)
+def half_square(data: Split) -> tuple[Split, Callable, Callable]:
+    """Data, the loss of outputs and y, half the mean squared error, and a check that outputs have y's shape."""
     y = jnp.asarray(data.y, precision.floating())
 
-    def half_square(outputs, y):
+    def loss(outputs, y):
         return ((outputs - y) ** 2).sum() / (2 * len(y))
 
     def fit(outputs):
         if outputs.shape != y.shape:
             raise ValueError(f"y must have the shape of the outputs, {outputs.shape}, got {y.shape}")
 
-    return Regressor(*_described(network, Split(data.x, y), half_square, weight_decay, fit))
+    return data, loss, fit
 
 
 def _check(network: Any, data: Any) -> None:
@@ -246,27 +263,47 @@ def _check(network: Any, data: Any) -> None:
     if not isinstance(network, eqx.Module) or not (isinstance(network, Network) or callable(network)):
         raise TypeError(
             "network must be a flatdyn.networks.Network or an Equinox module that can be called, "
-            f"got {checks.shown(network)}: any other goes through Landscape.from_examples(loss, examples, like=)"
+            f"got {checks.shown(network)}: any other goes through networks.task(apply, params, data)"
         )
+    check_data(data)
+
+
+def check_data(data: Any) -> None:
+    """Raise TypeError or ValueError unless this is a Split of arrays of numbers."""
     checks.kind("data", data, Split, "flatdyn.networks.Split(x, y)")
     for leaf in jax.tree.leaves(tuple(data)):
         if np.asarray(leaf).dtype.kind != "b":  # masks are data too
             checks.entries("data", leaf, "a Split of arrays of numbers")
 
 
-def _described(network: eqx.Module, data: Split, error: Callable, weight_decay: float, fit: Callable) -> tuple:
-    """Landscape, forward and start of a task with the loss error(outputs, y) + ½ λ ‖θ‖²."""
+def _described(network: eqx.Module, data: Split, error: Callable, fit: Callable, weight_decay: float) -> tuple:
+    """Landscape, forward and start of a task of an Equinox module."""
+    parameters, rest = eqx.partition(network, eqx.is_inexact_array)
+
+    def forward(tree, x, statistics=None):
+        whole = eqx.combine(tree, rest)
+        return whole.forward(x, statistics) if isinstance(whole, Network) else (jax.vmap(whole)(x), None)
+
+    return described(forward, parameters, data, error, fit, weight_decay, type(network).__name__)
+
+
+def described(
+    forward: Callable, parameters: Any, data: Split, error: Callable, fit: Callable, weight_decay: float, name: str
+) -> tuple:
+    """Landscape, forward and start of a task with the loss error(outputs, y) + ½ λ ‖θ‖².
+
+    Args:
+        forward: as in :class:`Task`
+        parameters: a tree of floating-point arrays
+        fit: raises an error if outputs, given as shapes, do not fit y
+        name: of the landscape
+    """
     weight_decay = checks.number("weight_decay", weight_decay, at_least=0, one=True)
     checks.in_range("weight_decay", weight_decay)
     x = jax.tree.map(_column, data.x)
     lengths = {len(leaf) for leaf in jax.tree.leaves((x, data.y))}
     if len(lengths) != 1:
         raise ValueError(f"inputs and labels must be as many, one label per input, got {sorted(lengths)}")
-    parameters, rest = eqx.partition(network, eqx.is_inexact_array)
-
-    def forward(tree, x, statistics=None):
-        whole = eqx.combine(tree, rest)
-        return whole.forward(x, statistics) if isinstance(whole, Network) else (jax.vmap(whole)(x), None)
 
     def loss(tree, batch):
         x, y = batch
@@ -274,7 +311,7 @@ def _described(network: eqx.Module, data: Split, error: Callable, weight_decay: 
         return misfit + decay(tree, weight_decay) if weight_decay else misfit
 
     fit(jax.eval_shape(forward, parameters, x)[0])
-    landscape = Landscape.from_examples(loss, (x, data.y), like=parameters, batched=True, name=type(network).__name__)
+    landscape = Landscape.from_examples(loss, (x, data.y), like=parameters, batched=True, name=name)
     return landscape, forward, landscape.flatten(parameters)
 
 
