@@ -223,7 +223,7 @@ PROGRAMS = {
     "flatdyn.landscapes": 0,
     "flatdyn.laws": 2,
     "flatdyn.methods": 11,
-    "flatdyn.networks": 31,
+    "flatdyn.networks": 36,
     "flatdyn.noise": 7,
     "flatdyn.notebook": 0,
     "flatdyn.plotting": 3,

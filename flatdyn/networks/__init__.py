@@ -14,6 +14,7 @@ error says how to install it; no substitute is used.
 
 Example:
     >>> import jax
+    >>> import numpy
     >>> import flatdyn as fd
     >>> from flatdyn import networks
     >>> jax.config.update("jax_enable_x64", True)
@@ -47,7 +48,7 @@ Example:
 
     >>> def apply(params, x):
     ...     return jax.numpy.tanh(x @ params["in"]) @ params["out"]
-    >>> params = {"in": jax.numpy.eye(2), "out": jax.numpy.ones((2, 2)) / 2}
+    >>> params = {"in": numpy.eye(2), "out": numpy.full((2, 2), 0.5)}
     >>> own = networks.task(apply, params, networks.spirals(40, 1.0))
     >>> ends = fd.curvature.extreme_eigenvalues(own.landscape, own.start)
     >>> print(f"{ends.largest:.4f} {ends.smallest:.4f}")
