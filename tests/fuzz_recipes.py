@@ -902,6 +902,10 @@ call(
 )
 call("stability.symbolic_state", stability.symbolic_state, method=method, coordinates=of(lambda f: f.L.symbols))
 call("stationary.covariance", fd.stationary.covariance, process=noisy, landscape=None, at=[1.0, 0.0])
+_passes = of(lambda f: fd.Iteration(f.examples, fd.GD(0.1), fd.noise.Epochs(2)))
+call("epochs.outcomes", fd.laws.epochs.outcomes, process=_passes, theta=AT)
+call("epochs.stationary_law", fd.laws.epochs.stationary_law, process=_passes)
+call("epochs.line_law", fd.laws.epochs.line_law, curvatures=[1.0, 2.0], targets=[0.5, -1.0], lr=0.1)
 call("stationary.derivatives", fd.stationary.derivatives, process=noisy)
 call(
     "stationary.formula",

@@ -41,12 +41,22 @@ class Moments(NamedTuple):
 # --- derived --------------------------------------------------------------------------------------------------
 
 
+def check_independent(process: Iteration) -> None:
+    """Raise TypeError if samples of different steps hang together, so that they add up to no Brownian motion."""
+    if process.noise.remembers:
+        raise TypeError(
+            "a diffusion needs samples that are independent from step to step, and those of one epoch are not: take "
+            f"FiniteSum in place of {process.noise!r}"
+        )
+
+
 def check_derived(process: Iteration) -> None:
     """Raise TypeError if the step has moments that cannot be summed."""
+    check_independent(process)
     if isinstance(process.noise, FiniteSum):
         if isinstance(process.method, GD):
             return
-        number = _batches(process)
+        number = number_of_batches(process)
         if number > MOST_BATCHES:
             raise TypeError(
                 f"the moments of a step are sums over all minibatches, here {number:,}, and more than {MOST_BATCHES} "
@@ -121,7 +131,7 @@ def _plain(process: Iteration, theta: Vector) -> Moments:
 def _rule(process: Iteration, theta: Vector) -> tuple[tuple, jax.Array]:
     """All that can be drawn, as a tuple of batches of samples (descent, and ascent if it has its own); weights."""
     kind = jnp.result_type(*jax.tree.leaves(theta))
-    one = _all_batches(process) if isinstance(process.noise, FiniteSum) else _normal_rule(process, theta)
+    one = all_batches(process) if isinstance(process.noise, FiniteSum) else _normal_rule(process, theta)
     one = jax.tree.map(lambda x: x.astype(kind) if jnp.issubdtype(x.dtype, jnp.inexact) else x, one)
     if process.ascent != "independent":
         return (one[0],), one[1]
@@ -142,7 +152,7 @@ def _vectors(process: Iteration, rule: quadrature.Rule) -> tuple[Vector, jax.Arr
     return jax.vmap(process.landscape.vector)(rule.nodes), rule.weights
 
 
-def _batches(process: Iteration) -> int:
+def number_of_batches(process: Iteration) -> int:
     n, B, ordered = process.landscape.number, process.noise.batch_size, _ordered(process.noise)
     if process.noise.replace:
         number = n**B if ordered else math.comb(n + B - 1, B)
@@ -156,7 +166,7 @@ def _ordered(noise: FiniteSum) -> bool:
     return noise.ascent_size not in (None, noise.batch_size)
 
 
-def _all_batches(process: Iteration) -> tuple[jax.Array, jax.Array]:
+def all_batches(process: Iteration) -> tuple[jax.Array, jax.Array]:
     """Every minibatch, as rows of indices of examples, and its probability."""
     n, B, noise = process.landscape.number, process.noise.batch_size, process.noise
     if _ordered(noise):
@@ -178,6 +188,7 @@ def _all_batches(process: Iteration) -> tuple[jax.Array, jax.Array]:
 
 def check_published(process: Iteration) -> None:
     """Raise if no closed form is published for this method and noise."""
+    check_independent(process)
     method = process.method
     if not isinstance(method, (GD, SAM, USAM)):
         raise TypeError(f"SDEs are published for GD, USAM, DNSAM and SAM, not for {method!r}: take form='derived'")

@@ -2,6 +2,7 @@
 
     transfer        expectations, survival and exit times of a step on the line, by its transfer operator
     stationary      how far a noisy method spreads around a point, in symbols and numbers
+    epochs          shuffled passes through a few examples: all that an epoch can do, and its stationary law
     weak            how far the expectations of an SDE are from those of the method
 
 The tests compare each of them with simulations.
@@ -19,6 +20,7 @@ Example:
     [[0.5, 0.0], [0.0, 0.5]]
 """
 
+from flatdyn.laws import epochs as epochs
 from flatdyn.laws import stationary as stationary
 from flatdyn.laws import transfer as transfer
 from flatdyn.laws import weak as weak
