@@ -178,8 +178,7 @@ class Pairs(fd.methods.Method):
         return fd.methods.State(theta)
 
     def step(self, grad, state):
-        first, second = fd.methods.base.samples_of(grad, 2)
-        return fd.methods.State(state.theta - (first(state.theta) + second(state.theta)))
+        return fd.methods.State(state.theta - (grad(state.theta) + grad.further[0](state.theta)))
 
 
 def test_several_samples_in_a_step_are_the_next_ones_of_the_pass():
