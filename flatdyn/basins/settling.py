@@ -26,7 +26,7 @@ import scipy
 from flatdyn.basins.attractors import distance
 from flatdyn.basins.walks import SAMPLES, Walkers
 from flatdyn.processes import Process
-from flatdyn.processes.flat import as_row, whole_from
+from flatdyn.processes.flat import as_row, repeating, whole_from
 
 _BESIDE = np.array([2.0, 0.5, 0.1])  # distances of the runs beside, in grains
 _ROWS = 4  # directions and their opposites
@@ -209,10 +209,10 @@ def _linearised(process: Process, state: Any, flat: jax.Array, period: jax.Array
 
     Whole numbers in the state stay as they are.
     """
-    whole = whole_from(state)
+    whole, advance = whole_from(state), repeating(process)
 
     def moved(flat):
-        return jax.lax.fori_loop(0, period, lambda _, row: as_row(process.step(whole(row))), flat)
+        return jax.lax.fori_loop(0, period, lambda _, row: as_row(advance(whole(row))), flat)
 
     theta = process.position(whole(flat))
     return moved(flat), jax.jacfwd(moved)(flat), theta, jax.jacfwd(lambda at: as_row(process.init(at)))(theta)

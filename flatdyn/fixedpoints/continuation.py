@@ -23,7 +23,7 @@ from flatdyn.core.records import Record
 from flatdyn.fixedpoints.arclength import Equations, follow
 from flatdyn.fixedpoints.bifurcations import Bifurcation, FixedPointProblem, compound
 from flatdyn.processes import Process
-from flatdyn.processes.flat import MOST_WRITTEN, confirmed, flattening, ordered_eigenvalues, reach
+from flatdyn.processes.flat import MOST_WRITTEN, confirmed, flattening, ordered_eigenvalues, reach, turns
 from flatdyn.stability import kind_of
 
 
@@ -267,6 +267,7 @@ class _Orbit:
     def __init__(self, make_process: Callable, example: Process, period: int):
         if example.random:
             raise ValueError("a random process has no fixed points: continue that of the process without noise")
+        turns(example, period)
         self.dim, self.period, self.example = example.dim, period, example
         self.size, whole, flatten = flattening(example)
 

@@ -32,7 +32,7 @@ from flatdyn.landscapes import critical
 from flatdyn.methods import SAM, USAM
 from flatdyn.methods.base import FirstOrder
 from flatdyn.processes import Iteration, Process
-from flatdyn.processes.flat import MOST_WRITTEN, FlatState, flat_state, ordered_eigenvalues
+from flatdyn.processes.flat import MOST_WRITTEN, FlatState, flat_state, ordered_eigenvalues, turns
 from flatdyn.stability import quadratic
 
 _ANGLES = 4096  # samples of the circle: roots closer than 2π/4096 to each other could be missed
@@ -90,14 +90,15 @@ class FixedPoints(list):
 
 
 def find(
-    process: Process, box: Any = None, period: int = 1, *, starts: int = 256, progress: bool | None = None
+    process: Process, box: Any = None, period: int | None = None, *, starts: int = 256, progress: bool | None = None
 ) -> FixedPoints:
     """All fixed points, or all cycles of one period, of a process in a box.
 
     Args:
         process: deterministic; a method on a landscape, an optax optimiser, your own map
         box: ((lower, upper), ...), one pair per coordinate; the process's own if not given
-        period: 1 for fixed points; 2, 3, 4, … for cycles of exactly that period, one entry each
+        period: 1, if not given, for fixed points; 2, 3, 4, … for cycles of exactly that period, one entry each. Where
+            steps are counted and the map repeats itself only after some (LookSAM, Lookahead), these are the least
         starts: starting points of a search, where one is needed
         progress: show a bar over them; if not given, after two seconds
     Returns:
@@ -106,7 +107,9 @@ def find(
         ValueError: if there is no finite box, the period is not a positive whole number, or the process is random
     """
     checks.kind("process", process, Process)
+    period = process.period if period is None else period
     period = checks.count("period", period, at_least=1, at_most=MOST_WRITTEN)
+    turns(process, period)
     box = process.box if box is None else box
     if box is None:
         raise ValueError("fixed points are looked for in a box: give box=((lower, upper), ...)")
@@ -252,7 +255,7 @@ def _searched(process: Process, box: tuple, period: int, starts: int, progress: 
             orbit = system.orbit(root)
             if not _inside(orbit[0], box) and not any(_inside(theta, box) for theta in orbit):
                 continue
-            if system.minimal_period(root) != period or any(_same_orbit(orbit, known) for known in orbits):
+            if system.turns(root) != system.period or any(_same_orbit(orbit, known) for known in orbits):
                 continue
             orbits.append(orbit)
             states.append(root)
@@ -268,7 +271,7 @@ class _System:
     """The equation F^period(s) = s on the flat full state, and Newton's method on it."""
 
     def __init__(self, process: Process, period: int):
-        self.state, self.period = flat_state(process), period
+        self.state, self.period = flat_state(process), turns(process, period)
 
         def deflated(flat, known, count):
             """(F^period(s) − s) Π (1/‖s − sᵢ‖² + 1): the factor blows up at known roots, and is 1 far from them."""
@@ -319,11 +322,12 @@ class _System:
         """Positions over one period, shape (period, dim)."""
         positions = []
         for _ in range(self.period):
-            positions.append(np.asarray(self.state.position(state)))
+            positions.append(np.asarray(self.state.places(state)))
             state = np.asarray(self.state.step(state))
-        return np.array(positions)
+        return np.concatenate(positions)
 
-    def minimal_period(self, state: np.ndarray) -> int:
+    def turns(self, state: np.ndarray) -> int:
+        """After how many periods of the map a state returns."""
         moved = state
         for steps in range(1, self.period + 1):
             moved = np.asarray(self.state.step(moved))
@@ -370,12 +374,12 @@ def _describe(process: Process, flat: FlatState, orbit: np.ndarray, state: Any, 
     theta, is_critical, perturbed = orbit[0], None, None
     if isinstance(process, Iteration):
         is_critical = stability.is_critical(process.landscape, theta)
-        if isinstance(process.method, FirstOrder):
+        if isinstance(process.method, FirstOrder) and not process.method.remembers:
             field, point = process.method.field(process.landscape.field), process.landscape.vector(jnp.asarray(theta))
             # where the gradient vanishes nothing is perturbed; rounded coordinates would say otherwise
             ascended = point if stability.unperturbed(process, theta) else process.method.ascend(field, point)
             perturbed = np.asarray(process.landscape.array(ascended))
-    slope = stability.orbit_jacobian(process, flat, state, period)
+    slope = stability.orbit_jacobian(process, flat, state, turns(process, period))
     multipliers = np.full(process.dim, np.nan + 0j) if slope is None else ordered_eigenvalues(slope)
     return FixedPoint(theta, multipliers, stability.kind_of(multipliers), is_critical, period, orbit, perturbed)
 

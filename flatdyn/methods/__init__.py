@@ -36,6 +36,9 @@ from flatdyn.methods.base import Method as Method
 from flatdyn.methods.base import State as State
 from flatdyn.methods.constrained import ConstrainedLangevin as ConstrainedLangevin
 from flatdyn.methods.constrained import ConstrainedSGLD as ConstrainedSGLD
+from flatdyn.methods.family import GSAM as GSAM
+from flatdyn.methods.family import WSAM as WSAM
+from flatdyn.methods.family import UnifiedSAM as UnifiedSAM
 from flatdyn.methods.first_order import ASAM as ASAM
 from flatdyn.methods.first_order import DNSAM as DNSAM
 from flatdyn.methods.first_order import GD as GD
@@ -48,9 +51,14 @@ from flatdyn.methods.langevin import AdLaLa as AdLaLa
 from flatdyn.methods.langevin import LaLa as LaLa
 from flatdyn.methods.langevin import Langevin as Langevin
 from flatdyn.methods.langevin import LeimkuhlerMatthews as LeimkuhlerMatthews
+from flatdyn.methods.lookahead import Lookahead as Lookahead
 from flatdyn.methods.optax import from_optax as from_optax
 from flatdyn.methods.partitioned import Alternating as Alternating
 from flatdyn.methods.partitioned import Multirate as Multirate
+from flatdyn.methods.remembering import MSAM as MSAM
+from flatdyn.methods.remembering import FriendlySAM as FriendlySAM
+from flatdyn.methods.remembering import LaggedSAM as LaggedSAM
+from flatdyn.methods.remembering import LookSAM as LookSAM
 from flatdyn.methods.schedules import Scheduled as Scheduled
 
 __getattr__ = renamed(

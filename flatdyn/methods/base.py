@@ -72,6 +72,8 @@ class Method(eqx.Module):
     Attributes:
         draws: how many standard normal vectors like θ one step uses; 0 for a method that is not random itself
         samples: how many samples of the gradient one step uses
+        period: after how many steps the map repeats itself: 1, unless steps are counted
+        remembers: whether a step is more than one along a gradient that θ alone decides
         several: hyperparameters that may be several numbers, one for each coordinate or leaf
         absent: hyperparameters that are a literal 0, which leaves their terms out of the step: they can't be varied
         jumps: whether the gradient that is followed jumps where ∇L = 0
@@ -81,6 +83,8 @@ class Method(eqx.Module):
 
     draws = 0
     samples = 1
+    period = 1
+    remembers = False
     several = ()
     absent = ()
     jumps = False
@@ -162,6 +166,10 @@ class Wrapper(Method):
     @property
     def samples(self):
         return self.method.samples
+
+    @property
+    def period(self):
+        return self.method.period
 
     @property
     def jumps(self):

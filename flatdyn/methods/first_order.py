@@ -76,7 +76,7 @@ class Ascending(FirstOrder):
         return theta
 
 
-class _Normalised(Ascending):
+class Normalised(Ascending):
     """Ascents of a given length, in a norm that is taken over a scope."""
 
     scope: str = word("masked")
@@ -97,7 +97,7 @@ class _Normalised(Ascending):
         return norm_of_each(g, eps) if self.scope == "tensor" else norm(g, eps)
 
 
-class SAM(_Normalised):
+class SAM(Normalised):
     """Sharpness-aware minimization, normalised.
 
         p = θ + ρ g / (‖g‖ + ε),   g = m ⊙ ∇ℓ(θ; ξ)
@@ -248,7 +248,7 @@ def _check_eps(eps: Any, taken: bool) -> None:
         )
 
 
-class ASAM(_Normalised):
+class ASAM(Normalised):
     """Adaptive SAM: the ascent is measured in units of the parameters, so that rescaling them changes less.
 
         p = θ + ρ T² g / (‖T g‖ + ε)       the argument p=2, for the 2-norm

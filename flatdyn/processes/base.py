@@ -36,9 +36,11 @@ class Process(eqx.Module):
         dim: number of coordinates of a position
         box: ((lower, upper), ...) in which it is interesting, or None
         random: whether `step` uses its key
+        period: after how many steps the map repeats itself: 1, unless steps are counted
     """
 
     random = False
+    period = 1
     made_by = "fd.Iteration(landscape, method)"
 
     def init(self, theta: jax.Array) -> Any:
@@ -154,6 +156,10 @@ class Iteration(OnLandscape):
     @property
     def random(self) -> bool:
         return self.noise.random or self.method.draws > 0 or self._keyed
+
+    @property
+    def period(self) -> int:
+        return self.method.period
 
     def init(self, theta):
         state = self.method.init(self.landscape.vector(theta))

@@ -71,6 +71,10 @@ class Extended(Process):
     def random(self) -> bool:
         return self.process.random
 
+    @property
+    def period(self) -> int:
+        return self.process.period
+
     def starts(self, theta: Any, **values: Any) -> jax.Array:
         """Starting points (θ, p): every name has a number, or one for each run.
 

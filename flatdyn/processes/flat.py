@@ -26,24 +26,42 @@ MOST_WRITTEN = 1000  # steps of a cycle, which are written out in one program
 class FlatState:
     """A process on its full state as one row of numbers: what Jacobians and root searches work on.
 
+    One step is one of the process, or as many as after which its map repeats itself (`process.period`).
+
     Attributes:
         size: how many numbers; whole numbers in the state are kept, see :func:`flattening`
+        period: steps of the process in a step
     """
 
     def __init__(self, process: Process):
-        self._process = process
+        self._process, self.period = process, process.period
         self.size, whole, flatten = flattening(process)
+        advance = repeating(process)
 
         def step(flat):
-            return flatten(process.step(whole(flat)))
+            return flatten(advance(whole(flat)))
 
         def driven(flat, normals):
+            if self.period > 1:
+                raise TypeError(
+                    f"this needs a map that is the same at every step, and that of {process!r} repeats itself only "
+                    f"after {self.period}"
+                )
             return flatten(process.driven(whole(flat), normals))
+
+        def places(flat):
+            """Where the process is, step by step, over one period from a flat state on: shape (period, dim)."""
+            positions, state = [], whole(flat)
+            for _ in range(self.period):
+                positions.append(process.position(state))
+                state = process.step(state)
+            return jnp.stack(positions)
 
         self.step, self.driven = jax.jit(step), driven
         self._slope, self._steps = jax.jit(jax.jacfwd(step)), jax.jit(jax.vmap(step))
         self.at_rest = jax.jit(lambda theta: flatten(process.init(jnp.asarray(theta))))
         self.position = jax.jit(lambda flat: process.position(whole(flat)))
+        self.places = jax.jit(places)
 
     def slope(self, flat: np.ndarray) -> np.ndarray | None:
         """The Jacobian of a step, shape (size, size), or None where the map has none that holds over a finite step."""
@@ -66,6 +84,29 @@ def flat_state(process: Process) -> FlatState:
 @functools.lru_cache(maxsize=4)  # it holds the process, with the data in its loss
 def _known(tree: Any, leaves: tuple, words: tuple, wide: bool) -> FlatState:
     return FlatState(jax.tree.unflatten(tree, leaves))
+
+
+def repeating(process: Process) -> Callable[[Any], Any]:
+    """A noiseless step of a process, as a function of the state; as many of them as the map takes to repeat itself."""
+    if process.period == 1:
+        return process.step
+    return lambda state: jax.lax.fori_loop(0, process.period, lambda _, state: process.step(state), state)
+
+
+def turns(process: Process, period: int | None) -> int:
+    """How often the map repeats itself in `period` steps; None is once.
+
+    Raises:
+        ValueError: if the number is not whole
+    """
+    if period is None:
+        return 1
+    if period % process.period:
+        raise ValueError(
+            f"period must be a multiple of {process.period}, after which the map of {process!r} repeats itself, got "
+            f"{period}"
+        )
+    return period // process.period
 
 
 def flattening(process: Process) -> tuple[int, Callable, Callable]:

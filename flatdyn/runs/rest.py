@@ -23,7 +23,7 @@ import numpy as np
 
 from flatdyn.methods.base import FirstOrder
 from flatdyn.processes import Iteration, Process
-from flatdyn.processes.flat import as_row, whole_from
+from flatdyn.processes.flat import as_row, repeating, whole_from
 
 _LARGEST = 128  # numbers in a state up to which its whole Jacobian is taken
 _SIZES = 8, 128, 2048  # states at a time, so that few programs are compiled
@@ -176,9 +176,9 @@ class _Asked:
 
 
 def _on_rows(process: Process, state: Any) -> Any:
-    """A step as a function of the row of a state's numbers; whole numbers in it stay as they are."""
-    whole = whole_from(state)
-    return lambda row: as_row(process.step(whole(row)))
+    """A step (or one period of steps) as a function of the row of a state's numbers; whole numbers stay as they are."""
+    whole, advance = whole_from(state), repeating(process)
+    return lambda row: as_row(advance(whole(row)))
 
 
 def _difference(row: jax.Array) -> jax.Array:

@@ -19,7 +19,7 @@ from flatdyn.landscapes import Landscape
 from flatdyn.methods.base import FirstOrder, Method
 from flatdyn.noise import Exact
 from flatdyn.processes import Iteration, Process
-from flatdyn.processes.flat import FlatState, flat_state, ordered_eigenvalues
+from flatdyn.processes.flat import FlatState, flat_state, ordered_eigenvalues, turns
 
 _LONGEST = 1_000_000  # steps of a cycle whose derivatives are multiplied
 
@@ -88,7 +88,7 @@ def jacobian(method: Method, landscape: Landscape, at: Any = None) -> sympy.Matr
 
 
 def multipliers(
-    process: Process | Method, landscape: Landscape | None = None, *, at: Any, period: int = 1
+    process: Process | Method, landscape: Landscape | None = None, *, at: Any, period: int | None = None
 ) -> np.ndarray:
     """Eigenvalues of the Jacobian of the full state map at a point; a fixed point attracts if all are inside |z| = 1.
 
@@ -101,11 +101,12 @@ def multipliers(
         process: a process, or a method (then give the landscape)
         landscape: what the method descends
         at: θ, shape (dim,), for a start at rest there; or the full state, its floating-point numbers in order
-        period: number of steps; for a cycle, its period
+        period: number of steps; for a cycle, its period. If not given, 1, or the steps after which the map of a method
+            that counts them repeats itself (k of LookSAM), of which it must be a multiple
     Returns:
         complex array, shape (n,), largest modulus first
     Raises:
-        ValueError: if the map has no derivative there that its steps follow, or is random
+        ValueError: if the map has no derivative there that its steps follow, or is random, or the period does not fit
     """
     return ordered_eigenvalues(numeric_jacobian(process, landscape, at=at, period=period))
 
@@ -125,7 +126,7 @@ def kind_of(multipliers: np.ndarray, tol: float = 1e-9) -> str:
 
 
 def numeric_jacobian(
-    process: Process | Method, landscape: Landscape | None = None, *, at: Any, period: int = 1
+    process: Process | Method, landscape: Landscape | None = None, *, at: Any, period: int | None = None
 ) -> np.ndarray:
     """The matrix of :func:`jacobian` as numbers, of any process; arguments and errors as :func:`multipliers`."""
     checks.kind("process", process, (Process, Method))
@@ -147,18 +148,20 @@ def numeric_jacobian(
                 f"got {values.shape}"
             )
         flat = state.at_rest(values) if values.shape == (process.dim,) else jnp.asarray(values)
-        slopes = orbit_jacobian(process, state, flat, checks.count("period", period, at_least=1, at_most=_LONGEST))
+        if period is not None:
+            period = checks.count("period", period, at_least=1, at_most=_LONGEST)
+        slopes = orbit_jacobian(process, state, flat, turns(process, period))
     if slopes is None:
         raise no_derivative(getattr(process, "method", process), at)
     return slopes
 
 
-def orbit_jacobian(process: Process, state: FlatState, flat: Any, period: int) -> np.ndarray | None:
-    """The Jacobian of so many steps of a process from a flat state, or None where there is none; in 64 bits."""
+def orbit_jacobian(process: Process, state: FlatState, flat: Any, steps: int) -> np.ndarray | None:
+    """The Jacobian of so many steps of a flat state from one of its rows, or None where there is none; in 64 bits."""
     if isinstance(process, Iteration) and _jumps_at(process, lambda: np.asarray(state.position(flat))):
         return None
     slopes = np.eye(state.size)
-    for i in range(period):
+    for i in range(steps):
         flat = state.step(flat) if i else flat  # none after the last Jacobian: it would be a program of its own
         if (slope := state.slope(flat)) is None:
             return None

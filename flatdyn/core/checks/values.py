@@ -43,6 +43,7 @@ def number(
     above: float | None = None,
     at_least: float | None = None,
     below: float | None = None,
+    at_most: float | None = None,
     one: bool = False,
 ) -> Any:
     """Return `value` if it is finite and inside the range, else raise ValueError naming it.
@@ -56,7 +57,7 @@ def number(
     if is_traced(value):
         return value
     if isinstance(value, sympy.Basic) and not one:
-        return _symbolic(name, value, above, at_least, below)
+        return _symbolic(name, value, above, at_least, below, at_most)
     if isinstance(value, sympy.Expr) and value.is_number and value.is_real:
         value = float(value)
     array = entries(name, value)
@@ -66,6 +67,7 @@ def number(
         (">", above, operator.gt),
         (">=", at_least, operator.ge),
         ("<", below, operator.lt),
+        ("<=", at_most, operator.le),
     ]
     allowed = " and ".join(f"{sign} {bound:g}" for sign, bound, _ in bounds if bound is not None)
     inside = np.isfinite(array)
@@ -131,8 +133,8 @@ def _symbolic(name: str, value: sympy.Basic, *bounds: float | None) -> sympy.Exp
     if value.has(sympy.nan, sympy.oo, sympy.zoo, -sympy.oo) or (value.is_number and value.is_real is False):
         raise ValueError(f"{name} must be finite and real, got {shown(value)}")
     if value.is_number:
-        above, at_least, below = bounds
-        number(name, float(value), above=above, at_least=at_least, below=below)
+        above, at_least, below, at_most = bounds
+        number(name, float(value), above=above, at_least=at_least, below=below, at_most=at_most)
     return value
 
 
