@@ -386,6 +386,19 @@ call(
     normalized=True,
     nesterov=False,
 )
+for _name, _arguments in {
+    "WSAM": {"gamma": 0.6, "decouple": False}, "GSAM": {"alpha": 0.4}, "UnifiedSAM": {"blend": 0.5},
+    "LookSAM": {"k": 2, "alpha": 0.4, "layerwise": False},
+    "FriendlySAM": {"sigma": 0.5, "ema": 0.9, "copy_first": True}, "MSAM": {}, "LaggedSAM": {},
+}.items():  # fmt: skip
+    _common = {"lr": 0.1, "rho": 0.1, "momentum": 0.5, "eps": 0.1, "mask": (True, False), "nesterov": False}
+    call(_name, getattr(fd.methods, _name), **_common, **_arguments)
+call("Lookahead", fd.methods.Lookahead, method=method, k=2, alpha=0.5, memory="reset", start=1)
+bound(
+    "MSAM.stored",
+    lambda f: fd.methods.MSAM(0.1, 0.1, 0.5).stored,
+    state=of(lambda f: fd.methods.MSAM(0.1, 0.1, 0.5).init(np.array(AT))),
+)
 call("SGLD", fd.SGLD, lr=0.1, temperature=1.0)
 call("Langevin", fd.Langevin, lr=0.1, friction=1.0, temperature=1.0, splitting="BAOAB")
 call("LeimkuhlerMatthews", fd.LeimkuhlerMatthews, lr=0.1, temperature=1.0)
@@ -1590,7 +1603,7 @@ INNER = "flatdyn's own part, whose callers check"
 NOTHING = "takes no arguments"
 
 _contract = """init step position check gap possible ascend gradient draw following parts sample driven spread factor
-        vanishing field
+        vanishing field look seen towards renewed
         vector array value score outputs forward drift feasible lift lower nearest residual retract shake
         example_metric metric_sum slack tangent thermal single pieces masked tangency of header misfit arrays Task.loss
         Method.project Alternating.project Wrapper.project"""

@@ -257,6 +257,14 @@ ALL = {
     "AdLaLa": lambda first: fd.AdLaLa(0.1, first),
     "LOL": lambda first: fd.LOL(0.1, first),
     "Multirate": lambda first: fd.Multirate(0.01, first, 3, 0.5),
+    "WSAM": lambda first: fd.methods.WSAM(0.01, 0.1, 0.75, momentum=0.9, mask=first),
+    "GSAM": lambda first: fd.methods.GSAM(0.01, 0.1, 0.4, scope="all"),
+    "UnifiedSAM": lambda first: fd.methods.UnifiedSAM(0.01, 0.1, 0.5, mask=first),
+    "LookSAM": lambda first: fd.methods.LookSAM(0.01, 0.1, 2, 0.5, momentum=0.9, mask=first),
+    "FriendlySAM": lambda first: fd.methods.FriendlySAM(0.01, 0.1, 0.7, mask=first, copy_first=True),
+    "MSAM": lambda first: fd.methods.MSAM(0.01, 0.1, 0.9, mask=first),
+    "LaggedSAM": lambda first: fd.methods.LaggedSAM(0.01, 0.1, eps=1e-3, mask=first),
+    "Lookahead": lambda first: fd.methods.Lookahead(fd.SAM(0.01, 0.1, momentum=0.5), 2, memory="pull"),
 }
 CONSTRAINED = {"ConstrainedLangevin", "ConstrainedSGLD"}  # do not start anywhere: see their own tests
 W, B = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3))), jnp.array([0.5, -0.3])

@@ -67,7 +67,7 @@ class FixedPoint:
     def __repr__(self) -> str:
         place = ", ".join(f"{x:.8g}" for x in self.theta)
         largest = "" if self.kind == "singular" else f", |multiplier| {abs(self.multipliers[0]):.6g}"
-        what = "fixed point" if self.period == 1 else f"{self.period}-cycle"
+        what = "fixed point" if np.ptp(self.orbit, axis=0).max() <= _SAME else f"{self.period}-cycle"
         critical_or_not = {True: ", critical", False: ", not critical", None: ""}[self.is_critical]
         return f"FixedPoint({self.kind} {what} at ({place}){critical_or_not}{largest})"
 
@@ -107,8 +107,7 @@ def find(
         ValueError: if there is no finite box, the period is not a positive whole number, or the process is random
     """
     checks.kind("process", process, Process)
-    period = process.period if period is None else period
-    period = checks.count("period", period, at_least=1, at_most=MOST_WRITTEN)
+    period = checks.count("period", process.period if period is None else period, at_least=1, at_most=MOST_WRITTEN)
     turns(process, period)
     box = process.box if box is None else box
     if box is None:

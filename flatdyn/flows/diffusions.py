@@ -86,7 +86,7 @@ class Diffusion(OnLandscape):
         ascent: str = "shared",
         dt: Any = None,
     ):
-        if not isinstance(method, FirstOrder):
+        if not isinstance(method, FirstOrder) or method.remembers:
             raise TypeError(
                 f"a diffusion needs a method that follows one gradient (GD, SAM, USAM, ...), got {method!r}"
             )

@@ -24,7 +24,7 @@ import scipy
 
 from flatdyn.core import quadrature
 from flatdyn.core.algebra import Vector, norm
-from flatdyn.methods import DNSAM, GD, SAM, USAM
+from flatdyn.methods import DNSAM, GD, GSAM, SAM, USAM
 from flatdyn.noise import Curvature, FiniteSum, Gaussian, Normal
 from flatdyn.processes import Iteration
 
@@ -74,6 +74,11 @@ def check_derived(process: Iteration) -> None:
         raise TypeError(
             "cubature follows a step that jumps where ∇ℓ(θ) vanishes, and nowhere else: take one ascent, and decay "
             "that is coupled or in the landscape, or eps > 0"
+        )
+    elif process.ascent == "independent" and isinstance(process.method, GSAM):
+        raise TypeError(
+            "what GSAM follows is not linear in the descent's sample, which cubature makes use of: take "
+            "ascent='shared', or a sum over minibatches"
         )
     elif process.dim > 2 and not isinstance(process.method, GD):
         raise TypeError(

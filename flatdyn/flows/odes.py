@@ -78,7 +78,7 @@ class Flow(OnLandscape):
     def __init__(
         self, landscape: Landscape, method: FirstOrder, dt: Any = None, order: int = 0, *, inertia: bool = False
     ):
-        if not isinstance(method, FirstOrder):
+        if not isinstance(method, FirstOrder) or method.remembers:
             raise TypeError(f"a flow needs a method that follows one gradient (GD, SAM, USAM, ...), got {method!r}")
         if not isinstance(order, int | np.integer) or order not in (0, 1):
             raise ValueError(f"order must be 0 (the limit of small steps) or 1 (its first correction), got {order!r}")

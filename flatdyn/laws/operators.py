@@ -268,7 +268,8 @@ def fits(process: Process, interval: Any, start: float) -> tuple[tuple[float, fl
     state = jax.eval_shape(process.init, jax.ShapeDtypeStruct((1,), jnp.float32))
     memory = sum(leaf.size for leaf in jax.tree.leaves(state)) - 1
     method = getattr(process, "method", None)
-    heavy_ball = memory == 1 and isinstance(process, Iteration) and isinstance(method, FirstOrder)
+    first_order = isinstance(method, FirstOrder) and not method.remembers
+    heavy_ball = memory == 1 and isinstance(process, Iteration) and first_order
     if memory and (not heavy_ball or method.nesterov or method.units == "gradient" or method.decays("decoupled")):
         raise TypeError(
             "this knows no memory but that of heavy-ball momentum from rest, whose velocity is its last move, without "

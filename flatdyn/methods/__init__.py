@@ -1,6 +1,10 @@
 """How one step is taken: descent and sharpness-aware minimization, averages, blocks, Langevin methods, any of optax.
 
     GD, SAM, USAM, DNSAM, ASAM      descent, with the gradient taken at θ or uphill of it
+    WSAM, GSAM, UnifiedSAM          what is followed is made of the gradients at θ and uphill of it
+    LookSAM, FriendlySAM, MSAM,     uphill with the help of what was seen before
+    LaggedSAM
+    Lookahead                       iterates that are pulled back every k steps
     Averaged, Scheduled             averages of iterates (SWA, WASAM); step sizes that change
     Alternating, Multirate          blocks of parameters that are moved differently
     SGLD, Langevin, AdLaLa, ...     methods that sample at a temperature

@@ -90,6 +90,10 @@ class WSAM(Uphill):
         checks.number("gamma", self.gamma, at_least=0, below=1)
 
     @property
+    def remembers(self):
+        return self.decouple and self.inertial
+
+    @property
     def weight(self) -> Any:
         """w = γ/(1 − γ), how much the sharpness counts."""
         return self.gamma / (1 - self.gamma)
@@ -102,7 +106,7 @@ class WSAM(Uphill):
         return sampled(grad).each(of)
 
     def step(self, grad, state):
-        if not (self.decouple and self.inertial):
+        if not self.remembers:
             return super().step(grad, state)
 
         def of(part):
@@ -152,6 +156,10 @@ class GSAM(Uphill):
     def __check_init__(self):
         checks.number("alpha", self.alpha, at_least=0)
 
+    @property
+    def jumps_elsewhere(self):
+        return self.may_jump  # where ∇ℓ(p) vanishes
+
     def gradient(self, grad, theta):
         def of(part):
             here, there = self.seen(part, theta)
@@ -173,9 +181,11 @@ class UnifiedSAM(Uphill):
         θ⁺ = θ − η ∇ℓ(p; ξ);                 with momentum as in :class:`flatdyn.methods.base.FirstOrder`
 
     λ = 0 is USAM, with ρ an inverse curvature, and 1 is SAM, with ρ in units of θ: between them ρ is a number for units
-    that were chosen. On a quadratic it is SAM of radius ρ λ around USAM of ρ (1 − λ): the two-cycle along an eigenvector
-    of curvature a has the amplitude η ρ λ a/(2 − η a (1 + ρ (1 − λ) a)). With ε > 0 the multipliers at a critical point
-    are 1 − η a (1 + ρ (1 − λ + λ/ε) a).
+    that were chosen. Along an eigenvector of a quadratic, of curvature a > 0, the two-cycle has the amplitude
+
+        A = η ρ λ a / (2 − η a (1 + ρ (1 − λ) a))
+
+    and with ε > 0 the multiplier at a critical point is 1 − η a (1 + ρ (1 − λ + λ/ε) a).
 
     Args:
         lr: step size η > 0, in inverse curvature

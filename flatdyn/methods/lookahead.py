@@ -62,8 +62,8 @@ class Lookahead(Wrapper):
         method: whose iterates are pulled
         k: steps from one pull to the next, at least 1
         alpha: α in [0, 1]
-        memory: what a pull does to the rest of the method's state, such as a velocity: "keep" it; "reset" it to that of a
-            start there (optax's reset_state); "pull" it back in the same way, the slow one being at rest at first
+        memory: what a pull does to the rest of the method's state, such as a velocity: "keep" it; "reset" it to that
+            of a start there (optax's reset_state); "pull" it back in the same way, the slow one being at rest at first
         start: s ≥ 0, the step after which the slow iterate is set
     Raises:
         ValueError: if a number is out of range, a word is unknown, or the method is an average or held by a constraint
@@ -88,6 +88,8 @@ class Lookahead(Wrapper):
             )
         if not self.method.starts_anywhere:
             raise ValueError(f"a pull leaves the constraint of {self.method!r}: Lookahead needs a method without one")
+
+    remembers = True
 
     @property
     def period(self):

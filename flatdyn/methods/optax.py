@@ -220,7 +220,7 @@ def from_optax(transformation: Any, follows: FirstOrder | None = None, at: str =
         raise ValueError(
             f"transformation: from_optax needs an optax.GradientTransformation, got {checks.shown(transformation)}"
         )
-    if follows is not None and not isinstance(follows, FirstOrder):
+    if follows is not None and (not isinstance(follows, FirstOrder) or follows.remembers):
         raise TypeError(f"follows must be a method that follows one gradient (GD, SAM, USAM, ASAM), got {follows!r}")
     if follows is not None and follows.decays("decoupled"):
         raise ValueError(

@@ -40,6 +40,11 @@ class WithMemory(Uphill):
     """
 
     remembers = True
+    tied = False
+
+    @property
+    def jumps_elsewhere(self):
+        return self.may_jump  # where the direction that is remembered vanishes
 
     def look(self, part: GradientField, state: State) -> tuple[Any, dict[str, Any]]:
         """The gradient that is followed from a state, and the fields of the state that change with it."""
@@ -87,8 +92,9 @@ class LookSAM(WithMemory):
 
         (1 − η λ (1 + ρ λ/ε)) (1 − η λ)^(k−1)
 
-    (g_v counts to second order only), and zeros. So a saddle attracts if |1 + η b − η ρ b²/ε| < (1 + η b)^−(k−1) for each
-    negative λ = −b: a window of radii, which narrows with k.
+    (g_v counts to second order only), and zeros. So a saddle attracts if |1 + η b − η ρ b²/ε| < (1 + η b)^(1−k) for
+    each negative λ = −b: a window of radii, which narrows with k. With ε = 0, on a line of curvature λ, runs end on a
+    cycle that is at ± η λ ρ q/(1 + (1 − η λ) q), q = (1 − η λ)^(k−1), before every ascent.
 
     Both kinds of step are computed at every step here: this saves no time, as it does in training.
 
@@ -180,20 +186,20 @@ class FriendlyState(State):
 class FriendlySAM(_OneAscent):
     """Friendly SAM: the ascent leaves out the part of the gradient that is always there, estimated by its average.
 
-        m⁺ = λ m + (1 − λ) g,   g = ∇ℓ(θ; ξ),   m₋₁ = 0,   λ = ema
-        d = g − σ m⁺,           p = θ + ρ m ⊙ d/(‖m ⊙ d‖ + ε)      (the first m: the mask)
+        m⁺ = κ m + (1 − κ) g,   g = ∇ℓ(θ; ξ),   m = 0 at first,   κ = ema
+        d = g − σ m⁺,           p = θ + ρ M ⊙ d/(‖M ⊙ d‖ + ε),     M = mask
         θ⁺ = θ − η ∇ℓ(p; ξ);    with momentum as in :class:`flatdyn.methods.base.FirstOrder`
 
     σ = 0 is SAM. On full batches the average lags behind a gradient that shrinks, so with σ = 1 the ascent is along −g
     from the second step on: downhill. It then comes to rest at a distance ρ from the minimum, where p is the minimum.
 
-    With ε > 0 a multiplier at a critical point crosses 1 where λ_H (1 + (1 − σ) ρ λ_H/ε) = 0, λ_H an eigenvalue of the
-    Hessian: as SAM of radius (1 − σ) ρ, whatever the memory. So with σ = 1 no saddle attracts.
+    With ε > 0 a multiplier at a critical point crosses 1 where λ (1 + (1 − σ) ρ λ/ε) = 0, λ an eigenvalue of the
+    Hessian: as for SAM of radius (1 − σ) ρ, whatever κ is. So with σ = 1 no saddle attracts.
 
     The authors' program, and pytorch_optimizer, copy the first gradient to m, ascend along it, and subtract m before it
     is renewed: d = g − s m. That is the same direction with
 
-        copy_first=True,   sigma = s/(λ + s (1 − λ))
+        copy_first=True,   sigma = s/(κ + s (1 − κ))
 
     and the same σ if s = 1.
 
@@ -201,10 +207,10 @@ class FriendlySAM(_OneAscent):
         lr: step size η > 0, in inverse curvature
         rho: ascent radius ρ ≥ 0, in units of θ
         sigma: σ ≥ 0, how much of the average is left out
-        ema: λ in [0, 1), how much of the average a step keeps
+        ema: κ in [0, 1), how much of the average a step keeps
         momentum: μ in [0, 1)
         eps: smoothing ε ≥ 0 of the norm, in units of ∇L; a parameter of the model
-        mask: which coordinates are perturbed (1 or True); None for all
+        mask: M, which coordinates are perturbed (1 or True); None for all
         nesterov: PyTorch's Nesterov momentum instead of the heavy ball
         copy_first: whether m is the first gradient after the first step, which then ascends along it
         scope: as for :class:`flatdyn.SAM`
@@ -266,8 +272,8 @@ class MSAM(_OneAscent):
 
         p = θ + ρ m ⊙ v/(‖m ⊙ v‖ + ε);     v⁺ = μ v − η ∇ℓ(p; ξ),   θ⁺ = θ + v⁺
 
-    with the conventions of :class:`flatdyn.methods.base.FirstOrder`; with velocities in units of gradients (b = −v/η) it
-    is p = θ − ρ m ⊙ b/(‖m ⊙ b‖ + ε), as in the paper. From rest the first step is gradient descent.
+    with the conventions of :class:`flatdyn.methods.base.FirstOrder`; with velocities in units of gradients (b = −v/η)
+    it is p = θ − ρ m ⊙ b/(‖m ⊙ b‖ + ε), as in the paper. From rest the first step is gradient descent.
 
     Packages and the authors' program store p of the next step as their parameters: :meth:`stored`. There a minimum
     looks like a two-cycle of length ρ. On a quadratic of curvature λ > 0 the one of θ has the amplitude
@@ -337,10 +343,9 @@ class LaggedSAM(_OneAscent):
     The first step is gradient descent. It is what `SAM.step(closure)` of pytorch_optimizer runs if no gradient was
     computed before. (Single-step SAM, S²-SAM, is this after a first step of SAM.)
 
-    It holds on to a direction: on a quadratic of curvature λ the step keeps θ + ρ sign s on one side of zero while
-    η λ < 1, so it ends where p is the minimum, at a distance ρ, until rounding turns s around. With ε > 0 the multipliers
-    z at a critical point are those of z² − (1 − η λ + ρ λ/ε) z + ρ λ/ε = 0: no saddle attracts, and a minimum does if
-    ρ λ < ε and η λ < 2 (1 + ρ λ/ε).
+    It holds on to a direction: on a line of curvature λ the step keeps θ + ρ sign s on one side of zero while η λ < 1,
+    so it ends where p is the minimum, at a distance ρ from it. With ε > 0 the multipliers z at a critical point solve
+    z² − (1 − η λ + ρ λ/ε) z + ρ λ/ε = 0: no saddle attracts, and a minimum does if ρ λ < ε and η λ < 2 (1 + ρ λ/ε).
 
     Args:
         lr: step size η > 0, in inverse curvature

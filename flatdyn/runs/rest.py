@@ -142,7 +142,8 @@ class _Asked:
     def stalled(self, place: np.ndarray) -> np.ndarray:
         """Whether the gradient that is followed is not zero up to the rounding of θ: a slope below resolution."""
         process = self.process
-        if not (isinstance(process, Iteration) and isinstance(process.method, FirstOrder)):
+        method = getattr(process, "method", None)
+        if not (isinstance(process, Iteration) and isinstance(method, FirstOrder)) or method.remembers:
             return np.zeros(len(place), bool)
         theta = place[:, : process.dim]
         gradient, slope = self.padded(_followed, theta)

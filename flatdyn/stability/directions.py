@@ -34,15 +34,20 @@ def conditions(method: Method, curvature: Any) -> sympy.Basic:
     quadratic in one dimension. By the Jury criterion its roots are inside the unit circle if p(1) > 0, p(−1) > 0 and
     |p(0)| < 1; for 0 ≤ μ, τ < 1 the first two imply the third. Both are linear in s, which gives the form above.
 
+    For methods with a memory of their own (Friendly, momentum, lagged SAM, LookSAM, Lookahead) the three inequalities
+    stand as they are, over as many steps as after which the map repeats itself.
+
     Args:
-        method: GD, USAM, or SAM with eps > 0; hyperparameters numbers or symbols
+        method: GD, USAM, or one with eps > 0 of those that normalise; hyperparameters numbers or symbols
         curvature: λ, the Hessian's eigenvalue in that direction; a number or a symbol
     Returns:
         SymPy relation in the symbols given; true or false if there are none
     Raises:
         ValueError: for normalised SAM (eps = 0), which has no linearisation there; for a masked method
-        TypeError: if the method does not follow one gradient, or is ASAM
+        TypeError: if the method does not follow one gradient, or is ASAM, or remembers more than two numbers
     """
+    if checks.kind("method", method, Method).remembers:
+        return _jury(method, curvature)
     step, least, limit, values = _effective_step(method, curvature)
     step, least, limit = (part.xreplace(values) for part in (step, least, limit))
     return sympy.And(sympy.Gt(step, least), sympy.Lt(step, limit))
@@ -156,6 +161,21 @@ def edge_of_stability(method: Method, gradient_norm: Any = None) -> Any:
     return float(edge) if edge.is_number else edge
 
 
+def _jury(method: Method, curvature: Any) -> sympy.Basic:
+    """The inequality of :func:`conditions` for a method with a memory of its own, whose direction has two numbers."""
+    if getattr(method, "mask", None) is not None:
+        raise ValueError("a masked method has no one-dimensional eigen-directions: ask jacobian for the whole map")
+    slopes = jacobian(method, saddle((_as_symbolic("curvature", curvature),)), at=(0,))
+    if slopes.rows > 2:
+        raise TypeError(
+            f"an eigen-direction of {method!r} has {slopes.rows} numbers, too many for an inequality in short: ask "
+            "multipliers"
+        )
+    trace, product = slopes.trace(), slopes.det()
+    within = 1 - trace + product > 0, 1 + trace + product > 0, product < 1
+    return sympy.And(*(sympy.sympify(part).simplify() for part in within))
+
+
 _CURVATURE = sympy.Dummy("lambda", real=True)
 
 
@@ -176,8 +196,13 @@ def _effective_step(method: Method, curvature: Any) -> tuple[sympy.Expr, sympy.E
         )
     if getattr(method, "mask", None) is not None:
         raise ValueError("a masked method has no one-dimensional eigen-directions: ask jacobian for the whole map")
-    if isinstance(method, SAM) and isinstance(method.eps, (int, float)) and method.eps == 0:
+    if method.may_jump and isinstance(getattr(method, "eps", None), (int, float)):
         raise no_derivative(method, "a critical point")
+    if method.remembers:
+        raise TypeError(
+            f"{type(method).__name__} remembers more than a velocity, so its threshold has another form: ask "
+            "conditions, or multipliers for numbers"
+        )
     present, words = [], []
     for field in sorted(dataclasses.fields(method), key=lambda field: field.kw_only):
         if "hyperparameter" not in field.metadata:

@@ -32,7 +32,9 @@ def state_symbols(method: Method, landscape: Landscape) -> tuple[sympy.Symbol, .
 
 
 def update_map(method: Method, landscape: Landscape) -> sympy.Matrix:
-    """One noiseless step in symbols: the new θ, then the new velocity if there is one.
+    """One noiseless step in symbols: the new θ, then the new velocity if there is one, then what else is remembered.
+
+    Of a method that counts its steps (LookSAM, Lookahead) it is as many steps as after which the map repeats itself.
 
     Hyperparameters and landscape parameters may be symbols. Of a method that is random itself (Langevin) it is the
     step with all its normal numbers zero, whose Jacobian is that of the mean where the gradient is linear.
@@ -72,7 +74,7 @@ def jacobian(method: Method, landscape: Landscape, at: Any = None) -> sympy.Matr
         return plain(slopes)
     values = checks.symbols("at", at)
     if len(values) == landscape.dim:
-        values += [sympy.Integer(0)] * (len(symbols) - landscape.dim)
+        values = _numbers(method.init(Vector(tuple(values))))
     if len(values) != len(symbols):
         raise ValueError(
             f"at must hold the {landscape.dim} coordinates of the landscape, or the {len(symbols)} numbers of the full "
@@ -227,24 +229,35 @@ def _symbolic_step(method: Method, landscape: Landscape) -> tuple[list[sympy.Sym
     symbolic = landscape.symbols  # a landscape without expression says so here
     try:
         symbols, state = symbolic_state(method, symbolic)
-        new = method.step(landscape.field, state, *[Vector((sympy.Integer(0),) * len(symbolic))] * method.draws)
+        for _ in range(method.period):
+            state = method.step(landscape.field, state, *[Vector((sympy.Integer(0),) * len(symbolic))] * method.draws)
     except TypeError as error:
         raise TypeError(
             f"{type(method).__name__} has no symbolic step ({error}): ask multipliers for its numeric Jacobian"
         ) from error
-    return symbols, sympy.Matrix([sympy.sympify(leaf) for leaf in jax.tree.leaves(new)])
+    return symbols, sympy.Matrix(_numbers(state))
+
+
+def _numbers(state: Any) -> list[sympy.Expr]:
+    """The numbers of a state of symbols, without counters, in order."""
+    return [sympy.sympify(leaf) for leaf in jax.tree.leaves(state) if not isinstance(leaf, int)]
 
 
 def symbolic_state(method: Method, coordinates: tuple) -> tuple[list[sympy.Symbol], Any]:
-    """The method's state with a symbol in every place, and these symbols in order."""
+    """The method's state with a symbol in every place, and these symbols in order; counters stay."""
     coordinates = tuple(checks.symbols("coordinates", coordinates))
     checks.kind("method", method, Method)
     start = method.init(Vector(coordinates))
     paths, tree = jax.tree.flatten_with_path(start)
-    symbols = []
-    for i, (path, _) in enumerate(paths):
-        coordinate = coordinates[i % len(coordinates)]
-        field = path[0].name
-        prefix = {"velocity": "v", "momentum": "p"}.get(field, field)
-        symbols.append(coordinate if field == "theta" else sympy.Symbol(f"{prefix}_{coordinate.name}", real=True))
-    return symbols, jax.tree.unflatten(tree, symbols)
+    symbols, leaves = [], []
+    for path, leaf in paths:
+        if isinstance(leaf, int):
+            leaves.append(leaf)
+            continue
+        coordinate = coordinates[len(symbols) % len(coordinates)]
+        fields = [key.name for key in path if getattr(key, "name", "tree") not in ("tree", "inner")]
+        prefix = "_".join({"velocity": "v", "momentum": "p"}.get(field, field) for field in fields)
+        symbol = coordinate if prefix == "theta" else sympy.Symbol(f"{prefix}_{coordinate.name}", real=True)
+        symbols.append(symbol)
+        leaves.append(symbol)
+    return symbols, jax.tree.unflatten(tree, leaves)
