@@ -185,6 +185,10 @@ METHODS = {
     "SGLD": fd.SGLD(0.01, 0.1),
     "Langevin": fd.Langevin(0.01, 0.1, 1.0),
     "average": fd.Averaged(fd.SAM(0.01, 0.1)),
+    "WSAM": fd.methods.WSAM(0.01, 0.1, 0.9, 0.9),
+    "LookSAM": fd.methods.LookSAM(0.01, 0.1, 3, 0.5),
+    "FriendlySAM": fd.methods.FriendlySAM(0.01, 0.1, copy_first=True),
+    "Lookahead": fd.methods.Lookahead(fd.methods.MSAM(0.01, 0.1, 0.9), 3, memory="pull"),
 }
 NOISES = {
     "exact": noise.Exact(),
