@@ -30,6 +30,10 @@ def two_tensors(tree):
     return (a[0] * b[0] - 1) ** 2 / 2 + (a[1] * b[1] + b[2]) ** 2 / 2 + jnp.sum(a**4) / 4 + jnp.sum(b**2) / 2
 
 
+def slopes_of_two(theta):
+    return Vector(jax.grad(two_tensors)(theta.tree))
+
+
 PROBLEMS = {"quadratic": lambda w: (4 * w[0] ** 2 + w[1] ** 2) / 2, "Beale": beale}
 
 
@@ -104,8 +108,7 @@ def test_looksam_takes_what_is_across_from_all_parameters_or_from_each_tensor():
     paths = {}
     for row in rows:
         start = Vector((jnp.array(row["path"][0][:2]), jnp.array(row["path"][0][2:])))
-        field = lambda theta: Vector(jax.grad(two_tensors)(theta.tree))  # noqa: E731
-        a, b = jax.jit(lambda start, row=row: run(made(row), field, start))(start).tree
+        a, b = jax.jit(lambda start, row=row: run(made(row), slopes_of_two, start))(start).tree
         paths[row["arguments"]["layerwise"]] = path = np.concatenate([a, b], axis=1)[np.array(KEPT) - 1]
         assert_allclose(path, row["path"][1:], rtol=0, atol=tolerance(row))
     assert np.abs(paths[True] - paths[False]).max() > 1e-2  # the two are not one
@@ -234,7 +237,7 @@ def test_the_window_in_which_looksam_is_held_by_a_saddle_narrows_with_k():
 
 
 def test_a_saddle_holds_only_those_that_ascend_with_the_gradient_of_now():
-    """Where a multiplier crosses 1: at ρ |λ| = ε/w, (1 − α) ε, …; for MSAM, LaggedSAM and FriendlySAM(σ = 1) nowhere."""
+    """A multiplier crosses 1 at ρ |λ| = ε/w, (1 − α) ε, …; for MSAM, LaggedSAM and FriendlySAM(σ = 1) nowhere."""
     for make, threshold in [
         (lambda rho: WSAM(LR, rho, 0.75, eps=EPS), EPS / 3),
         (lambda rho: GSAM(LR, rho, ALPHA, eps=EPS), (1 - ALPHA) * EPS),
@@ -249,7 +252,7 @@ def test_a_saddle_holds_only_those_that_ascend_with_the_gradient_of_now():
 
 
 def test_where_runs_end_on_a_line_of_curvature_one():
-    """Amplitudes of two-cycles, and of rests at a distance ρ from the minimum; 1998 steps leave (1 − η)^1998 = 3e-45."""
+    """Amplitudes of two-cycles, and rests at a distance ρ from the minimum; 1998 steps leave (1 − η)^1998 = 3e-45."""
     lr, rho = 0.05, 0.3
     q = (1 - lr) ** (K - 1)
     plain = {
@@ -286,7 +289,9 @@ def test_a_period_that_does_not_fit_is_refused():
         lambda: fd.fixedpoints.find(process, [(-1, 1)] * 2, period=K + 1),
         lambda: fd.fixedpoints.continue_in(lambda rho: process, "rho", (0.1, 0.2), [0.0, 0.0]),
     ):
-        with pytest.raises(ValueError, match=r"multiple of 3, after which the map of .* repeats itself"):
+        with pytest.raises(
+            ValueError, match="multiple of 3, the steps after which the map of LookSAM repeats itself, got"
+        ):
             ask()
     with pytest.raises(TypeError, match=r"same at every step.*repeats itself only after 3"):
         fd.laws.stationary.covariance(fd.Iteration(fd.landscapes.saddle((2.0, 1.0)), method, fd.noise.Gaussian(0.1)))
@@ -296,7 +301,7 @@ def test_exponents_are_means_over_the_period():
     method = LookSAM(LR, RHO, K, ALPHA, eps=EPS)
     wanted = sorted((np.log(abs(FORMS[method](c)[0])) / K for c in CURVATURES), reverse=True)
     exponents = fd.lyapunov_exponents(
-        fd.Iteration(SADDLE, method), [0.0, 0.0], 10 * K, transient=0, number=2, progress=False
+        fd.Iteration(SADDLE, method), [0.0, 0.0], 20 * K, transient=10 * K, number=2, progress=False
     )
     assert_allclose(exponents.values, wanted, rtol=1e-12)
 
@@ -342,7 +347,8 @@ def test_the_sharpness_of_several_parts_of_a_batch_is_averaged():
 
     def moved(method):
         process = fd.Iteration(L, method, noise)
-        return np.asarray(process.position(process.step(process.init(theta), jax.random.key(0)))) - theta
+        step = jax.jit(lambda theta, key: process.position(process.step(process.init(theta), key)))
+        return np.asarray(step(theta, jax.random.key(0))) - theta
 
     def ahead(i, direction):
         return g(i, theta + RHO * direction / np.linalg.norm(direction))
@@ -407,12 +413,12 @@ def test_what_knows_one_gradient_of_theta_refuses_what_remembers():
         with pytest.raises(TypeError, match="follows must be a method that follows one gradient"):
             fd.from_optax(optax.adam(0.1), follows=method)
         with pytest.raises(TypeError, match="knows no memory but that of heavy-ball momentum"):
-            fd.laws.exit_law(fd.Iteration(line, method, fd.noise.Gaussian(0.1)), (0.0, 2.0), 1.0)
-    with pytest.raises(ValueError, match="LookSAM has no Jacobian at a critical point|LookSAM has no Jacobian at"):
+            fd.escape.exit_law(fd.Iteration(line, method, fd.noise.Gaussian(0.1)), (0.0, 2.0), 1.0)
+    with pytest.raises(ValueError, match="LookSAM has no Jacobian at"):
         fd.stability.conditions(LookSAM(0.1, 0.1, 2, 0.5), -1.0)
-    with pytest.raises(TypeError, match="FriendlySAM.* has 3 numbers, too many"):
+    with pytest.raises(TypeError, match=r"FriendlySAM[\s\S]* has 3 numbers, too many"):
         fd.stability.conditions(FriendlySAM(0.1, 0.1, momentum=0.5, eps=0.1), -1.0)
-    with pytest.raises(TypeError, match="remembers more than a velocity.*ask conditions"):
+    with pytest.raises(TypeError, match="MSAM remembers more than a velocity"):
         fd.stability.threshold(MSAM(0.1, 0.1, 0.5, eps=0.1), -1.0, "rho")
 
 

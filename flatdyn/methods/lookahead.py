@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from flatdyn.core import checks
 from flatdyn.methods.averaging import Averaged
-from flatdyn.methods.base import Wrapper, hyperparameter
+from flatdyn.methods.base import Method, Wrapper, hyperparameter
 from flatdyn.methods.remembering import chosen, is_symbolic
 
 _LONGEST = 1_000_000
@@ -78,6 +78,7 @@ class Lookahead(Wrapper):
     start: int = eqx.field(static=True, kw_only=True, converter=checks.whole, default=0)
 
     def __check_init__(self):
+        checks.kind("method", self.method, Method)
         checks.count("k", self.k, at_least=1, at_most=_LONGEST)
         checks.number("alpha", self.alpha, at_least=0, at_most=1)
         checks.choice("memory", self.memory, MEMORIES)

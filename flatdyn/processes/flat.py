@@ -44,8 +44,8 @@ class FlatState:
         def driven(flat, normals):
             if self.period > 1:
                 raise TypeError(
-                    f"this needs a map that is the same at every step, and that of {process!r} repeats itself only "
-                    f"after {self.period}"
+                    f"this needs a map that is the same at every step, and that of {_name(process)} repeats itself "
+                    f"only after {self.period}"
                 )
             return flatten(process.driven(whole(flat), normals))
 
@@ -103,10 +103,14 @@ def turns(process: Process, period: int | None) -> int:
         return 1
     if period % process.period:
         raise ValueError(
-            f"period must be a multiple of {process.period}, after which the map of {process!r} repeats itself, got "
-            f"{period}"
+            f"period must be a multiple of {process.period}, the steps after which the map of {_name(process)} repeats "
+            f"itself, got {period}"
         )
     return period // process.period
+
+
+def _name(process: Process) -> str:
+    return type(getattr(process, "method", process)).__name__
 
 
 def flattening(process: Process) -> tuple[int, Callable, Callable]:

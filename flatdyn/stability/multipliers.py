@@ -6,6 +6,7 @@ The map is not written here: it is what the method's own `step` gives when it ru
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -49,7 +50,7 @@ def update_map(method: Method, landscape: Landscape) -> sympy.Matrix:
     """
     checks.kind("method", method, Method)
     checks.kind("landscape", landscape, Landscape)
-    return plain(_symbolic_step(method, landscape)[1])
+    return plain(_composed(list(_symbolic_steps(method, landscape))))
 
 
 def jacobian(method: Method, landscape: Landscape, at: Any = None) -> sympy.Matrix:
@@ -68,10 +69,10 @@ def jacobian(method: Method, landscape: Landscape, at: Any = None) -> sympy.Matr
     """
     checks.kind("method", method, Method)
     checks.kind("landscape", landscape, Landscape)
-    symbols, step = _symbolic_step(method, landscape)
-    slopes = step.jacobian(symbols)
+    steps = list(_symbolic_steps(method, landscape))
+    symbols = steps[0][0]
     if at is None:
-        return plain(slopes)
+        return plain(_composed(steps).jacobian(symbols))
     values = checks.symbols("at", at)
     if len(values) == landscape.dim:
         values = _numbers(method.init(Vector(tuple(values))))
@@ -80,13 +81,18 @@ def jacobian(method: Method, landscape: Landscape, at: Any = None) -> sympy.Matr
             f"at must hold the {landscape.dim} coordinates of the landscape, or the {len(symbols)} numbers of the full "
             f"state, got {len(values)}"
         )
-    point = dict(zip(symbols, values, strict=True))
-    divisors = {power.base.xreplace(point) for power in slopes.atoms(sympy.Pow) if power.exp.is_negative}
     numbers = all(value.is_number for value in values[: landscape.dim])
     jumps = numbers and _jumps_at(Iteration(landscape, method), values[: landscape.dim])
-    if jumps or any(divisor.is_zero for divisor in divisors):
-        raise no_derivative(method, at)
-    return plain(slopes.xreplace(point))
+    slopes = sympy.eye(len(symbols))
+    for _, step in steps:
+        point = dict(zip(symbols, values, strict=True))
+        slope = step.jacobian(symbols)
+        divisors = {power.base.xreplace(point) for power in slope.atoms(sympy.Pow) if power.exp.is_negative}
+        if jumps or any(divisor.is_zero for divisor in divisors):
+            raise no_derivative(method, at)
+        slope, values = plain(slope.xreplace(point)), plain(step.xreplace(point))
+        slopes = slope * slopes if len(steps) > 1 else slope
+    return slopes
 
 
 def multipliers(
@@ -224,18 +230,27 @@ def no_derivative(method: Any, at: Any) -> ValueError:
     )
 
 
-def _symbolic_step(method: Method, landscape: Landscape) -> tuple[list[sympy.Symbol], sympy.Matrix]:
-    """State symbols and one step from them, norms as :class:`flatdyn.core.algebra.Length`."""
+def _symbolic_steps(method: Method, landscape: Landscape) -> Iterator[tuple[list[sympy.Symbol], sympy.Matrix]]:
+    """State symbols and one step from them, norms as :class:`flatdyn.core.algebra.Length`, for each of a period."""
     symbolic = landscape.symbols  # a landscape without expression says so here
     try:
         symbols, state = symbolic_state(method, symbolic)
         for _ in range(method.period):
-            state = method.step(landscape.field, state, *[Vector((sympy.Integer(0),) * len(symbolic))] * method.draws)
+            new = method.step(landscape.field, state, *[Vector((sympy.Integer(0),) * len(symbolic))] * method.draws)
+            yield symbols, sympy.Matrix(_numbers(new))
+            state = jax.tree.map(lambda own, after: after if isinstance(after, int) else own, state, new)
     except TypeError as error:
         raise TypeError(
             f"{type(method).__name__} has no symbolic step ({error}): ask multipliers for its numeric Jacobian"
         ) from error
-    return symbols, sympy.Matrix(_numbers(state))
+
+
+def _composed(steps: list[tuple[list[sympy.Symbol], sympy.Matrix]]) -> sympy.Matrix:
+    """One step after the other, as an expression in the symbols of the first."""
+    (symbols, whole), *others = steps
+    for _, step in others:
+        whole = step.xreplace(dict(zip(symbols, whole, strict=True)))
+    return whole
 
 
 def _numbers(state: Any) -> list[sympy.Expr]:
