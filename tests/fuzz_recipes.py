@@ -394,11 +394,6 @@ for _name, _arguments in {
     _common = {"lr": 0.1, "rho": 0.1, "momentum": 0.5, "eps": 0.1, "mask": (True, False), "nesterov": False}
     call(_name, getattr(fd.methods, _name), **_common, **_arguments)
 call("Lookahead", fd.methods.Lookahead, method=method, k=2, alpha=0.5, memory="reset", start=1)
-bound(
-    "MSAM.stored",
-    lambda f: fd.methods.MSAM(0.1, 0.1, 0.5).stored,
-    state=of(lambda f: fd.methods.MSAM(0.1, 0.1, 0.5).init(np.array(AT))),
-)
 call("SGLD", fd.SGLD, lr=0.1, temperature=1.0)
 call("Langevin", fd.Langevin, lr=0.1, friction=1.0, temperature=1.0, splitting="BAOAB")
 call("LeimkuhlerMatthews", fd.LeimkuhlerMatthews, lr=0.1, temperature=1.0)
@@ -1603,14 +1598,16 @@ INNER = "flatdyn's own part, whose callers check"
 NOTHING = "takes no arguments"
 
 _contract = """init step position check gap possible ascend gradient draw following parts sample driven spread factor
-        vanishing field look seen towards renewed
+        vanishing field look seen towards renewed stored climb coupled decays followed moved pull seasoned
+        perturbed length scoped
         vector array value score outputs forward drift feasible lift lower nearest residual retract shake
         example_metric metric_sum slack tangent thermal single pieces masked tangency of header misfit arrays Task.loss
         Method.project Alternating.project Wrapper.project"""
 _bases = """Landscape Process OnLandscape Method FirstOrder Noise Normal Minibatches Constraint Free Exact Network Task
         Classifier Regressor Saddle"""
 _inner = """masks.check masks.masked masks.match masks.pick masks.settled notebook.measured notebook.check_figures
-        stability.orbit_jacobian records.damaged records.described records.digest records.misfit records.packed
+        stability.orbit_jacobian stability.unperturbed stability.quadratic.has_two_cycles
+        records.damaged records.described records.digest records.misfit records.packed
         records.write_beside records.write_together records.write_whole statistics.mean_sem_of Record.from_arrays
         Process.beside OnLandscape.beside Process.coordinates
         OnLandscape.coordinates Scored.excess Box.excess HalfSpace.excess Sublevel.excess"""

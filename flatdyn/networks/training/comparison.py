@@ -248,7 +248,7 @@ def factor(logarithms: Any) -> tuple[float, float]:
 
     e^d̄ and e^d̄ s.e.,   d̄ and s.e. as in :func:`paired`
     """
-    mean, stderr = paired(checks.numbers("logarithms", logarithms, ndim=1))
+    mean, stderr = paired(checks.numbers("logarithms", logarithms, ndim=1, at_least=2))
     return float(np.exp(mean)), float(np.exp(mean) * stderr)
 
 
