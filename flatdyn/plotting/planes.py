@@ -129,7 +129,7 @@ def draw_critical_points(ax: Axes, points: Iterable[CriticalPoint], *, color: An
         checks.kind("points", point, CriticalPoint, "landscape.critical_points()")
     drawn = {}
     for point in points:
-        _check_plane(len(point.theta))
+        _check_plane("points", len(point.theta))
         marker = KIND_MARKERS[point.kind]
         look = {"marker": marker, "ls": "none", "color": color, "mfc": "white" if marker in "o^D" else color, "ms": 5}
         drawn[point.kind] = ax.plot(*point.theta, zorder=4, **look)[0]
@@ -144,7 +144,7 @@ def draw_manifold(ax: Axes, manifold: Manifold, *, color: Any = "black", **line:
     check_axes(ax)
     checks.kind("manifold", manifold, Manifold, "fd.invariant_manifold(process, saddle, kind)")
     check_color("color", color)
-    _check_plane(len(manifold.saddle))
+    _check_plane("manifold", len(manifold.saddle))
     drawn = ax.plot(*manifold.theta.T, color=color, **({"lw": 0.9} | line))
     ax.plot(*manifold.saddle, "X", color=color, mec="white", mew=0.5, ms=5, zorder=4)
     kind = "stable" if abs(float(manifold.multiplier)) < 1 else "unstable"
@@ -238,13 +238,13 @@ def spaced_levels(loss: np.ndarray, number: int, spacing: str) -> np.ndarray:
     return unit * np.unique(levels)  # where rounding leaves fewer, there are fewer
 
 
-def _check_plane(dim: int) -> None:
+def _check_plane(name: str, dim: int) -> None:
     if dim != 2:
-        raise ValueError(f"only what has two coordinates can be drawn in the plane, this has {dim}")
+        raise ValueError(f"{name} must have two coordinates to be drawn in the plane, got {dim}")
 
 
 def _grid(subject: Landscape | Process, box: Any, resolution: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    _check_plane(subject.dim)
+    _check_plane("landscape" if isinstance(subject, Landscape) else "process", subject.dim)
     box = subject.box if box is None else box
     if box is None:
         raise ValueError("no box to draw in: pass box=((x lower, x upper), (y lower, y upper))")
