@@ -82,7 +82,7 @@ def test_colors_are_the_same_everywhere():
 
 
 def test_what_cannot_be_drawn_is_refused(ax):
-    with pytest.raises(ValueError, match=r"two coordinates.*this has 3"):
+    with pytest.raises(ValueError, match=r"two coordinates.*got 3"):
         plotting.draw_landscape(ax, fd.landscapes.rosenbrock(3))
     with pytest.raises(ValueError, match="no box to draw in"):
         plotting.draw_landscape(ax, fd.Landscape.from_expression("x*y", symbols="x y"))
