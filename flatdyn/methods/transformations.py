@@ -109,13 +109,15 @@ class Facts:
         if self.keys and key is None:
             raise ValueError("transformation draws random numbers: give its step a key, process.step(state, key)")
         keys = iter(split(key, len(self.keys)) if self.keys else ())
+        nodes, tree = jax.tree.flatten(kept, is_leaf=_is_place)
 
-        def whole(node: Any) -> Any:
+        def whole(node: Any, dtype: Any) -> Any:
             if isinstance(node, OwnKey):
                 return node.filled(next(keys))
-            return node.value if isinstance(node, Unbounded) else node
+            # a run is looked at in 64 bits, too, where some numbers stay in the precision they were made with
+            return jnp.asarray(node.value if isinstance(node, Unbounded) else node).astype(dtype)
 
-        return jax.tree.map(whole, kept, is_leaf=_is_place)
+        return jax.tree.unflatten(tree, map(whole, nodes, self.dtypes))
 
 
 def examined(transformation: Any, params: Any) -> Facts:
