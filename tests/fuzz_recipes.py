@@ -1598,7 +1598,7 @@ INNER = "flatdyn's own part, whose callers check"
 NOTHING = "takes no arguments"
 
 _contract = """init step position check gap possible ascend gradient draw following parts sample driven spread factor
-        vanishing field look seen towards renewed stored keyed check_sample climb coupled
+        vanishing field look seen towards renewed stored keyed check_sample cycles climb coupled
         decays followed moved pull seasoned perturbed length scoped
         vector array value score outputs forward drift feasible lift lower nearest residual retract shake
         example_metric metric_sum slack tangent thermal single pieces masked tangency of header misfit arrays Task.loss

@@ -523,3 +523,16 @@ def test_arguments_that_do_not_fit_each_other_are_told():
         polyak.step(lambda theta: theta, state)
     with pytest.raises(ValueError, match="give its step a key"):
         fd.stability.multipliers(fd.from_optax(optax.noisy_sgd(0.1, key=0)), EXPRESSION, at=(1.0, 0.0))
+
+
+def test_a_step_that_takes_turns_is_not_a_map():
+    """Its one-step Jacobian would be that of the turn at which it starts: neutral, for one that only gathers."""
+    at, L = (1.0, 0.0), fd.landscapes.saddle((1.0, 0.5))
+    plateau = fd.from_optax(optax.chain(SGD, optax.contrib.reduce_on_plateau()))
+    look, gathering = fd.from_optax(optax.lookahead(SGD, 3, 0.5)), fd.from_optax(optax.MultiSteps(SGD, 2))
+    for method in (look, gathering, fd.Averaged(plateau)):
+        with pytest.raises(ValueError, match=r"take turns.*one step is not their map, so simulate it"):
+            fd.stability.multipliers(method, L, at=at)
+    searching = optax.chain(SGD, optax.scale_by_backtracking_linesearch(3, store_grad=True))
+    found = fd.stability.multipliers(fd.from_optax(searching), L, at=(0.0, 0.0))
+    assert (np.abs(found) <= 1).all()

@@ -115,6 +115,10 @@ class Method(eqx.Module):
         """The same state past what only the first steps do, such as bias corrections."""
         return state
 
+    def cycles(self, state: State) -> bool:
+        """Whether steps from a seasoned state differ in turn, by a count that goes round: then one is not the map."""
+        return False
+
     def check(self, theta: Any) -> None:
         """Raise ValueError if the method does not fit parameters of this form; a vector of shapes, not of numbers."""
         masks.check(getattr(self, "mask", None), theta)
@@ -189,6 +193,9 @@ class Wrapper(Method):
 
     def seasoned(self, state):
         return eqx.tree_at(lambda whole: whole.inner, state, self.method.seasoned(state.inner))
+
+    def cycles(self, state):
+        return self.method.cycles(state.inner)
 
     def check(self, theta):
         self.method.check(theta)

@@ -114,6 +114,20 @@ class FromOptax(Method):
 
         A counter is a whole number that a thousand steps without gradient raise by a thousand; others stay.
         """
+        later = jax.jit(lambda inner: jax.lax.fori_loop(0, 1000, lambda _, inner: self._idle(state, inner), inner))
+
+        def counted(before, after):
+            return before + _SEASON if _is_count(before) and int(after) - int(before) == 1000 else before
+
+        return OptaxState(state.theta, jax.tree.map(counted, state.inner, later(state.inner)), state.other)
+
+    def cycles(self, state):
+        first = self._idle(state, state.inner)  # which sets what a state begins without, such as a best loss so far
+        counts = [jax.tree.leaves(eqx.filter(inner, _is_count)) for inner in (first, self._idle(state, first))]
+        return any(int(before) < _SEASON and int(after) != int(before) for before, after in zip(*counts, strict=True))
+
+    def _idle(self, state: OptaxState, inner: Any) -> Any:
+        """The optimiser's own state after a step without gradient."""
 
         def still(theta: Any) -> Any:
             return jax.tree.map(jnp.zeros_like, theta)
@@ -123,17 +137,7 @@ class FromOptax(Method):
 
         field = GradientField(still, still, value=level)
         field.key = jax.random.key(0)
-
-        def idle(_, inner):
-            return self.step(field, OptaxState(state.theta, inner, state.other)).inner
-
-        later = jax.jit(lambda inner: jax.lax.fori_loop(0, 1000, idle, inner))(state.inner)
-
-        def counted(before, after):
-            count = eqx.is_array(before) and jnp.issubdtype(before.dtype, jnp.integer) and before.ndim == 0
-            return before + 10**6 if count and int(after) - int(before) == 1000 else before
-
-        return OptaxState(state.theta, jax.tree.map(counted, state.inner, later), state.other)
+        return self.step(field, OptaxState(state.theta, inner, state.other)).inner
 
     @property
     def _apart(self) -> bool:
@@ -181,6 +185,14 @@ class FromOptax(Method):
                 f"transformation wants the loss's value, and what {type(self.follows).__name__} follows is the "
                 "gradient of no loss at one point: leave out follows, or take SAM or USAM"
             )
+
+
+_SEASON = 10**6
+
+
+def _is_count(leaf: Any) -> bool:
+    """Whether a leaf of a state may count steps: one whole number, but not the bits of another one."""
+    return eqx.is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.signedinteger) and leaf.ndim == 0
 
 
 def from_optax(transformation: Any, follows: FirstOrder | None = None, at: str = "gradient") -> FromOptax:

@@ -126,6 +126,11 @@ def flattening(process: Process) -> tuple[int, Callable, Callable]:
         start = jax.jit(lambda theta: process.init(theta))(np.zeros(begin.shape, begin.dtype))  # it may have no hash
         if hasattr(process, "method"):
             start = process.method.seasoned(start)
+            if process.method.cycles(start):
+                raise ValueError(
+                    f"the steps of {process.method!r} take turns, as those of MultiSteps, lookahead and "
+                    "reduce_on_plateau do by a count in their state: one step is not their map, so simulate it"
+                )
     return sum(leaf.size for leaf in jax.tree.leaves(_moving(start))), whole_from(start), as_row
 
 
