@@ -26,6 +26,7 @@ ask
     escape          how long does it stay? Escape times, rare escapes, closed forms
     laws            exact distributions of noisy steps, without sampling
     curvature       how sharp is it here? Eigenvalues, densities, slices of the loss
+    audits          audit: which map does your own training code really run?
 show
     plotting        one function to draw each kind of result
     notebook        what a notebook prints and saves, and the ledger of claims

@@ -2,6 +2,7 @@
 
 # describe
 # ask
+from . import audits as audits
 from . import basins as basins
 from . import curvature as curvature
 from . import escape as escape
@@ -24,6 +25,7 @@ from . import processes as processes
 from . import runs as runs
 from . import stability as stability
 from . import sweeps as sweeps
+from .audits import audit as audit
 from .basins import Attractor as Attractor
 from .basins import Region as Region
 from .basins import basin_fractions as basin_fractions

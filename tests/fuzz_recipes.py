@@ -687,6 +687,16 @@ call(
     max_steps=60,
 )
 call(
+    "audit",
+    fd.audit,
+    step=lambda theta, gradient: theta - 0.1 * gradient(theta),
+    expected=fd.GD(0.1),
+    like=np.zeros(4),
+    dtype="float64",
+    statistics=False,
+    closure=None,
+)
+call(
     "escape_times",
     fd.escape_times,
     process=noisy,
@@ -1635,5 +1645,6 @@ WITHOUT = (
     )
     | dict.fromkeys(("Trial.iterates", "Trial.flatness"), "trains networks, by names that check what they are given")
     | {"networks.from_torch": "needs PyTorch and its converter, which these calls do without"}
+    | dict.fromkeys(("audits.Audit",), "a result, whose numbers are flatdyn's own")
     | dict.fromkeys(("networks.resnet8", "networks.resnet18"), "a ResNet of many layers, which takes seconds to make")
 )
