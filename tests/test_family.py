@@ -448,3 +448,22 @@ def test_what_knows_one_gradient_of_theta_refuses_what_remembers():
 def test_bad_numbers_are_refused(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def test_a_probe_sees_the_first_step_from_rest():
+    start, beales = np.array([1.0, 1.5]), fd.landscapes.beale()
+    g = np.asarray(beales.grad(start))
+    uphill = start + 0.1 * g / np.linalg.norm(g)
+    for method, p in (
+        (WSAM(1e-3, 0.1, 0.75), uphill),
+        (LookSAM(1e-3, 0.1, 3, 0.5), uphill),
+        (FriendlySAM(1e-3, 0.1), uphill),
+        (FriendlySAM(1e-3, 0.1, copy_first=True), uphill),
+        (MSAM(1e-3, 0.1, 0.9), start),
+        (LaggedSAM(1e-3, 0.1), start),
+    ):
+        process = fd.Iteration(beales, method)
+        seen = fd.probe(process, start)
+        assert_allclose(seen.perturbed, p, rtol=1e-14)  # one formula, rounded twice
+        moved = process.position(process.step(process.init(start))) - start
+        assert_allclose(seen.followed, -moved / 1e-3, rtol=1e-12)  # a difference of numbers near 1, over 1e-3

@@ -28,7 +28,8 @@ def probe(process: Iteration, theta: Any) -> Probe:
 
         p = perturbed point,   cos = ∇L(θ)·∇L(p) / (‖∇L(θ)‖ ‖∇L(p)‖)
 
-    Weight decay in the loss is in all of it, that which is coupled in what is followed.
+    Weight decay in the loss is in all of it, that which is coupled in what is followed. Of a method that remembers more
+    than a velocity (LookSAM, FriendlySAM, MSAM, LaggedSAM) it is the first step, from rest.
 
     Args:
         process: an iteration of GD, SAM, USAM, ...

@@ -21,7 +21,7 @@ import numpy as np
 
 from flatdyn.core import checks, memory, randomness, records, segments
 from flatdyn.core.hashing import identity
-from flatdyn.methods import ASAM, USAM
+from flatdyn.methods import ASAM, USAM, UnifiedSAM
 from flatdyn.processes import Process
 from flatdyn.runs import stepping
 from flatdyn.sweeps.grid import Results, Store, cell_key, check_signature, describe, plan
@@ -146,8 +146,10 @@ def sweep(
 
 
 def _ascent_unit(method: Any) -> str:
-    """In what ρ is measured; that of ASAM is a share of θ."""
-    return "" if isinstance(method, ASAM) else "theta per gradient" if isinstance(method, USAM) else "theta"
+    """In what ρ is measured; that of ASAM is a share of θ, that of UnifiedSAM between two units."""
+    if isinstance(method, ASAM | UnifiedSAM):
+        return ""
+    return "theta per gradient" if isinstance(method, USAM) else "theta"
 
 
 def _built(make_process: Callable, cell: Mapping[str, Any], key: jax.Array | None) -> Process:
