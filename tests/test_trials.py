@@ -142,3 +142,66 @@ def test_a_step_of_sam_costs_two_of_sgd_and_that_of_sam_on_less():
     part = networks.step_cost(task, fd.SAM(0.05, 0.1, 0.9, mask=networks.norm_mask(network)))
     assert 1.9 < whole < 2.1
     assert 1.5 < part < 1.8
+
+
+# --- conventions ------------------------------------------------------------------------------------------------
+
+
+def test_the_authors_conventions_are_those_of_their_programs():
+    """PyTorch's SAM, written out: no ascent sees the decay, the velocity is a sum of gradients, the step falls."""
+    whole = PLAN._replace(batch_size=40, steps=4, weight_decay=0.1)  # one minibatch of all, in whatever order
+    authors, ours = (networks.trial(whole, KEY, 2, conventions=word) for word in ("authors", "equations"))
+    slope = jax.jit(jax.vmap(authors.task.landscape.grad))
+    theta, velocity = authors.starts, 0.0
+    for k in range(4):
+        g = slope(theta)
+        above = slope(theta + 0.3 * g / np.linalg.norm(g, axis=1, keepdims=True))
+        velocity = 0.9 * velocity + above + 0.1 * theta
+        theta = theta - 0.1 * 0.5 * (1 + np.cos(np.pi * k / 4)) * velocity
+    ends = [
+        fd.simulate(one.iteration(fd.SAM(0.1, 0.3, 0.9)), one.starts, 4, KEY, 4).theta[:, -1] for one in (authors, ours)
+    ]
+    assert_allclose(ends[0], theta, rtol=0, atol=1e-5)  # single precision, four steps
+    assert np.abs(ends[1] - theta).max() > 1e-2  # the same method in equations: a tenth of the way
+
+
+def test_each_process_of_a_trial_follows_its_conventions(trial):
+    """The default is that of equations: the method as it is, fresh minibatches, decay in the loss."""
+    sam, plan = fd.SAM(0.1, 0.3, 0.9), PLAN._replace(weight_decay=0.1)
+    assert eqx.tree_equal(trial.iteration(sam).method.method, sam)
+    assert isinstance(trial.sgd_or_sam().noise, fd.noise.FiniteSum)
+    assert trial.sgd_or_sam().method.method.method.weight_decay == 0
+    authors = networks.trial(plan, KEY, 3, conventions="authors")
+    assert authors.task.landscape.function is trial.task.landscape.function  # without decay, and one program
+    masks = networks.norm_masks(authors, MODEL(KEY))
+    made = [
+        authors.iteration(sam),
+        authors.masked("SAM", fd.SAM, masks, ([0.3], [0.3]))["SAM, norm"]["0.3"],
+        authors.sgd_or_sam(0.3),
+        *(one for each in authors.candidates([0.3], [0.2]).values() for one in each.values()),
+    ]
+    decays = []
+    for process in made:
+        inner = getattr(process.method.method, "method", process.method.method)  # with or without an average
+        decays.append(float(inner.weight_decay))
+        assert (inner.units, inner.decay) == ("gradient", "coupled")
+        assert eqx.tree_equal(process.noise, fd.noise.Epochs(10))
+        assert process.landscape is authors.task.landscape
+    assert_allclose(decays, [0.1, 0.1, 0.1005, *[0.1005] * 3, 0.3, *[0.1005] * 2], rtol=1e-12)
+    assert authors.iteration(fd.SAM(0.1, 0.3, 0.9, weight_decay=0.2)).method.method.weight_decay == 0.2
+    with pytest.raises(ValueError, match="of first order"):
+        authors.iteration(fd.from_optax(optax.adam(0.1)))
+    with pytest.raises(ValueError, match="decay is in the loss"):
+        networks.Trial(trial.task, trial.starts, trial.eval_sets, 0.1, 10, 20, weight_decay=0.1)
+    with pytest.raises(ValueError, match="conventions must be"):
+        networks.trial(PLAN, KEY, 2, conventions="torch")
+
+
+def test_spirals_are_passed_through_in_epochs_if_asked():
+    spirals = networks.spiral_trial(2, turns=1.0, points=50, hidden=3)
+    process = spirals.iteration("SGD", epochs=True)
+    assert eqx.tree_equal(process.noise, fd.noise.Epochs(25))
+    learnt = spirals.learn("SGD", 4, KEY, epochs=True)
+    assert_array_equal(learnt, fd.simulate(process, spirals.starts, 4, KEY, 1).theta[:, 1:])
+    with pytest.raises(TypeError, match="epochs must be True or False"):
+        spirals.iteration("SGD", epochs="yes")

@@ -23,7 +23,8 @@ class TrialPlan(NamedTuple):
         parts: () -> data to learn, to choose the hyperparameters on, and to report
         lr, batch_size, steps: of SGD with momentum, set by hand
         wrong: share of the labels that are wrong in the first two parts
-        weight_decay: λ of ½ λ ‖θ‖² in the task's own loss
+        weight_decay: λ of ½ λ ‖θ‖² in the task's own loss, where SAM's ascent sees it. PyTorch adds λθ at the
+            unperturbed point: `trial(plan, ..., conventions="authors")` makes it a number of the methods instead
     """
 
     model: Callable

@@ -19,7 +19,7 @@ from flatdyn.methods import GD, LOL, AdLaLa, LaLa, Method, from_optax, masks
 from flatdyn.networks import data
 from flatdyn.networks.models import MLP
 from flatdyn.networks.training import Classifier, classifier
-from flatdyn.noise import FiniteSum
+from flatdyn.noise import Epochs, FiniteSum
 from flatdyn.processes import Iteration
 from flatdyn.runs import simulate
 
@@ -50,7 +50,9 @@ class SpiralTrial:
         for name in ("train", "valid", "test"):
             checks.kind(name, getattr(self, name), data.Split, "flatdyn.networks.Split(x, y)")
 
-    def iteration(self, name: str, factor: Any = 1.0, temperature: Any = TEMPERATURE) -> Iteration:
+    def iteration(
+        self, name: str, factor: Any = 1.0, temperature: Any = TEMPERATURE, epochs: bool = False
+    ) -> Iteration:
         """A method on minibatches of 25 points, with settings that did well in a few tries.
 
             SGD             η = 0.5
@@ -65,11 +67,14 @@ class SpiralTrial:
             name: one of these
             factor: c > 0 in c η
             temperature: τ ≥ 0 of the thermostats of LaLa, AdLaLa and LOL
+            epochs: whether minibatches are shuffled passes through the points, as in the authors' program; they are
+                drawn anew every step if not
         """
         factor = checks.number("factor", factor, above=0, one=True)
         temperature = checks.number("temperature", temperature, at_least=0, one=True)
         method = self._method(checks.choice("name", name, METHODS), factor, temperature)
-        return Iteration(self.task.landscape, method, FiniteSum(BATCH_SIZE))
+        noise = Epochs if checks.flag("epochs", epochs) else FiniteSum
+        return Iteration(self.task.landscape, method, noise(BATCH_SIZE))
 
     def _method(self, name: str, factor: Any, temperature: Any) -> Method:
         tree = self.task.landscape.vector(self.task.start).tree
@@ -100,16 +105,17 @@ class SpiralTrial:
         factor: Any = 1.0,
         temperature: Any = TEMPERATURE,
         every: int | None = None,
+        epochs: bool = False,
     ) -> np.ndarray:
         """Train all networks with one method; θ of shape (runs, steps // every, dim), without the start.
 
         Args:
-            name, factor, temperature: as in :meth:`iteration`
+            name, factor, temperature, epochs: as in :meth:`iteration`
             steps, key, every: as for `fd.simulate`; a quarter of the steps if `every` is not given
         """
         steps = checks.count("steps", steps, at_least=1)
         every = max(1, steps // 4) if every is None else checks.count("every", every, at_least=1)
-        return simulate(self.iteration(name, factor, temperature), self.starts, steps, key, every).theta[:, 1:]
+        return simulate(self.iteration(name, factor, temperature, epochs), self.starts, steps, key, every).theta[:, 1:]
 
 
 def spiral_trial(runs: int, *, turns: float = 3.0, points: int = 500, hidden: int = 100) -> SpiralTrial:

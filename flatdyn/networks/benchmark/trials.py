@@ -1,6 +1,6 @@
 """Small learning tasks on which methods are compared: the data in three parts, the networks, the plan of training.
 
-trial("digits, wrong", key, runs=8)         one of TRIALS, ready to be trained
+trial("digits, wrong", key, runs=8)         one of TRIALS, ready to be trained; conventions="authors": as programs do
 Trial.sgd_or_sam, Trial.iteration           how it is trained
 Trial.candidates                            SGD, SWA, SAM, WASAM, and controls that cost as much
 Trial.compare                               all of them trained, hyperparameters chosen on a part of their own
@@ -9,6 +9,7 @@ Trial.sharpest, off_the_average             how flat it is where they end
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,14 +24,16 @@ from scipy.stats import spearmanr
 from flatdyn.core import checks
 from flatdyn.curvature import extreme_eigenvalues
 from flatdyn.methods import GD, SAM, Averaged, Method, Scheduled, masks
+from flatdyn.methods.base import FirstOrder
 from flatdyn.networks import data
 from flatdyn.networks.benchmark.plans import SEED, TRIALS, TrialPlan
 from flatdyn.networks.benchmark.timing import flops
 from flatdyn.networks.models import norm_mask
 from flatdyn.networks.training import MethodComparison, Task, classifier, compare, train, with_weight_decay
-from flatdyn.noise import FiniteSum
+from flatdyn.noise import Epochs, FiniteSum
 from flatdyn.processes import Iteration
 
+CONVENTIONS = ("equations", "authors")
 WEIGHT_DECAY = 5e-4  # where it is not what is chosen
 AVERAGES = {"floor": 0.5, "average_from": 0.75}  # of SWA and WASAM: the step stays at half its value from the middle on
 EVERY = 10  # steps between the iterates that are averaged
@@ -41,11 +44,22 @@ CURVED = 300  # training examples on which the Hessian is taken
 class Trial:
     """A task ready to be trained by several methods; see :func:`trial`, or give the parts yourself.
 
+    Programs differ from the equations of papers in what is not the method. `conventions` says whose are taken:
+
+                        "equations"                         "authors": of the authors' programs, PyTorch's
+        weight decay    in the loss, so SAM's ascent and    λθ is added to the gradient at the unperturbed θ; neither
+                        its gradient see it                 the ascent nor the gradient at p sees it
+        velocity        a displacement, v⁺ = μv − ηₖ g      a sum of gradients, b⁺ = μb + g, θ⁺ = θ − ηₖ b⁺
+        minibatches     drawn anew every step               shuffled passes: :class:`flatdyn.noise.Epochs`
+
     Attributes:
         task: evaluates the networks
         starts: θ₀ of the runs, shape (runs, dim)
         eval_sets: data by name: "valid" chooses hyperparameters, "test" is reported
         lr, batch_size, steps: of SGD with momentum
+        conventions: "equations" or "authors"
+        weight_decay: λ that the methods of :meth:`iteration` have of their own, under "authors"; where decay is in the
+            loss, that of the task has it
     """
 
     task: Task
@@ -54,8 +68,17 @@ class Trial:
     lr: float
     batch_size: int
     steps: int
+    conventions: str = "equations"
+    weight_decay: float = 0.0
 
     def __post_init__(self):
+        checks.choice("conventions", self.conventions, CONVENTIONS)
+        checks.number("weight_decay", self.weight_decay, at_least=0, one=True)
+        if self.weight_decay and self.conventions == "equations":
+            raise ValueError(
+                f"weight_decay={self.weight_decay:g} is of methods, and decay is in the loss: give it to the task, or "
+                "take conventions='authors'"
+            )
         checks.kind("task", self.task, Task, "flatdyn.networks.classifier(network, data)")
         checks.coordinates("starts", self.starts, self.task.dim, finite=True)
         checks.mapping("eval_sets", self.eval_sets, "name -> Split")
@@ -69,13 +92,30 @@ class Trial:
             ηₖ = η max(c, ½ (1 + cos(π k/n))),   c = floor, n = steps
 
         Args:
-            method: with a step size lr
+            method: with a step size lr; under the authors' conventions of first order, and it gets their velocity, and
+                the trial's weight decay unless it has one of its own
             steps: n; those of the trial if not given
             floor: c ≥ 0; none if not given
         """
         checks.kind("method", method, Method, "fd.SAM(lr, rho)")
         steps = self.steps if steps is None else checks.count("steps", steps, at_least=1)
-        return Iteration(self.task.landscape, _falling(method, steps, floor), FiniteSum(self.batch_size))
+        falling = _falling(self._conventional(method), steps, floor)
+        return Iteration(self.task.landscape, falling, self._noise(self.batch_size))
+
+    def _conventional(self, method: Any) -> Method:
+        """The method under the conventions of the trial."""
+        if self.conventions == "equations":
+            return method
+        if not isinstance(method, FirstOrder):
+            raise ValueError(
+                f"conventions='authors' are numbers of a method of first order, such as fd.SAM, got {method!r}: "
+                "take conventions='equations', or an Iteration of your own"
+            )
+        own = {} if "weight_decay" not in method.absent else {"weight_decay": self.weight_decay}
+        return dataclasses.replace(method, units="gradient", **own)
+
+    def _noise(self, batch_size: int) -> FiniteSum | Epochs:
+        return FiniteSum(batch_size) if self.conventions == "equations" else Epochs(batch_size)
 
     def sgd_or_sam(
         self,
@@ -98,17 +138,21 @@ class Trial:
             rho: ascent radius ρ ≥ 0
             lr, batch_size, steps: those of the trial if not given
             momentum: μ in [0, 1)
-            weight_decay: λ of ½ λ ‖θ‖²
+            weight_decay: λ of ½ λ ‖θ‖², beside that of the trial; where it acts is a matter of the conventions
             floor: the least factor of the step; see :meth:`iteration`
             average_from: share of the steps from which every tenth iterate is averaged; 1 for no average
         """
         steps = self.steps if steps is None else checks.count("steps", steps, at_least=1)
         momentum = np.asarray(checks.number("momentum", momentum, at_least=0, below=1, one=True))
         share = checks.number("average_from", average_from, at_least=0, one=True)
-        falling = _falling(SAM(self.lr if lr is None else lr, rho, momentum), steps, floor)
-        landscape = with_weight_decay(self.task.landscape, weight_decay)
-        noise = FiniteSum(self.batch_size if batch_size is None else batch_size)
-        return Iteration(landscape, Averaged(falling, round(share * steps), EVERY), noise)
+        method, landscape = SAM(self.lr if lr is None else lr, rho, momentum), self.task.landscape
+        if self.conventions == "equations":
+            landscape = with_weight_decay(landscape, weight_decay)
+        else:
+            decay = checks.number("weight_decay", weight_decay, at_least=0, one=True) + self.weight_decay
+            method = dataclasses.replace(self._conventional(method), weight_decay=np.asarray(decay))
+        averaged = Averaged(_falling(method, steps, floor), round(share * steps), EVERY)
+        return Iteration(landscape, averaged, self._noise(self.batch_size if batch_size is None else batch_size))
 
     def candidates(self, rhos: Sequence[float], decays: Sequence[float]) -> dict[str, dict[str, Iteration]]:
         """SGD, SWA, SAM and WASAM, with the controls that cost what SAM costs, or less.
@@ -182,7 +226,7 @@ class Trial:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Logarithm of the largest eigenvalue of the Hessian, and its eigenvector, at each of some points.
 
-            log λ_max of ∇²L at θ,   L the mean over the first training examples, with the task's own weight decay
+            log λ_max of ∇²L at θ,   L the mean over the first training examples, with the decay of the task's own loss
 
         Args:
             theta: points, shape (points, dim)
@@ -237,7 +281,9 @@ class Flatness(NamedTuple):
     shares: dict[str, np.ndarray]
 
 
-def trial(plan: str | TrialPlan, key: jax.Array, runs: int, fraction: float = 1.0) -> Trial:
+def trial(
+    plan: str | TrialPlan, key: jax.Array, runs: int, fraction: float = 1.0, *, conventions: str = "equations"
+) -> Trial:
     """A task with its data, and networks from weights of their own.
 
     Trials with the same network share compiled programs.
@@ -247,6 +293,8 @@ def trial(plan: str | TrialPlan, key: jax.Array, runs: int, fraction: float = 1.
         key: a JAX key, of the weights
         runs: number of networks
         fraction: of the steps
+        conventions: "equations", or "authors" for the weight decay, the velocity and the minibatches of the programs
+            that authors have released; see :class:`Trial`
     Raises:
         ValueError: if the name is not in TRIALS, or a number is out of range
         DataMissing: if the package that ships the data is not installed
@@ -254,13 +302,16 @@ def trial(plan: str | TrialPlan, key: jax.Array, runs: int, fraction: float = 1.
     if not isinstance(plan, TrialPlan):
         plan = TRIALS[checks.choice("plan", plan, tuple(TRIALS))]
     checks.key(key)
+    checks.choice("conventions", conventions, CONVENTIONS)
     runs = checks.count("runs", runs, at_least=1)
     steps = round(checks.number("fraction", fraction, above=0, one=True) * plan.steps)
     *learnt, test = plan.parts()
     learnt = [data.flip_labels(part, plan.wrong, seed) if plan.wrong else part for seed, part in enumerate(learnt)]
-    task = _network(plan.model, plan.parts, plan.weight_decay, jax.config.jax_enable_x64).on(learnt[0])
+    inside, outside = (plan.weight_decay, 0.0) if conventions == "equations" else (0.0, plan.weight_decay)
+    task = _network(plan.model, plan.parts, inside, jax.config.jax_enable_x64).on(learnt[0])
     starts = task.starts(plan.model, key, runs).astype("float32")
-    return Trial(task, starts, {"valid": learnt[1], "test": test}, plan.lr, plan.batch_size, steps)
+    eval_sets = {"valid": learnt[1], "test": test}
+    return Trial(task, starts, eval_sets, plan.lr, plan.batch_size, steps, conventions, outside)
 
 
 def norm_masks(trial: Trial, network: eqx.Module, with_fisher: bool = False) -> dict[str, Any]:

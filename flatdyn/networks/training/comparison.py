@@ -215,6 +215,8 @@ def with_weight_decay(landscape: FunctionLandscape, weight_decay: float) -> Func
 
         L(θ) + ½ λ ‖θ‖²
 
+    SAM's ascent sees it. The decay of PyTorch, which no ascent sees, is a number of the method: `weight_decay`.
+
     Args:
         landscape: of a task without weight decay of its own
         weight_decay: λ ≥ 0

@@ -195,6 +195,10 @@ def classifier(network: eqx.Module, data: Split, weight_decay: float = 0.0) -> C
 
         L(θ) = (1/n) Σᵢ −log softmax(f(xᵢ; θ))_{yᵢ} + ½ λ ‖θ‖²
 
+    The decay is in the loss: SAM's ascent and its gradient at the perturbed point see it. In PyTorch they do not, as
+    its optimisers add λθ at the unperturbed point. For that leave λ out here and give it to the method,
+    `fd.SAM(lr, rho, momentum=0.9, weight_decay=5e-4)`. Without an ascent both are the same.
+
     Args:
         network: from a batch of inputs to the scores of the classes, or any Equinox module that maps one input
         data: training data; labels (n,), or (n, …) for scores (n, …, classes), such as the next token at every place
@@ -215,7 +219,7 @@ def regressor(network: eqx.Module, data: Split, weight_decay: float = 0.0) -> Re
     Args:
         network: from a batch of inputs to outputs (n, ...), or any Equinox module that maps one input
         data: training data; y of the outputs' shape
-        weight_decay: λ ≥ 0
+        weight_decay: λ ≥ 0, in the loss; for PyTorch's see :func:`classifier`
     Raises:
         ValueError: if weight_decay is below zero, or y does not have the shape of the outputs
     """
