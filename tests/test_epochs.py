@@ -236,6 +236,11 @@ def test_what_does_not_fit_is_refused():
         (TypeError, lambda: fd.flows.Diffusion(L, fd.GD(0.1), epochs(2), form="derived"), "of one epoch are not"),
         (TypeError, lambda: fd.flows.Diffusion(L, fd.GD(0.1), epochs(2)), "take FiniteSum in place of Epochs"),
         (TypeError, lambda: fd.stationary.covariance(fd.Iteration(L, fd.GD(0.1), epochs(2))), "normal numbers"),
+        (
+            TypeError,
+            lambda: fd.stationary.covariance(fd.Iteration(L, fd.Averaged(fd.GD(0.1)), epochs(2))),
+            "normal numbers",
+        ),
         (ValueError, lambda: fd.simulate(fd.Iteration(L, fd.GD(0.1), epochs(2)), np.zeros(6), 2), "pass key="),
         (ValueError, lambda: (p := fd.Iteration(L, fd.GD(0.1), epochs(2))).step(p.init(jnp.zeros(6))), "pass key="),
     ]

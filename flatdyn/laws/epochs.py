@@ -84,6 +84,7 @@ def stationary_law(process: Iteration) -> PeriodLaw:
     sequences, weights = _sequences(process)
     with jax.enable_x64(True):
         begin = process.method.init(process.landscape.vector(jnp.zeros(process.dim)))
+        begin = process.method.seasoned(begin)
         size = as_row(begin).size
         if size > _MOST_NUMBERS:
             raise ValueError(f"process must have a state of at most {_MOST_NUMBERS} numbers, this one has {size}")
@@ -182,7 +183,7 @@ def _sequences(process: Iteration) -> tuple[list[np.ndarray], np.ndarray]:
     checks.kind("process", process, Iteration)
     if not isinstance(process.noise, FiniteSum | Epochs):
         raise TypeError(f"process must have the noise Epochs or FiniteSum, got {process.noise!r}")
-    if process.method.draws or process.method.samples > 1:
+    if process.method.samples > 1 or Iteration(process.landscape, process.method).random:
         raise TypeError(
             f"process must have a method that takes one sample and no random numbers a step, got {process.method!r}"
         )

@@ -63,6 +63,10 @@ class Process(eqx.Module):
         """The numbers of a position in whatever tree the state holds them: the same, without bringing them together."""
         return self.position(state)
 
+    def seasoned(self, state: Any) -> Any:
+        """The same state past what only the first steps do, such as bias corrections."""
+        return state
+
     def check(self, starts: jax.Array) -> None:
         """Raise ValueError if a run cannot start from these points, shape (runs, dim)."""
 
@@ -196,6 +200,11 @@ class Iteration(OnLandscape):
         if isinstance(state, Remembering):
             return [super().beside(state.inner), state.memory]
         return super().beside(state)
+
+    def seasoned(self, state):
+        if isinstance(state, Remembering):
+            return Remembering(self.method.seasoned(state.inner), state.memory)
+        return self.method.seasoned(state)
 
     def check(self, starts):
         self.method.single()

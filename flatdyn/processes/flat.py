@@ -14,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 
 from flatdyn.core import precision
 from flatdyn.landscapes.programs import given_back
-from flatdyn.processes.base import OnLandscape, Process
+from flatdyn.processes.base import OnLandscape, Process, Remembering
 
 _STEPS = np.array([1.0, 0.1, 0.01])  # of the differences, in units of the largest
 _LARGEST, _CURVED = 1e-3, 1e-2  # step, see `reach`
@@ -124,13 +124,13 @@ def flattening(process: Process) -> tuple[int, Callable, Callable]:
     start = jax.eval_shape(process.init, begin)
     if not all(jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in jax.tree.leaves(start)):  # these keep their values
         start = jax.jit(lambda theta: process.init(theta))(np.zeros(begin.shape, begin.dtype))  # it may have no hash
-        if hasattr(process, "method"):
-            start = process.method.seasoned(start)
-            if process.method.cycles(start):
-                raise ValueError(
-                    f"the steps of {process.method!r} take turns, as those of MultiSteps, lookahead and "
-                    "reduce_on_plateau do by a count in their state: one step is not their map, so simulate it"
-                )
+        start = process.seasoned(start)
+        own = start.inner if isinstance(start, Remembering) else start
+        if hasattr(process, "method") and process.method.cycles(own):
+            raise ValueError(
+                f"the steps of {process.method!r} take turns, as those of MultiSteps, lookahead and "
+                "reduce_on_plateau do by a count in their state: one step is not their map, so simulate it"
+            )
     return sum(leaf.size for leaf in jax.tree.leaves(_moving(start))), whole_from(start), as_row
 
 

@@ -77,7 +77,7 @@ class Displacement(Process):
         at = jnp.asarray(self.saddle, theta.dtype)
         base = self.process.init(at)
         if self.base == "frozen" and isinstance(self.process.method, FirstOrder):
-            base = self.process.method.seasoned(base)  # else every step would be the first
+            base = self.process.seasoned(base)  # else every step would be the first
         return _Pair(base, jax.jvp(whole, (at,), (theta @ self.basis,))[1])
 
     def step(self, state, key=None):
