@@ -75,7 +75,7 @@ async def run(path: Path, preset: str, figures: Path, bar: Any) -> tuple[nbforma
     last = len(notebook.cells) - 1  # which is ours
     client = NotebookClient(
         notebook,
-        km=ThisEnvironment(),
+        kernel_manager_class=ThisEnvironment,  # made by the client, which then ends its kernel with the notebook
         timeout=CELL_TIMEOUT,
         record_timing=False,
         store_widget_state=False,

@@ -117,6 +117,18 @@ def test_a_failing_cell_and_a_dead_kernel_are_reported_and_the_others_go_on(hous
     assert (house / "ran").exists()
 
 
+def test_a_kernel_ends_with_its_notebook(house, run):
+    """Or all of them would be held in memory until the last one has run."""
+    (house / "notebooks" / "01_good.ipynb").write_text(
+        notebook("import os, pathlib; _ = pathlib.Path('../kernel').write_text(str(os.getpid()))")
+    )
+    (house / "notebooks" / "02_next.ipynb").write_text(
+        notebook("import os, pathlib; os.kill(int(pathlib.Path('../kernel').read_text()), 0)")  # which sends nothing
+    )
+    done = run("--jobs", "1")
+    assert "ProcessLookupError" in done.stderr, done.stdout + done.stderr
+
+
 def test_store_renews_output_without_volatile_metadata_and_again_changes_nothing(house, run):
     path = house / "notebooks" / "01_good.ipynb"
     slow = "import time\nfor i in range(3): print(i, flush=True); time.sleep(0.3)"  # sent in pieces
