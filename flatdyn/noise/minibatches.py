@@ -148,8 +148,8 @@ class Epochs(Minibatches):
         batch_size: B ≥ 1, a whole number
         last: what becomes of the n mod B examples that fill no minibatch: "drop": an epoch leaves them out, others
             each time (drop_last=True); "keep": they make a shorter last minibatch, whose gradient is the mean over its
-            own examples (drop_last=False, PyTorch's default). It is computed beside the long one wherever runs go side
-            by side, which can double the time of the step that ends an epoch
+            own examples (drop_last=False, PyTorch's default). Where runs go side by side every step computes both and
+            takes one, so that it costs (B + n mod B)/B as much: take a B that divides n where that matters
         ascent_size: as for :class:`FiniteSum`; not with a shorter last minibatch
         micro_size: as for :class:`FiniteSum`; a divisor of the last minibatch's size, too
     Raises:
