@@ -62,6 +62,8 @@ from .methods import Langevin as Langevin
 from .methods import LeimkuhlerMatthews as LeimkuhlerMatthews
 from .methods import Multirate as Multirate
 from .methods import Scheduled as Scheduled
+from .methods import Started as Started
+from .methods import Switched as Switched
 from .methods import constraints as constraints
 from .methods import from_optax as from_optax
 from .methods import masks as masks

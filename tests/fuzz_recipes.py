@@ -445,8 +445,17 @@ call("Multirate", fd.Multirate, lr=0.1, fast=(True, False), k=2, momentum=0.5, b
 call(
     "Alternating", fd.Alternating, methods=of(lambda f: (fd.GD(0.1), fd.GD(0.2))), blocks=((True, False), (False, True))
 )
-call("Averaged", fd.Averaged, method=method, start=0.0, every=1.0, decay=None)
-call("Scheduled", fd.Scheduled, method=method, factor=of(lambda f: __import__("optax").cosine_decay_schedule(1.0, 10)))
+call("Averaged", fd.Averaged, method=method, start=0.0, every=1.0, decay=None, copy_first=False)
+SCHEDULE = of(lambda f: __import__("optax").cosine_decay_schedule(1.0, 10))
+call("Scheduled", fd.Scheduled, method=of(lambda f: fd.SAM(0.1, 0.1)), factor=SCHEDULE, rho=SCHEDULE)
+call("Started", fd.Started, method=of(lambda f: fd.GD(0.1, 0.9)), velocity=AT)
+call(
+    "Switched",
+    lambda first, steps, memory: fd.Switched((first, steps), (fd.GD(0.2), None), memory=memory),
+    first=method,
+    steps=3,
+    memory="keep",
+)
 call(
     "from_optax",
     fd.from_optax,

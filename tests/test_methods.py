@@ -150,7 +150,7 @@ HALVING = SCHEDULES["exponential"]
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: fd.Scheduled(fd.Averaged(fd.GD(0.1)), HALVING), "step size lr of its own"),
+        (lambda: fd.Scheduled(fd.Alternating((fd.GD(0.1),), ((1, 1),)), HALVING), "step size lr of its own"),
         (lambda: fd.Scheduled(fd.GD(0.1), 0.5), "factor must be a function"),
         (lambda: fd.Scheduled(lambda g: g, HALVING), "needs a method"),
         (lambda: fd.stability.update_map(fd.Scheduled(fd.GD(0.1), HALVING), L), "changes from step to"),

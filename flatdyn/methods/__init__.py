@@ -5,7 +5,8 @@
     LookSAM, FriendlySAM, MSAM,     uphill with the help of what was seen before
     LaggedSAM
     Lookahead                       iterates that are pulled back every k steps
-    Averaged, Scheduled             averages of iterates (SWA, WASAM); step sizes that change
+    Averaged                        averages of iterates (SWA, WASAM)
+    Scheduled, Switched, Started    numbers and methods that change in time; a velocity to start with
     Alternating, Multirate          blocks of parameters that are moved differently
     SGLD, Langevin, AdLaLa, ...     methods that sample at a temperature
     constraints, Constrained...     parameters that are held on a circle, a sphere, or orthogonal
@@ -64,6 +65,8 @@ from flatdyn.methods.remembering import FriendlySAM as FriendlySAM
 from flatdyn.methods.remembering import LaggedSAM as LaggedSAM
 from flatdyn.methods.remembering import LookSAM as LookSAM
 from flatdyn.methods.schedules import Scheduled as Scheduled
+from flatdyn.methods.starting import Started as Started
+from flatdyn.methods.switching import Switched as Switched
 
 __getattr__ = renamed(
     __name__, {}, {"Cosine": ("flatdyn.methods.schedules", "optax.cosine_decay_schedule(1.0, steps), a factor as well")}

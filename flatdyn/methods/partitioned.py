@@ -107,7 +107,7 @@ class Alternating(Method):
         return any(method.keyed(form) for method in self.methods)
 
     def init(self, theta):
-        return BlockState(theta, tuple(_without(method.init(theta)) for method in self.methods))
+        return BlockState(theta, tuple(without_theta(method.init(theta)) for method in self.methods))
 
     def step(self, grad, state, *normals):
         theta, inner = state.theta, []
@@ -119,9 +119,9 @@ class Alternating(Method):
             field = restricted(grad, block)
             if its is not None:
                 field.key = its
-            moved = method.step(field, _with(own, theta), *noise)
+            moved = method.step(field, with_theta(own, theta), *noise)
             theta = masks.pick(block, moved.theta, theta)
-            inner.append(_without(moved))
+            inner.append(without_theta(moved))
         return BlockState(theta, tuple(inner))
 
     def gap(self, theta):
@@ -138,12 +138,12 @@ class Alternating(Method):
         return functools.reduce(operator.and_, each)
 
 
-def _without(state: Any) -> Any:
+def without_theta(state: Any) -> Any:
     """A method's state without the parameters, which are kept once for all."""
     return eqx.tree_at(lambda s: s.theta, state, None)
 
 
-def _with(state: Any, theta: Any) -> Any:
+def with_theta(state: Any, theta: Any) -> Any:
     return eqx.tree_at(lambda s: s.theta, state, theta, is_leaf=lambda leaf: leaf is None)
 
 

@@ -1,7 +1,8 @@
-"""Step sizes that change as training goes on."""
+"""Numbers of a method that change as training goes on: the step size above all."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import sympy
 
 from flatdyn.core import checks
-from flatdyn.methods.base import Wrapper, hyperparameter
+from flatdyn.methods.base import Method, Wrapper, hyperparameter
 
 
 class ScheduledState(eqx.Module):
@@ -32,40 +33,59 @@ class ScheduledState(eqx.Module):
 
 
 class Scheduled(Wrapper):
-    """A method whose step size changes from step to step.
+    """A method whose step size, or any other of its numbers, changes from step to step.
 
-        step k = 0, 1, …  is taken with  ηₖ = η f(k)
+        step k = 0, 1, …  is taken with  ηₖ = η f(k),  and with  ρₖ = ρ g(k)  for rho=g
 
     f is a factor, as in optax.scale_by_schedule, so any schedule of optax is taken as it is. One that gives step sizes
     themselves goes with lr = 1:
 
         Scheduled(SAM(0.1, rho), optax.cosine_decay_schedule(1.0, 500))                               from 0.1 to 0
         Scheduled(SAM(1.0, rho), optax.warmup_cosine_decay_schedule(0.0, 0.1, 50, 500))      from 0 to 0.1, and to 0
+        Scheduled(SAM(0.1, 0.05), f, rho=f)                                            a radius that falls with the step
 
-    The velocity of a heavy ball is a displacement here, v⁺ = μ v − ηₖ g: a smaller step size acts on new gradients
-    and leaves what was gathered before.
+    What a smaller step size does to a velocity is a convention of the method. It acts on new gradients alone, and
+    leaves what was gathered before, if the velocity is a displacement, v⁺ = μ v − ηₖ g (units="displacement", the
+    default: Keras). PyTorch and optax keep gradients and scale all of it, θ⁺ = θ − ηₖ b⁺: units="gradient" of the
+    method. For a constant step it is the same; a step that drops moves the two far apart.
 
     Args:
-        method: has a step size, lr (η)
-        factor: f, from the number of steps taken to a number: a schedule of optax, or any JAX function. Processes that
-            share one schedule share a compiled program; a schedule that is made anew is compiled anew, but for numbers
-            of a `jax.tree_util.Partial(f, numbers)`
+        method: has the numbers that change; inside of it they may be those of another one, as of `Averaged(SAM(…))`
+        factor: f, of the step size lr: from the number of steps taken to a number. A schedule of optax, or any JAX
+            function. Processes that share one schedule share a compiled program; a schedule that is made anew is
+            compiled anew, but for numbers of a `jax.tree_util.Partial(f, numbers)`
+        schedules: the same for other numbers, by their names: rho, momentum, weight_decay, temperature, …
     Raises:
-        TypeError: if `method` has no lr, or `factor` is not a function
-        ValueError: if `factor` does not return one real number
+        TypeError: if `method` has no such number, or a schedule is not a function
+        ValueError: if a schedule does not return one real number, the number that it multiplies is a literal 0 which
+            the method leaves out, or there is no schedule
     """
 
-    factor: Callable
+    factor: Callable | None = None
+    schedules: dict[str, Callable] | None = None
+
+    def __init__(self, method: Method, factor: Callable | None = None, **schedules: Callable):
+        self.method, self.factor, self.schedules = method, factor, schedules or None
 
     def __check_init__(self):
-        if not hasattr(self.method, "lr"):
-            raise TypeError(f"Scheduled needs a method with a step size lr of its own, got {self.method!r}")
-        factor = checks.traced(
-            "factor", self.factor, jax.ShapeDtypeStruct((), jnp.int32), what="a function of the number of steps taken"
-        )
-        one = jax.tree.structure(factor) == jax.tree.structure(0) and not jnp.shape(factor)
-        if not one or not any(jnp.issubdtype(factor.dtype, kind) for kind in (jnp.floating, jnp.integer)):
-            raise ValueError(f"factor must return one real number, got {factor}")
+        if self.factor is not None and "lr" in (self.schedules or {}):
+            raise ValueError("lr has two schedules, factor and lr: give one of them")
+        if not self._factors:
+            raise ValueError("Scheduled needs a schedule: a factor of the step size, or of another number by its name")
+        for name, factor in self._factors.items():
+            check_schedule("factor" if factor is self.factor else name, factor, "the number of steps taken")
+            holder = _holder(self.method, name)
+            if holder is None and (name == "lr" or not isinstance(self.method, Method)):
+                raise TypeError(f"Scheduled needs a method with a step size lr of its own, got {self.method!r}")
+            if holder is None:
+                raise TypeError(f"{name} is no number of the method, whose numbers are {_numbers(self.method)}")
+            if name in getattr(holder, "absent", ()):
+                raise ValueError(f"{name} is 0, which leaves its term out, and stays 0 times {name}: give another")
+
+    @property
+    def _factors(self) -> dict[str, Callable]:
+        """The schedule of each number."""
+        return ({} if self.factor is None else {"lr": self.factor}) | (self.schedules or {})
 
     def init(self, theta):
         if any(isinstance(leaf, sympy.Basic) for leaf in jax.tree.leaves(theta)):
@@ -73,9 +93,42 @@ class Scheduled(Wrapper):
         return ScheduledState(self.method.init(theta), jnp.asarray(0))
 
     def step(self, grad, state, *normals):
-        lr = self.method.lr * self.factor(state.count)
-        now = eqx.tree_at(lambda method: method.lr, self.method, lr)
+        now = self.method
+        for name, factor in self._factors.items():
+            value = factor(state.count)
+            scaled = jax.tree.map(lambda number, value=value: number * value, getattr(_holder(now, name), name))
+            now = eqx.tree_at(lambda method, name=name: getattr(_holder(method, name), name), now, scaled)
         return ScheduledState(now.step(grad, state.inner, *normals), state.count + 1)
+
+
+def check_schedule(name: str, schedule: Any, of: str) -> None:
+    """Raise unless a schedule is a JAX function of a whole number that returns one real number."""
+    result = checks.traced(name, schedule, jax.ShapeDtypeStruct((), jnp.int32), what=f"a function of {of}")
+    one = jax.tree.structure(result) == jax.tree.structure(0) and not jnp.shape(result)
+    if not one or not any(jnp.issubdtype(result.dtype, kind) for kind in (jnp.floating, jnp.integer)):
+        raise ValueError(f"{name} must return one real number, got {result}")
+
+
+def _holder(method: Method, name: str) -> Method | None:
+    """The method, or the one inside of it, that has a number of this name."""
+    if not isinstance(method, Method):
+        return None
+    fields = {field.name for field in dataclasses.fields(method)}
+    if name in fields and _is_number(getattr(method, name)):
+        return method
+    return _holder(method.method, name) if isinstance(method, Wrapper) else None
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a field holds numbers: neither a word, nor True or False, nor a method or function."""
+    leaves = jax.tree.leaves(value)
+    return bool(leaves) and not any(isinstance(leaf, str | bool) or callable(leaf) for leaf in leaves)
+
+
+def _numbers(method: Method) -> str:
+    own = [field.name for field in dataclasses.fields(method) if "hyperparameter" in field.metadata]
+    inside = [_numbers(method.method)] if isinstance(method, Wrapper) else []
+    return ", ".join(own + inside)
 
 
 class Cosine(eqx.Module):

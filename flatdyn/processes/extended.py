@@ -55,7 +55,11 @@ class Extended(Process):
             raise ValueError(f"names must hold at least one name, and none twice, got {list(self.names)}")
         for name in self.names:
             value = _value_of(self.process, name)
-            if isinstance(value, bool) or (not isinstance(value, (int, float)) and np.shape(value) != ()):
+            if (
+                isinstance(value, bool)
+                or callable(value)
+                or (not isinstance(value, (int, float)) and np.shape(value) != ())
+            ):
                 raise ValueError(f"{name} must be one number to vary, it is {value!r}")
             holder = _holder(self.process, name)
             number = name.split(".")[-1]
