@@ -246,6 +246,13 @@ ALL = {
     "optax on SAM": lambda first: fd.from_optax(optax.adam(0.01), follows=fd.SAM(1, 0.1)),
     "SWA": lambda first: fd.Averaged(fd.GD(0.01, momentum=0.9), start=1),
     "a schedule": lambda first: fd.Scheduled(fd.SAM(0.01, 0.1, momentum=0.5), SCHEDULES["warm-up"]),
+    "radii that fall": lambda first: fd.Scheduled(fd.SAM(0.01, 0.1, mask=first), rho=SCHEDULES["warm-up"]),
+    "a start": lambda first: fd.Started(fd.GD(0.01, 0.9), np.full(8, 0.1)),
+    "a switch": lambda first: fd.Switched((fd.GD(0.01, 0.9), 1), (fd.SAM(0.01, 0.1, 0.5, units="gradient"), None)),
+    "decay": lambda first: fd.SAM(
+        0.01, 0.1, 0.9, weight_decay=0.1, dampening=0.2, start="twice", scope="all", mask=first
+    ),
+    "decay in the loss": lambda first: fd.SAM(0.01, 0.1, p=1, ascents=2, weight_decay=0.1, decay="loss", mask=first),
     "WASAM": lambda first: fd.Averaged(fd.SAM(0.01, 0.1), every=2, decay=0.5),
     "an average of a sampler": lambda first: fd.Averaged(fd.SGLD(0.01)),
     "Alternating": lambda first: fd.Alternating((fd.SAM(0.01, 0.1), fd.SGLD(0.01)), (first, masks.complement(first))),
