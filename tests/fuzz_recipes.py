@@ -451,9 +451,8 @@ call("Scheduled", fd.Scheduled, method=of(lambda f: fd.SAM(0.1, 0.1)), factor=SC
 call("Started", fd.Started, method=of(lambda f: fd.GD(0.1, 0.9)), velocity=AT)
 call(
     "Switched",
-    lambda first, steps, memory: fd.Switched((first, steps), (fd.GD(0.2), None), memory=memory),
-    first=method,
-    steps=3,
+    lambda stages, memory: fd.Switched(stages, (fd.GD(0.2), None), memory=memory),
+    stages=of(lambda f: (fd.GD(0.1), 3)),
     memory="keep",
 )
 call(

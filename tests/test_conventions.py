@@ -439,7 +439,7 @@ def test_the_flow_of_a_decayed_method_is_its_limit(decay, momentum, dampening, n
         (lambda: fd.Iteration(BOWL, fd.Started(fd.GD(0.1, 0.9), [1.0])), "one number per coordinate"),
         (lambda: fd.Started(fd.GD(0.1, 0.9, start="twice"), START), "starts at rest"),
         (lambda: fd.Switched((fd.GD(0.1), 3)), "goes on for ever"),
-        (lambda: fd.Switched((fd.GD(0.1), 0), (fd.GD(0.1), None)), "number of steps must be"),
+        (lambda: fd.Switched((fd.GD(0.1), 0), (fd.GD(0.1), None)), "steps of stages must be"),
         (
             lambda: fd.Iteration(BOWL, fd.Switched((fd.GD(0.1, 0.9), 3), (fd.from_optax(optax.adam(0.1)), None))),
             'memory="reset"',

@@ -36,8 +36,10 @@ class Started(Wrapper):
 
     def __init__(self, method: Method, velocity: Any):
         self.method = method
-        leaves = jax.tree.leaves(velocity)
-        row = isinstance(velocity, list | tuple) and all(np.ndim(leaf) == 0 for leaf in leaves)
+        numbers = int | float | np.generic | jax.Array
+        row = isinstance(velocity, list | tuple) and all(
+            isinstance(one, numbers) and np.ndim(one) == 0 for one in velocity
+        )
         self.velocity = jnp.asarray(checks.reals("velocity", velocity)) if row else velocity
 
     def __check_init__(self):
@@ -76,7 +78,7 @@ def _like(velocity: Any, theta: Any) -> Any:
     if not isinstance(theta, Vector):
         return jnp.broadcast_to(jnp.asarray(velocity, theta.dtype), theta.shape)
     if is_coordinates(theta.tree):
-        if np.shape(velocity) != (len(theta.tree),):
+        if getattr(velocity, "shape", None) != (len(theta.tree),):
             dim = len(theta.tree)
             raise ValueError(
                 f"velocity must have one number per coordinate, {dim} in all, got {checks.shown(velocity)}"
@@ -88,6 +90,6 @@ def _like(velocity: Any, theta: Any) -> Any:
         if all(np.shape(own) == np.shape(leaf) for own, leaf in pairs):
             return Vector(jax.tree.map(lambda own, leaf: jnp.asarray(own, leaf.dtype), velocity, theta.tree))
     flat, back = ravel_pytree(theta)
-    if np.shape(velocity) != flat.shape:
+    if getattr(velocity, "shape", None) != flat.shape:
         raise ValueError(f"velocity must be a tree like the parameters, or a row of {len(flat)} numbers")
     return back(jnp.asarray(velocity, flat.dtype))

@@ -107,6 +107,13 @@ class Switched(Method):
             for pair in zip(itertools.pairwise(self.methods), itertools.pairwise(states), strict=True):
                 _check_handed(*pair)
 
+    def check_sample(self, theta, ascent, noise):
+        for method in self.methods:
+            method.check_sample(theta, ascent, noise)
+
+    def keyed(self, form):
+        return any(method.keyed(form) for method in self.methods)
+
     def init(self, theta):
         if any(isinstance(leaf, sympy.Basic) for leaf in jax.tree.leaves(theta)):
             raise TypeError("the method changes from step to step")
@@ -175,8 +182,8 @@ def _steps(length: Any) -> Any:
     if checks.is_traced(length):
         return length
     if length is None:
-        raise ValueError("only the last method goes on for ever: give the others a number of steps, got None")
-    return float(checks.count("the number of steps", length, at_least=1))
+        raise ValueError("stages: only the last method goes on for ever; give the others a number of steps, got None")
+    return float(checks.count("the steps of stages", length, at_least=1, at_most=2**31 - 1))
 
 
 def _velocities(*states: Any) -> bool:
