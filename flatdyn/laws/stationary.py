@@ -3,7 +3,8 @@
 A step that is linear in its state and its normal numbers, s⁺ = A s + G R, has a normal stationary law whose covariance
 solves P = A P Aᵀ + G Gᵀ. On a quadratic landscape that is exact for GD and USAM under additive noise, and for the
 Langevin methods; elsewhere it is the law to leading order in the noise. A and G are derivatives of the method's own
-step, so nothing is written twice: as numbers (:func:`covariance`) or in symbols (:func:`formula`).
+step, so nothing is written twice: as numbers (:func:`covariance`) or in symbols (:func:`formula`). What is no method
+of flatdyn's, such as the sampler of another package, comes as a :class:`flatdyn.laws.LinearRecursion`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import sympy
 from flatdyn.core import checks, memory
 from flatdyn.core.algebra import Vector, plain
 from flatdyn.landscapes import Landscape
+from flatdyn.laws.recursions import LinearRecursion
 from flatdyn.methods.base import Method
 from flatdyn.processes import Iteration
 from flatdyn.processes.flat import flat_state
@@ -43,22 +45,20 @@ def derivatives(process: Iteration) -> Callable:
     return jax.jit(lambda s, normals: (driven(s, normals), *jax.jacfwd(driven, argnums=(0, 1))(s, normals)))
 
 
-def covariance(process: Iteration | Method, landscape: Landscape | None = None, *, at: Any = None) -> np.ndarray:
-    """Covariance of the stationary law around a point at which the noiseless step rests.
+def recursion(process: Iteration | Method, landscape: Landscape | None = None, *, at: Any = None) -> LinearRecursion:
+    """The step around a point at which the noiseless one rests, as a linear recursion of its full state.
 
-        P = A P Aᵀ + G Gᵀ,   A = ∂s⁺/∂s,  G = ∂s⁺/∂R;   the first dim rows and columns are θ's
+        s⁺ = A s + e,   A = ∂s⁺/∂s,  E e eᵀ = G Gᵀ,  G = ∂s⁺/∂R;   s as a difference from the point
 
     Args:
         process: an iteration, or a method (then give the landscape)
         landscape: what the method descends
         at: θ, shape (dim,): a minimum; the origin if not given
     Returns:
-        array (n, n) for the full state (θ, then velocity or momentum); rounding aside exact where the step is linear
+        LinearRecursion; the first dim numbers of its state are θ's, then come velocity or momentum
     Raises:
-        ValueError: if the step does not rest there, or the point does not attract, so that no stationary law exists
+        ValueError: if the step does not rest there
         TypeError: if the noise is not made of normal numbers
-    References:
-        Mandt, Hoffman, Blei, arXiv 1704.04289, for the continuous limit of SGD.
     """
     checks.kind("process", process, (Iteration, Method))
     if landscape is not None:
@@ -81,21 +81,55 @@ def covariance(process: Iteration | Method, landscape: Landscape | None = None, 
     moved = np.abs(landed - start).max()
     if not moved <= 1e-9 * (1 + np.abs(start).max()):
         raise ValueError(f"the noiseless step moves by {moved:.3g} from there: give a point at which it rests")
-    radius = np.abs(np.linalg.eigvals(transition)).max()
-    if radius >= 1:
-        raise ValueError(f"no stationary law: the step has a multiplier of modulus {radius:.6g} ≥ 1 at this point")
-    return scipy.linalg.solve_discrete_lyapunov(transition, gain @ gain.T)
+    return LinearRecursion(transition, gain @ gain.T)
 
 
-def formula(method: Method, landscape: Landscape) -> sympy.Matrix:
-    """The stationary covariance in symbols, for a method that is random itself on a quadratic landscape.
+def covariance(
+    process: Iteration | Method | LinearRecursion, landscape: Landscape | None = None, *, at: Any = None
+) -> np.ndarray:
+    """Covariance of the stationary law around a point at which the noiseless step rests, or of a linear recursion.
 
-        P = A P Aᵀ + G Gᵀ
-
-    Hyperparameters and curvatures may be symbols; declare them positive, and the result simplifies further.
+        P = A P Aᵀ + Q;   of a step A = ∂s⁺/∂s,  Q = G Gᵀ,  G = ∂s⁺/∂R;   the first dim rows and columns are θ's
 
     Args:
-        method: SGLD, Langevin, …
+        process: an iteration, a method (then give the landscape), or a LinearRecursion (alone)
+        landscape: what the method descends
+        at: θ, shape (dim,): a minimum; the origin if not given
+    Returns:
+        array (n, n) for the full state (θ, then velocity or momentum); rounding aside exact where the step is linear
+    Raises:
+        ValueError: if the step does not rest there, or the point does not attract, so that no stationary law exists
+        TypeError: if the noise is not made of normal numbers, or a recursion has symbols
+    References:
+        Mandt, Hoffman, Blei, arXiv 1704.04289, for the continuous limit of SGD.
+    """
+    checks.kind("process", process, (Iteration, Method, LinearRecursion))
+    if isinstance(process, LinearRecursion):
+        if landscape is not None or at is not None:
+            raise ValueError(
+                "a linear recursion has its point and its curvatures in its matrix: leave out landscape and at"
+            )
+        linear = process
+    else:
+        linear = recursion(process, landscape, at=at)
+    transition, noise = linear.numbers()
+    radius = np.abs(linear.multipliers()).max()
+    if radius >= 1:
+        why = f"; it is stable where {linear.stable}" if linear.stable else ""
+        raise ValueError(f"no stationary law: the step has a multiplier of modulus {radius:.6g} ≥ 1 at this point{why}")
+    return scipy.linalg.solve_discrete_lyapunov(transition, noise)
+
+
+def formula(method: Method | LinearRecursion, landscape: Landscape | None = None) -> sympy.Matrix:
+    """The stationary covariance in symbols: of a method that is random itself on a quadratic, or of a linear recursion.
+
+        P = A P Aᵀ + Q
+
+    Hyperparameters and curvatures may be symbols; declare them positive, and the result simplifies further. That there
+    is a stationary law at all is not asked: it holds where all multipliers are inside the unit circle.
+
+    Args:
+        method: SGLD, Langevin, …, or a LinearRecursion (alone)
         landscape: quadratic, with an expression
     Returns:
         SymPy matrix (n, n) for the full state, simplified
@@ -103,7 +137,11 @@ def formula(method: Method, landscape: Landscape) -> sympy.Matrix:
         ValueError: if the step is not linear
         TypeError: if the landscape has no expression, or the method draws nothing
     """
-    checks.kind("method", method, Method)
+    checks.kind("method", method, (Method, LinearRecursion))
+    if isinstance(method, LinearRecursion):
+        if landscape is not None:
+            raise ValueError("a linear recursion has its curvatures in its matrix: leave out landscape")
+        return _solved(sympy.Matrix(method.matrix), sympy.Matrix(method.noise_covariance))
     checks.kind("landscape", landscape, Landscape)
     if not method.draws:
         raise TypeError(f"{type(method).__name__} draws no random numbers itself: ask covariance, with noise")
@@ -117,8 +155,14 @@ def formula(method: Method, landscape: Landscape) -> sympy.Matrix:
         raise ValueError(
             f"{type(method).__name__} takes no linear step on the landscape {landscape!r}: ask covariance at a point"
         )
-    unknown = sympy.Matrix(len(symbols), len(symbols), lambda i, j: sympy.Symbol(f"P{min(i, j)}_{max(i, j)}"))
-    equations = (unknown - transition * unknown * transition.T - gain * gain.T).applyfunc(sympy.expand)
-    upper = [equations[i, j] for i in range(len(symbols)) for j in range(i, len(symbols))]  # the lower half is the same
+    return _solved(transition, gain * gain.T)
+
+
+def _solved(transition: sympy.Matrix, noise: sympy.Matrix) -> sympy.Matrix:
+    """The solution P of P = A P Aᵀ + Q in symbols."""
+    size = transition.shape[0]
+    unknown = sympy.Matrix(size, size, lambda i, j: sympy.Symbol(f"P{min(i, j)}_{max(i, j)}"))
+    equations = (unknown - transition * unknown * transition.T - noise).applyfunc(sympy.expand)
+    upper = [equations[i, j] for i in range(size) for j in range(i, size)]  # the lower half is the same
     (solution,) = sympy.linsolve(upper, *(wanted := sorted(unknown.free_symbols, key=str)))
     return unknown.subs(dict(zip(wanted, solution, strict=True))).applyfunc(lambda entry: sympy.factor(entry))

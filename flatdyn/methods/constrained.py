@@ -170,8 +170,14 @@ class ConstrainedLangevin(Constrained):
         ValueError: if a number is out of range, the word is not one, or nothing is constrained
     References:
         Leimkuhler, Vlaar, Pouchon, Storkey, arXiv 2106.10704; Leimkuhler and Matthews, Proc. R. Soc. A 472, 20160138
-        (2016), for the splittings under constraints. The rotation of circles differs from the released program, in
-        which the slack variable is moved with the new θ, so that the radius shrinks.
+        (2016), for the splittings under constraints.
+
+    The authors' released program differs in more than its units (momenta in units of ∇L, so that its step size is η²
+    and its memory e^(−γη)). Its kick comes after A O A, but with the gradient from before: on ½ λ θ², free, that has
+    the variance 1.433 τ/λ at η = 0.3, γ = λ = 1, where "AOAB" has τ/λ. On circles it moves the slack variable with the
+    new θ, so that the radius drifts. On orthogonal weights with more columns than rows it projects the new momentum
+    with the old transposed weight, and its word is OBA. Its momenta start uphill, at +∇L on circles, and at −0.01 ∇L on
+    orthogonal weights; none of it is printed.
     """
 
     lr: Any = hyperparameter()

@@ -188,6 +188,10 @@ class Multirate(Method):
             parameter, or a rate does not divide the largest
     References:
         Vlaar and Leimkuhler, arXiv 2106.10771, Algorithm 1.
+
+    In the authors' released program k − 1 of k minibatches move, and its lr is that of one move: it is this with
+    η = (k − 1) lr, where Algorithm 1 has η/k for a move. Its slow gradient has a minibatch of its own, which Algorithm
+    1 leaves open, and its momenta start at ∇L, which then counts twice.
     """
 
     lr: Any = hyperparameter()
