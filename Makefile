@@ -61,8 +61,9 @@ browser: $(VENV)/.ready ## open and run the notebooks in JupyterLab in a real br
 	@$(BIN)/python -c "import playwright" 2>/dev/null || $(INSTALL) -e ".[browser]"
 	$(BIN)/python tests/browser.py $(ARGS)
 
-packages: $(VENV)/.ready ## compare with the packages that others train with: PyTorch, Flax, Haiku (some GB to install)
+packages: $(VENV)/.ready ## compare with what others train with, as installed: optimisers, samplers, networks (some GB to install)
 	@$(BIN)/python -c "import flax, haiku, torch" 2>/dev/null || $(INSTALL) -e ".[packages]"
+	$(BIN)/python tests/packages_real.py $(ARGS)
 	$(BIN)/python tests/elsewhere.py
 	$(BIN)/python -m pytest -q -rs -k "torch or flax" tests/test_elsewhere.py
 

@@ -27,6 +27,7 @@ ask
     laws            exact distributions of noisy steps, without sampling
     curvature       how sharp is it here? Eigenvalues, densities, slices of the loss
     audits          audit: which map does your own training code really run?
+    packages        what do the optimisers and samplers of other packages run? Which method is the same?
 show
     plotting        one function to draw each kind of result
     notebook        what a notebook prints and saves, and the ledger of claims

@@ -20,6 +20,9 @@ from . import noise as noise
 
 # show
 from . import notebook as notebook
+
+# what others run
+from . import packages as packages
 from . import plotting as plotting
 from . import processes as processes
 from . import runs as runs

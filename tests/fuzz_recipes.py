@@ -932,6 +932,7 @@ _passes = of(lambda f: fd.Iteration(f.examples, fd.GD(0.1), fd.noise.Epochs(2)))
 call("epochs.outcomes", fd.laws.epochs.outcomes, process=_passes, theta=AT)
 call("epochs.stationary_law", fd.laws.epochs.stationary_law, process=_passes)
 call("epochs.line_law", fd.laws.epochs.line_law, curvatures=[1.0, 2.0], targets=[0.5, -1.0], lr=0.1)
+call("stationary.recursion", fd.stationary.recursion, process=noisy, landscape=None, at=[1.0, 0.0])
 call("stationary.derivatives", fd.stationary.derivatives, process=noisy)
 call(
     "stationary.formula",
@@ -939,6 +940,38 @@ call(
     method=of(lambda f: fd.SGLD(0.1)),
     landscape=of(lambda f: fd.landscapes.saddle((1, 2))),
 )
+_euler = {"matrix": [[1.0, 0.1], [-0.1, 0.9]], "noise_covariance": [[0.0, 0.0], [0.0, 0.2]]}
+_one = of(lambda f: fd.laws.LinearRecursion(**_euler))
+call("LinearRecursion", fd.laws.LinearRecursion, stable="h k < a", **_euler)
+call("stationary.covariance recursion", lambda process: fd.stationary.covariance(process), process=_one)
+call("LinearRecursion.then", lambda other: fd.laws.LinearRecursion(**_euler).then(other), other=_one)
+call("LinearRecursion.repeated", lambda steps: fd.laws.LinearRecursion(**_euler).repeated(steps), steps=3)
+call(
+    "packages.method",
+    lambda name, lr, momentum, nesterov: fd.packages.method(name, lr=lr, momentum=momentum, nesterov=nesterov),
+    name="torch.optim.SGD",
+    lr=0.1,
+    momentum=0.9,
+    nesterov=True,
+)
+call(
+    "packages.method around",
+    lambda name, method, decay: fd.packages.method(name, method, decay=decay),
+    name="timm.utils.ModelEmaV2",
+    method=of(lambda f: fd.GD(0.1)),
+    decay=0.9,
+)
+call(
+    "packages.recursion",
+    lambda name, curvature, lr, alpha: fd.packages.recursion(name, curvature=curvature, lr=lr, alpha=alpha),
+    name="posteriors.sgmcmc.sghmc",
+    curvature=2.0,
+    lr=0.1,
+    alpha=1.0,
+)
+call("packages.entry", fd.packages.entry, name="optax.sgd")
+call("packages.names", fd.packages.names, package="torch")
+call("packages.table", fd.packages.table, package="optax")
 _times = {"steps": np.arange(1, 41), "escaped": np.ones(40, bool)}
 call("survival.mean", fd.survival.mean, restricted=False, until=None, after=None, **_times)
 call("survival.quantile", fd.survival.quantile, q=0.5, level=0.9, **_times)
@@ -1627,12 +1660,13 @@ _inner = """masks.check masks.masked masks.match masks.pick masks.settled notebo
         stability.orbit_jacobian stability.unperturbed stability.quadratic.has_two_cycles
         records.damaged records.described records.digest records.misfit records.packed
         records.write_beside records.write_together records.write_whole statistics.mean_sem_of Record.from_arrays
-        Process.beside OnLandscape.beside Process.coordinates
+        Process.beside OnLandscape.beside Process.coordinates Entry Case
         OnLandscape.coordinates Scored.excess Box.excess HalfSpace.excess Sublevel.excess"""
 _empty = """Labels.counts Labels.errors Labels.fractions Basins.coordinates
         ledger.claims ledger.entries ledger.counted ledger.numbers ledger.verdict ledger.papers notebook.overview
         plotting.use_style notebook.is_full notebook.figures_folder
-        networks.mnist1d records.provenance landscapes.clear_programs"""
+        networks.mnist1d records.provenance landscapes.clear_programs
+        LinearRecursion.multipliers LinearRecursion.numbers Entry.parameters"""
 
 WITHOUT = (
     dict.fromkeys(

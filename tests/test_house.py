@@ -227,6 +227,7 @@ PROGRAMS = {
     "flatdyn.networks": 36,
     "flatdyn.noise": 7,
     "flatdyn.notebook": 0,
+    "flatdyn.packages": 2,
     "flatdyn.plotting": 3,
     "flatdyn.processes": 5,
     "flatdyn.runs": 3,
