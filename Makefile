@@ -63,9 +63,9 @@ browser: $(VENV)/.ready ## open and run the notebooks in JupyterLab in a real br
 
 packages: $(VENV)/.ready ## compare with what others train with, as installed: optimisers, samplers, networks (some GB to install)
 	@$(BIN)/python -c "import flax, haiku, torch" 2>/dev/null || $(INSTALL) -e ".[packages]"
-	$(BIN)/python tests/packages_real.py $(ARGS)
 	$(BIN)/python tests/elsewhere.py
 	$(BIN)/python -m pytest -q -rs -k "torch or flax" tests/test_elsewhere.py
+	$(BIN)/python tests/packages_real.py $(ARGS)
 
 kills: $(VENV)/.ready ## kill -9 and full disks, ten of each for all work that keeps what is finished
 	$(BIN)/python tests/kills.py
