@@ -152,6 +152,15 @@ def test_training_comparison_and_starts_work_on_a_tree():
     assert_allclose(task.landscape.grad(task.start), by_hand, atol=1e-14)
 
 
+def test_a_mask_by_name_perturbs_a_part():
+    task = networks.task(affine, WEIGHTS, SPIRALS)
+    sam = fd.SAM(0.1, 0.2, mask={"b": True, "w": False})
+    run = fd.simulate(fd.Iteration(task.landscape, sam), task.start, 1)
+    ascent = np.asarray(task.landscape.grad(task.start)) * np.r_[1, 1, np.zeros(4)]
+    step = 0.1 * task.landscape.grad(task.start + 0.2 * ascent / np.linalg.norm(ascent))
+    assert_allclose(run.final, task.start - step, atol=1e-14)
+
+
 def test_a_network_that_rests_at_a_saddle_can_be_asked_how_long_it_stays():
     """Two factors, f(x) = a b x to y = x: at (0, 0) the Hessian is −mean x² on the off-diagonal."""
     data = networks.Split(np.array([[1.0], [-2.0]]), np.array([[1.0], [-2.0]]))

@@ -29,9 +29,9 @@ def from_torch(module: Any, data: Split, loss: str | Callable = "cross_entropy",
         L(θ) = (1/n) Σᵢ ℓ(f(xᵢ; θ), yᵢ) + ½ λ ‖θ‖²
 
     The package tojax converts the module. Outputs and gradients for the first 8 examples are then compared with those
-    of PyTorch, whatever the versions; a module that differs is refused. The one given is copied, and stays as it is.
-    θ holds the parameters in the order of their names in alphabet; `task.landscape.vector(theta).tree` is
-    {name: array}, for `load_state_dict` and for masks.
+    of PyTorch, so that a version that was not tested is no risk; a module that differs is refused, with the versions.
+    The one given is copied, and stays as it is. θ holds the parameters in the order of their names in alphabet:
+    `task.landscape.vector(theta).tree` is {name: array}, for `load_state_dict`. Masks are such dictionaries too.
 
     The mode of each layer is kept. BatchNorm in training mode normalises a minibatch by itself, and to evaluate a
     network takes mean and variance of the training data at its weights, as flatdyn's own does, with the variance over
@@ -97,7 +97,9 @@ class _Converted:
                 name = names.setdefault(id(tensor), f"{path}.{attribute}" if path else attribute)
                 self._places.setdefault(name, []).append((layer, attribute))
                 trained = isinstance(tensor, torch.nn.Parameter) and tensor.requires_grad
-                (self.parameters if trained else self._fixed)[name] = tensor.detach().cpu().numpy()
+                value = tensor.detach().cpu()
+                value = value.double() if value.is_floating_point() else value  # NumPy has no bfloat16
+                (self.parameters if trained else self._fixed)[name] = value.numpy()
         for layer, attribute in (place for places in self._places.values() for place in places):
             delattr(layer, attribute)  # a plain attribute takes its place, which may hold an array of JAX
 
