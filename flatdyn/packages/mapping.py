@@ -80,7 +80,12 @@ def recursion(name: str, /, *args: Any, curvature: Any = 1.0, **options: Any) ->
         if case.method is None:
             raise LookupError(f"{row.name} ({row.package} {row.version}): {case.reason}{_and(case.instead)}")
         return stationary.recursion(_made(row, case, scope), saddle((curvature,)))
-    scope = scope | {"k": curvature}
+    with np.errstate(all="ignore"):  # what is not finite is refused
+        return _recursion(row, scope | {"k": curvature})
+
+
+def _recursion(row: Entry, scope: dict) -> LinearRecursion:
+    """The recursion of an entry's own matrix and noise."""
     if row.setup:
         scope = NAMES | scope
         _run(row, exec, row.setup, scope)
@@ -156,14 +161,22 @@ def _checked(row: Entry, name: str, value: Any, default: Any) -> Any:
         return checks.function(name, value, "a function of the number of steps taken", number=1)
     if isinstance(value, str) and repr(value) in conditions:
         return value
-    if default is None or isinstance(default, tuple):
-        return value  # what it may be instead of None is for the method to say
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value  # as a count it stays whole
-    decides = re.search(rf"\b{name}\b", conditions) and not isinstance(value, sympy.Basic)
+    if value is default or name in ("mask", "groups", "betas", "swa_lrs"):
+        return value  # None, or what is for the method to say
+    if name in _COUNTS:
+        return checks.count(name, value, at_least=1, at_most=_MOST)
+    if isinstance(value, list | tuple):
+        value = checks.entries(name, value)
+    decides = (default is None or re.search(rf"\b{name}\b", conditions)) and not isinstance(value, sympy.Basic)
     if decides and (np.ndim(value) or checks.is_traced(value)):
         raise ValueError(f"{name} must be one number here, as it decides on the method, got {checks.shown(value)}")
-    return checks.number(name, checks.real(value))
+    checked = checks.number(name, checks.real(value))
+    return int(checked) if isinstance(value, int) else checked  # a whole number stays one
+
+
+# Arguments that count steps, of which some are written out in the program
+_COUNTS = ("k", "interval", "sync_period", "num_integration_steps", "total_steps", "epochs", "steps_per_epoch")
+_MOST = 1_000_000
 
 
 def _conventions(row: Entry, base: str, options: dict) -> dict:
@@ -244,10 +257,17 @@ def _run(row: Entry, how: Callable, text: str, names: dict) -> Any:
     """Evaluate or execute a text of the table; a refusal says which call it comes from."""
     try:
         return how(" ".join(text.split()), names)
-    except ArithmeticError as error:
-        raise ValueError(f"{row.name}: an argument is out of range, {error}; it is called ({row.signature})") from error
-    except (ValueError, TypeError) as error:
-        if str(error) == "math domain error":
-            raise ValueError(f"{row.name}: an argument is out of range; it is called ({row.signature})") from error
-        kind = ValueError if isinstance(error, ValueError) else TypeError
-        raise kind(f"{row.name}: {error}") from error
+    except (ValueError, TypeError, ArithmeticError) as error:
+        if _is_ours(error):
+            kind = ValueError if isinstance(error, ValueError) else TypeError
+            raise kind(f"{row.name}: {error}") from error
+        raise ValueError(f"{row.name}: an argument is out of range; it is called ({row.signature})") from error
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether flatdyn raised an error, in words of its own, and not the arithmetic of an expression."""
+    trace = error.__traceback__
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    raised_in = trace.tb_frame.f_globals.get("__name__", "")
+    return raised_in.startswith("flatdyn.") and raised_in != __name__
