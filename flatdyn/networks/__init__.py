@@ -62,6 +62,7 @@ from flatdyn.networks.benchmark.plans import TrialPlan as TrialPlan
 from flatdyn.networks.benchmark.spirals import SpiralTrial as SpiralTrial
 from flatdyn.networks.benchmark.spirals import spiral_trial as spiral_trial
 from flatdyn.networks.benchmark.timing import flops as flops
+from flatdyn.networks.benchmark.trials import CONVENTIONS as CONVENTIONS
 from flatdyn.networks.benchmark.trials import Flatness as Flatness
 from flatdyn.networks.benchmark.trials import Trial as Trial
 from flatdyn.networks.benchmark.trials import norm_masks as norm_masks
