@@ -218,6 +218,7 @@ def test_the_overview_is_read_in_five_minutes():
         for output in cell.get("outputs", [])
         if "text/markdown" in output.get("data", {})
     )
-    shown = re.sub(r"^- \*\*[A-Z]\*\* .*$", "", shown, flags=re.M)  # the papers behind the letters
+    references = r"^- \*\*[A-Z]\*\* .*$|\(\[\d\d\]\(\S+?\)\)"  # papers behind the letters, numbers of notebooks
+    shown = re.sub(references, "", shown, flags=re.M)
     words = re.findall(r"\S*\w\S*", re.sub(r"<details>.*?</details>|<[^>]*>|\]\(\S+?\)", "", shown, flags=re.S))
     assert len(words) <= 5 * WORDS_A_MINUTE

@@ -85,9 +85,13 @@ def cards(notebook: str | None = None, notebooks: str = "../notebooks/") -> str:
     return "\n\n".join(parts)
 
 
-def _coloured(word: str) -> str:
-    """A verdict with a dot in its colour; where colours are taken out, as forges do, the dot and the word stay."""
-    return f'<span style="color:{COLOURS[word]}">●</span> **{word}**'
+def _coloured(word: str, short: bool = False) -> str:
+    """A verdict with a dot in its colour; where colours are taken out, as forges do, the dot and the word stay.
+
+    Short, it is an aside before a sentence: "in a stated setting", "only for a variant".
+    """
+    shown = word.removeprefix("holds ") if short else word
+    return f'<span style="color:{COLOURS[word]}">●</span> **{shown}**'
 
 
 def _first(entry: Settled) -> str:
@@ -98,7 +102,7 @@ def _first(entry: Settled) -> str:
 
 
 def _line(entry: Settled, alone: bool, notebooks: str | None, sentence: str) -> str:
-    word = "" if alone else f"{_coloured(entry.verdict)}: "
+    word = "" if alone else f"{_coloured(entry.verdict, short=True)}: "
     place = "" if notebooks is None else f" ([{entry.notebook[:2]}]({notebooks}{entry.notebook}.ipynb))"
     return f"- {word}{sentence}{place}"
 
