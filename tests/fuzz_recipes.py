@@ -1233,7 +1233,15 @@ bound("MethodComparison.gains", lambda f: f.comparison.gains, name="SAM", over="
 bound("MethodComparison.ends", lambda f: f.comparison.ends, name="SAM")
 bound("MethodComparison.settings_of", lambda f: f.comparison.settings_of, name="SAM")
 bound("Task.on", lambda f: f.task.on, data=split)
-call("networks.trial", networks.trial, plan=of(lambda f: f.plan), key=key, runs=2, fraction=1.0)
+call(
+    "networks.trial",
+    networks.trial,
+    plan=of(lambda f: f.plan),
+    key=key,
+    runs=2,
+    fraction=1.0,
+    conventions="authors",
+)
 call(
     "networks.Trial",
     networks.Trial,
@@ -1243,6 +1251,8 @@ call(
     lr=0.1,
     batch_size=4,
     steps=10,
+    conventions="authors",
+    weight_decay=1e-3,
 )
 call("networks.spiral_trial", networks.spiral_trial, runs=2, turns=1.0, points=40, hidden=3)
 call(
@@ -1263,8 +1273,9 @@ bound(
     factor=0.5,
     temperature=1e-4,
     every=2,
+    epochs=True,
 )
-bound("SpiralTrial.iteration", lambda f: f.spirals.iteration, name="LOL", factor=0.5, temperature=1e-4)
+bound("SpiralTrial.iteration", lambda f: f.spirals.iteration, name="LOL", factor=0.5, temperature=1e-4, epochs=True)
 bound("Trial.iteration", lambda f: f.trial.iteration, method=method, steps=4, floor=0.5)
 bound(
     "Trial.sgd_or_sam",

@@ -149,7 +149,7 @@ def line_law(curvatures: object, targets: object, lr: float) -> tuple[float, flo
     a, n = 1 - lr * h, len(h)
     whole = a.prod()
     if not abs(whole) < 1:
-        raise ValueError(f"no stationary law: an epoch multiplies by {whole:.6g}, of modulus ≥ 1")
+        raise ValueError(f"no stationary law at lr={lr:g}: an epoch multiplies by {whole:.6g}, of modulus ≥ 1")
     center = (h @ c) / h.sum() if h.sum() else 0.0  # differences to it: no digits are lost
     b = lr * h * (c - center)
     nodes, weights = np.polynomial.legendre.leggauss(n // 2 + 1)  # exact up to degree n
