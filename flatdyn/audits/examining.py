@@ -13,6 +13,7 @@ from flatdyn.audits.descents import Descent, descent
 from flatdyn.audits.fits import ROUNDED, short
 from flatdyn.audits.naming import candidates, scheduled
 from flatdyn.audits.nonlinear import NonlinearRule, adaptive, lion, rule
+from flatdyn.audits.periodic import begun, lookaheads, looks
 from flatdyn.audits.problems import LEARNT, problems
 from flatdyn.audits.replays import Difference, difference
 from flatdyn.audits.runs import Recording, Tensors, distinct
@@ -96,6 +97,9 @@ def examine(runs: dict[str, Recording], form: Tensors, repeats: bool = True) -> 
         return Seen(runs, Ascent("unknown", {}))
     usual = read[0]
     if usual.descent is None and usual.held is not None and repeats:
+        usual = _periodic(usual, form)
+        if usual.same:
+            return usual
         usual = _nonlinear(usual, form)
         if usual.rule is not None or any(usual.parts):
             return usual
@@ -161,9 +165,9 @@ def _read(look: Seen, form: Tensors) -> Seen | None:
     return one
 
 
-def _tried(one: Seen, methods: list[tuple[Method, str]], form: Tensors) -> Seen:
+def _tried(one: Seen, methods: list[tuple[Method, str]], form: Tensors, without: str = "") -> Seen:
     source = one.whole or one.runs
-    runs = [source[name] for name in TRIED if name in source and source[name].finite]
+    runs = [source[name] for name in TRIED if name in source and source[name].finite and name != without]
     if one.average:
         (decay,) = one.average
         keywords = [{}, {"start": 1}] if decay is None else [{"decay": short(decay, 1e-8), "start": s} for s in (0, 1)]
@@ -175,6 +179,14 @@ def _tried(one: Seen, methods: list[tuple[Method, str]], form: Tensors) -> Seen:
         if one.same:
             break
     return one
+
+
+def _periodic(one: Seen, form: Tensors) -> Seen:
+    used = [one.runs[name] for name in LEARNT if name in one.runs and one.runs[name].finite]
+    tried = looks(used, form)
+    if tried:  # On a slope both gradients are one, and packages push along the rounding of their difference
+        return _tried(one, tried, form, "slope")
+    return _tried(one, lookaheads(used, form, one.held, ascent([begun(run) for run in used], form, ROUNDED)), form)
 
 
 def _nonlinear(one: Seen, form: Tensors) -> Seen:

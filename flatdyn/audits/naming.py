@@ -88,7 +88,7 @@ def in_loss(ascent: Ascent, descent: Descent) -> bool:
 
 def candidates(ascent: Ascent, descent: Descent, form: Tensors, ascents: int = 1) -> list[tuple[Method, str]]:
     """Methods that could be meant, the likelier first, with the name of what they assume."""
-    if descent.followed == "g0":  # whatever was asked for at another point is not used
+    if descent.followed == "g0" and ascent.along == "gradient":  # what was asked for uphill is not used
         ascent = Ascent("none", {})
     read = numbers(descent, in_loss(ascent, descent))
     both = descent.followed != "g0" and descent.whole("g0")
@@ -122,8 +122,8 @@ def _family(kind: str, own: dict, ascent: Ascent, descent: Descent, words: dict)
     """The class, for an ascent and what is followed after it."""
     if kind == "unknown":
         return None, own
-    if ascent.along == "stale":
-        return ("LaggedSAM", own) if kind == "SAM" else (None, own)
+    if ascent.along in ("stale", "move") and kind == "SAM":
+        return ("LaggedSAM" if ascent.along == "stale" else "MSAM"), own
     if ascent.along != "gradient":
         return None, own
     perp, before = descent.whole("perp"), descent.whole("g0") if descent.followed != "g0" else 0.0

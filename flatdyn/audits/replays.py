@@ -42,28 +42,37 @@ def _batches(run: Recording) -> np.ndarray:
     return np.array([[shifts[min(i, len(shifts) - 1)] for i in range(most)] for shifts in by_step])
 
 
-def difference(method: Method, runs: list[Recording], form: Tensors, held: np.ndarray) -> Difference:
-    """How far a method's iterates are from those of runs.
+def usable(runs: list[Recording]) -> list[Recording]:
+    """Those that did not end early."""
+    most = max((len(run.calls) for run in runs), default=0)
+    return [run for run in runs if len(run.calls) == most and all(run.calls)]
+
+
+def iterates(method: Method, runs: list[Recording], form: Tensors, held: np.ndarray) -> np.ndarray:
+    """Positions of a method after each step of several problems, shape (runs, steps, dim).
 
     Args:
-        runs: on problems; those that ended early are left out
+        runs: on problems, of the same number of steps
         held: 0 for coordinates that never move, 1 for others, shape (dim,)
     """
-    most = max(len(run.calls) for run in runs)
-    usable = [run for run in runs if len(run.calls) == most and all(run.calls)]
-    if not usable:
-        return Difference(np.inf, np.inf, 1)
     with jax.enable_x64(True):
-        starts = precision.on_device(np.stack([run.positions[0] for run in usable]))
-        hessians = precision.on_device(np.stack([run.problem.hessian for run in usable]))
-        batches = [_batches(run) for run in usable]
+        starts = precision.on_device(np.stack([run.positions[0] for run in runs]))
+        hessians = precision.on_device(np.stack([run.problem.hessian for run in runs]))
+        batches = [_batches(run) for run in runs]
         wide = max(one.shape[1] for one in batches)
         last = [np.minimum(np.arange(wide), one.shape[1] - 1) for one in batches]
         shifts = precision.on_device(np.stack([one[:, at] for one, at in zip(batches, last, strict=True)]))
         shape = (tuple(form.sizes), tuple(form.shapes))
-        positions = np.asarray(_iterates(method, starts, hessians, shifts, precision.on_device(held), shape))
-    seen = np.stack([run.positions for run in usable])
-    return compared(positions, seen[:, 1:], seen[:, 0])
+        return np.asarray(_iterates(method, starts, hessians, shifts, precision.on_device(held), shape))
+
+
+def difference(method: Method, runs: list[Recording], form: Tensors, held: np.ndarray) -> Difference:
+    """How far a method's iterates are from those of runs; see :func:`iterates`."""
+    runs = usable(runs)
+    if not runs:
+        return Difference(np.inf, np.inf, 1)
+    seen = np.stack([run.positions for run in runs])
+    return compared(iterates(method, runs, form, held), seen[:, 1:], seen[:, 0])
 
 
 def compared(positions: np.ndarray, seen: np.ndarray, starts: np.ndarray, rounding: float = 1e-9) -> Difference:
