@@ -118,7 +118,7 @@ def lengths(steps: list[Step], name: str, norms: np.ndarray, enough: float) -> t
     both = fit({"rate": np.ones_like(norms) / s, "radius": 1 / norms / s}, np.ones_like(s))
     if both.left <= enough:
         rho = both["rate"] + both["radius"]
-        return "UnifiedSAM", {"rho": rho, "blend": both["radius"] / rho}, 0.0
+        return "UnifiedSAM", {"rho": rho, "blend": both["radius"] / rho}, both.left
     return None
 
 

@@ -226,9 +226,9 @@ def _best(data: list, sizes: list, start_lr: float, kind: str, decay: str) -> No
         best = one if best is None or one.cost < best.cost else best
         if best.cost < 1e-16:
             break
-    if np.abs(best.fun).max() > 1e-6:
-        return None
     lr, own1, own2, eps = np.exp(best.x[:4])
+    if np.abs(best.fun).max() > 1e-6 or own2 < 1e-7:  # with b2 next to 1 it is no adaptive step at all
+        return None
     own = {"b1": 1 - short(float(own1), 1e-5)} if kind == "Adam" else {}
     own |= {"b2": 1 - short(float(own2), 1e-5), "eps": short(float(eps), 3e-2)}
     own = {name: short(value, 1e-10) for name, value in own.items()}

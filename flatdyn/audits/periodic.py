@@ -73,8 +73,8 @@ def looks(runs: list[Recording], form: Tensors) -> list[tuple[Method, str]]:
     made: list[tuple[Method, str]] = []
     for layerwise, parts in ((False, [slice(None)]), (True, form.slices)):
         pushes = [share for run in runs for share in _pushes(run, lr, parts)]
-        if pushes and constant(np.array(pushes), 1e-5):
-            alpha = short(float(np.median(pushes)), 1e-6)
+        if pushes and constant(np.array(pushes), 1e-4):
+            alpha = short(float(np.median(pushes)), 1e-5)
             made.append((methods.LookSAM(lr, rho, k, alpha, layerwise=layerwise), "layerwise" if layerwise else "all"))
     return made
 
@@ -91,7 +91,7 @@ def _pushes(run: Recording, lr: float, parts: list[slice]) -> list[float]:
         if np.linalg.norm(across) < 1e-9 * np.linalg.norm(there):
             continue
         across = across / np.linalg.norm(across)
-        if np.linalg.norm(push - across * (push @ across)) > 1e-6 * np.linalg.norm(push):
+        if np.linalg.norm(push - across * (push @ across)) > 1e-4 * np.linalg.norm(push):
             return []
         made.append(float(push @ across / np.linalg.norm(g)))
     return made
