@@ -227,7 +227,7 @@ def _best(data: list, sizes: list, start_lr: float, kind: str, decay: str) -> No
         if best.cost < 1e-16:
             break
     lr, own1, own2, eps = np.exp(best.x[:4])
-    if np.abs(best.fun).max() > 1e-6 or own2 < 1e-7:  # with b2 next to 1 it is no adaptive step at all
+    if np.abs(best.fun).max() > 1e-6 or own2 < 1e-7 or eps > 1e6:  # with these it is no adaptive step at all
         return None
     own = {"b1": 1 - short(float(own1), 1e-5)} if kind == "Adam" else {}
     own |= {"b2": 1 - short(float(own2), 1e-5), "eps": short(float(eps), 3e-2)}
