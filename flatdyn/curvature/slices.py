@@ -10,6 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.linalg
 
 from flatdyn.core import checks, memory, randomness, records, segments
 from flatdyn.core.algebra import norm
@@ -90,7 +91,7 @@ def slice1d(loss: Loss, a: Any, b: Any, points: int = 51, beyond: float = 0.0, *
         provenance=records.provenance(),
         alpha=alpha,
         loss=_along(landscape, [a], b, alpha, progress)[0],
-        length=np.linalg.norm(np.asarray(b - a, dtype=float)),
+        length=scipy.linalg.norm(np.asarray(b - a, dtype=float)),  # which neither over- nor underflows
     )
 
 

@@ -99,7 +99,7 @@ def stationary_law(process: Iteration) -> PeriodLaw:
     twice = np.einsum("o,oij,okl->ikjl", weights, slopes, slopes).reshape(size**2, size**2)  # E[A ⊗ A]
     radius = np.abs(np.linalg.eigvals(twice)).max()
     if not radius < 1:
-        raise ValueError(f"no stationary law: E[A ⊗ A] has an eigenvalue of modulus {radius:.6g} ≥ 1")
+        raise ValueError(f"process has no stationary law: E[A ⊗ A] has an eigenvalue of modulus {radius:.6g} ≥ 1")
     mean = np.linalg.solve(np.eye(size) - np.tensordot(weights, slopes, 1), weights @ shifts)
     kicks = slopes @ mean + shifts - mean
     spread = np.einsum("o,oi,oj->ij", weights, kicks, kicks)
@@ -149,7 +149,7 @@ def line_law(curvatures: object, targets: object, lr: float) -> tuple[float, flo
     a, n = 1 - lr * h, len(h)
     whole = a.prod()
     if not abs(whole) < 1:
-        raise ValueError(f"no stationary law at lr={lr:g}: an epoch multiplies by {whole:.6g}, of modulus ≥ 1")
+        raise ValueError(f"curvatures have no stationary law at lr={lr:g}: an epoch multiplies by {whole:.6g}")
     center = (h @ c) / h.sum() if h.sum() else 0.0  # differences to it: no digits are lost
     b = lr * h * (c - center)
     nodes, weights = np.polynomial.legendre.leggauss(n // 2 + 1)  # exact up to degree n

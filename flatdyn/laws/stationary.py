@@ -116,7 +116,7 @@ def covariance(
     radius = np.abs(linear.multipliers()).max()
     if radius >= 1:
         why = f"; it is stable where {linear.stable}" if linear.stable else ""
-        raise ValueError(f"no stationary law: the step has a multiplier of modulus {radius:.6g} ≥ 1 at this point{why}")
+        raise ValueError(f"process has no stationary law: a multiplier of its step has modulus {radius:.6g}{why}")
     return scipy.linalg.solve_discrete_lyapunov(transition, noise)
 
 

@@ -51,7 +51,7 @@ def where(theta: Any, predicate: Callable[[str, Any], bool]) -> Any:
     Raises:
         ValueError: if the mask would be empty; it lists the paths
     """
-    _check_tree_of_arrays("theta", theta)
+    check_tree_of_arrays("theta", theta)
     checks.function("predicate", predicate, "a function of a leaf's path and the leaf", 2)
     mask = jax.tree.map_with_path(lambda path, leaf: _holds(predicate, jax.tree_util.keystr(path), leaf), theta)
     if not any(jax.tree.leaves(mask)):
@@ -73,7 +73,7 @@ def named(theta: Any, *words: str) -> Any:
 
 def each(theta: Any) -> list[Any]:
     """One mask per leaf, for partitions by layer."""
-    leaves, tree = jax.tree.flatten(_check_tree_of_arrays("theta", theta))
+    leaves, tree = jax.tree.flatten(check_tree_of_arrays("theta", theta))
     return [jax.tree.unflatten(tree, [i == j for j in range(len(leaves))]) for i in range(len(leaves))]
 
 
@@ -104,7 +104,7 @@ def random(theta: Any, size: int, key: jax.Array) -> Any:
     Raises:
         ValueError: if `size` is not between 1 and the number of coordinates
     """
-    _check_tree_of_arrays("theta", theta)
+    check_tree_of_arrays("theta", theta)
     scores = jax.random.permutation(checks.key(key), count(theta)).astype(float)
     return largest(_like(theta, scores), size)
 
@@ -122,7 +122,7 @@ def largest(scores: Any, size: int) -> Any:
     Raises:
         ValueError: if `size` is not between 1 and the number of coordinates
     """
-    total = count(_check_tree_of_arrays("scores", scores))
+    total = count(check_tree_of_arrays("scores", scores))
     size = checks.count("size", size, at_least=1)
     if size > total:
         raise ValueError(f"size must be at most the {total} coordinates there are, got {size}")
@@ -155,7 +155,7 @@ def fisher(landscape: Any, theta: Any) -> Any:
 
 def count(theta: Any, mask: Any = None) -> Any:
     """How many coordinates a tree has, or of them those that a mask of the same form selects."""
-    leaves = jax.tree.leaves(_check_tree_of_arrays("theta", theta))
+    leaves = jax.tree.leaves(check_tree_of_arrays("theta", theta))
     if mask is None:
         return sum(map(np.size, leaves))
     if not _is_array(getattr(theta, "tree", theta)):
@@ -293,7 +293,7 @@ def _check_tree(mask: Any, theta: Vector, name: str) -> None:
             )
 
 
-def _check_tree_of_arrays(name: str, tree: Any) -> Any:
+def check_tree_of_arrays(name: str, tree: Any) -> Any:
     """Return a tree of numbers, else raise ValueError."""
     leaves = jax.tree.leaves(tree)
     if (

@@ -70,7 +70,7 @@ def recursion(name: str, /, *args: Any, curvature: Any = 1.0, **options: Any) ->
         LookupError: if its step is not linear there
         ValueError: if the name or an argument is not known, or an argument is out of range
     """
-    curvature = checks.number("curvature", curvature)
+    curvature = checks.number("curvature", curvature, one=True)
     row, case, scope = settled(name, args, options)
     _tell(row)
     for key, value in scope.items():

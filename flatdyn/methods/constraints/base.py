@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatdyn.core import checks
+from flatdyn.methods import masks
 
 ALONG = ("new", "old")
 
@@ -188,7 +189,7 @@ def named(theta: Any, rules: Mapping[str, Constraint]) -> Any:
         used.add(word)
         return rules.get(word)
 
-    tree = jax.tree.map_with_path(ruled, theta)
+    tree = jax.tree.map_with_path(ruled, masks.check_tree_of_arrays("theta", theta))
     if idle := [word for word in rules if word not in used]:
         paths = ", ".join(jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(theta))
         raise ValueError(f"{idle[0]!r} rules none of {paths}")

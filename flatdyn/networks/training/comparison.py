@@ -64,9 +64,10 @@ class MethodComparison(Record):
 
     def number(self, name: str) -> int:
         """The index of the candidate that was chosen for a method."""
-        checks.text("name", name)
-        if name not in self.methods:
-            raise ValueError(f"{name!r} was not compared, only {', '.join(self.methods)}")
+        return self._number("name", name)
+
+    def _number(self, argument: str, name: str) -> int:
+        checks.choice(argument, name, tuple(map(str, self.methods)))
         return int(self.chosen[list(self.methods).index(name)])
 
     def setting(self, name: str) -> str:
@@ -76,7 +77,10 @@ class MethodComparison(Record):
     def metric(self, name: str, stopped: bool = False) -> np.ndarray:
         """Metric of a method on the split that is reported, at the end or stopped early, shape (runs,)."""
         checks.flag("stopped", stopped)
-        return (self.stopped if stopped else self.test)[self.number(name)]
+        return self._metric("name", name, stopped)
+
+    def _metric(self, argument: str, name: str, stopped: bool = False) -> np.ndarray:
+        return (self.stopped if stopped else self.test)[self._number(argument, name)]
 
     def gain(self, name: str, over: str, *, stopped: bool = False, over_stopped: bool = False) -> tuple[float, float]:
         """How much better a method is than another, with its standard error over the pairs of runs.
@@ -88,7 +92,7 @@ class MethodComparison(Record):
         """
         checks.flag("stopped", stopped)
         checks.flag("over_stopped", over_stopped)
-        return paired(self._sign * (self.metric(name, stopped) - self.metric(over, over_stopped)))
+        return paired(self._sign * (self.metric(name, stopped) - self._metric("over", over, over_stopped)))
 
     def gains(self, name: str, over: str) -> tuple[np.ndarray, np.ndarray]:
         """How much better each setting of a method is than another method with its own, in the order of the settings.
@@ -96,7 +100,7 @@ class MethodComparison(Record):
         Returns:
             means and standard errors over the pairs of runs, as in :meth:`gain`, each of shape (settings,)
         """
-        differences = self._sign * (self.test[self._rows(name)] - self.metric(over))
+        differences = self._sign * (self.test[self._rows(name)] - self._metric("over", over))
         mean, stderr = np.transpose([paired(one) for one in differences])
         return mean, stderr
 
