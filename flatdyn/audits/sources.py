@@ -158,6 +158,9 @@ def _parameters(like: Any, dtype: Any, shapes: dict | None) -> Any:
     leaves = jax.tree.leaves(like)
     if not leaves or sum(int(np.prod(np.shape(leaf))) for leaf in leaves) < 3:
         raise ValueError(f"like must hold three parameters or more, got {checks.shown(like)}: a rule is read off them")
+    whole = [leaf for leaf in leaves if hasattr(leaf, "dtype") and np.issubdtype(leaf.dtype, np.integer)]
+    if whole:
+        raise ValueError(f"like must hold real numbers, as steps move them, got whole ones: {checks.shown(whole[0])}")
     return like if dtype is None else jax.tree.map(lambda leaf: np.asarray(leaf).astype(dtype), like)
 
 

@@ -152,6 +152,8 @@ def line_law(curvatures: object, targets: object, lr: float) -> tuple[float, flo
         raise ValueError(f"curvatures have no stationary law at lr={lr:g}: an epoch multiplies by {whole:.6g}")
     center = (h @ c) / h.sum() if h.sum() else 0.0  # differences to it: no digits are lost
     b = lr * h * (c - center)
+    unit = np.abs(b).max() or 1.0  # squares of what is large or small would over- or underflow
+    b = b / unit
     nodes, weights = np.polynomial.legendre.leggauss(n // 2 + 1)  # exact up to degree n
     nodes, weights = (nodes + 1) / 2, weights / 2
 
@@ -167,8 +169,10 @@ def line_law(curvatures: object, targets: object, lr: float) -> tuple[float, flo
         rest = three[np.arange(n) != i]
         both = (_others(rest)[:i] * area).sum(axis=(1, 2))  # over all but i and the j < i
         second += 2 * b[i] * (b[:i] * (a[:i] + a[i])) @ both
-    variance = second - first**2
-    return float(center + first / (1 - whole)), float(max(variance, 0.0) / (1 - whole**2))
+    width = float(unit * np.sqrt(max(second - first**2, 0.0) / (1 - whole**2)))
+    if not np.isfinite(width * width):
+        raise ValueError(f"targets must lie closer together: the deviation {width:.3g} has no square in 64 bits")
+    return float(center + unit * first / (1 - whole)), width * width
 
 
 def _others(factors: np.ndarray) -> np.ndarray:
