@@ -255,7 +255,8 @@ def _of_result(result, call: Call) -> str:
 # Where NaN in what was given is NaN in the answer, place by place, and where records document it.
 NUMBERS_OF_THE_USERS = {
     "Landscape.loss", "Landscape.grad", "Landscape.hessian", "FunctionLandscape.loss", "ExamplesLandscape.loss",
-    "records.load_arrays", "Record.load", "notebook.Number", "notebook.preset", "notebook.say", "FunctionLandscape.flatten",
+    "records.load_arrays", "Record.load", "notebook.Number", "notebook.preset", "notebook.say",
+    "FunctionLandscape.flatten",
     "Extended.theta", "probe", "statistics.sem_of_interval", "networks.flops", "curvature.interpolate",
     "curvature.slice1d", "curvature.slice2d",
     "methods.State", "survival.mean", "survival.rate", "survival.compare", "Escapes.mean", "Escapes.rate",
