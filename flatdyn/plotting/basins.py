@@ -43,6 +43,8 @@ def draw_labels(
     check_axes(ax)
     if not len(checks.sequence("names", names, "texts")):
         raise ValueError("names must hold at least one text, one for each label")
+    for name in names:
+        checks.text("names", name)
     labels = checks.labels("labels", labels, len(names))
     if len(checks.sequence("colors", colors, "colours")) != len(names):
         raise ValueError(f"colors must be as many as names, {len(names)}, got {len(colors)}")

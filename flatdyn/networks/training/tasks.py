@@ -88,7 +88,10 @@ class Task(eqx.Module):
         network = checks.called("make", make, key)
         if self._of_module and not isinstance(network, eqx.Module):
             raise TypeError(f"make must return a network like the one of the task, got {checks.shown(network)}")
-        return self.coordinates(network)
+        try:
+            return self.coordinates(network)
+        except ValueError as error:
+            raise ValueError(f"make must return parameters like the task's: {error}") from None
 
     def scores(self, theta: Any, x: Any) -> jax.Array:
         """Outputs of the network, shape (n, ...), for inputs (n, ...), at θ, shape (dim,).
