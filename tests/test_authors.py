@@ -1,0 +1,89 @@
+"""Iterates of the authors' own optimisers, as they released them, in 64 bits; see tests/data/README.md."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+import flatdyn as fd
+
+DATA = json.loads((Path(__file__).parent / "data" / "authors.json").read_text())
+SHAPES = DATA["shapes"]
+KEPT = (0, 1, 2, 6, 12)  # steps whose positions are stored
+ASCENDING = [row for row in DATA["paths"] if row["call"] != "AdLaLa"]
+# Twelve steps of size one tenth on a loss of curvature below 5: rounding is multiplied by less than a thousand.
+ROUNDING = 1e-12
+
+
+@pytest.fixture(scope="module")
+def landscape():
+    """½ v·H v + Σ v⁴/10, v all parameters in a row: four tensors that belong together."""
+    i = np.arange(10)
+    matrix = np.cos(np.outer(i, i) + 1.0) / (1 + abs(i[:, None] - i))
+    matrix = (matrix + matrix.T) / 2 + 2 * np.eye(10)
+
+    def loss(tree):
+        v = jnp.concatenate([tree[name].reshape(-1) for name in SHAPES])
+        return 0.5 * v @ matrix @ v + 0.1 * (v**4).sum()
+
+    return fd.Landscape.from_function(loss, like={name: jnp.zeros(shape) for name, shape in SHAPES.items()})
+
+
+def tree_of(row):
+    ends = np.cumsum([np.prod(shape) for shape in SHAPES.values()])[:-1]
+    return {
+        k: part.reshape(shape) for part, (k, shape) in zip(np.split(np.asarray(row), ends), SHAPES.items(), strict=True)
+    }
+
+
+def row_of(tree):
+    return np.concatenate([np.asarray(tree[name]).reshape(-1) for name in SHAPES])
+
+
+def named(word, inside=True):
+    return {name: (word in name) == inside for name in SHAPES}
+
+
+def method_of(row):
+    """flatdyn's method with the numbers of a call of theirs; their norms have 1e-16 added."""
+    mask = named("norm") if row.get("only_norm") else named("norm", False) if row.get("no_norm") else None
+    common = {name: row[name] for name in ("rho", "momentum", "nesterov")} | {"lr": 0.05, "mask": mask}
+    if row["call"] in ("SAM", "SAM_ON"):
+        return fd.SAM(eps=1e-16, **common)
+    scaled = None if row.get("normalize_bias") else named("weight")
+    p = np.inf if row.get("p") == "infinity" else 2
+    return fd.ASAM(shift=row["eta"], scaled=scaled, p=p, **common)
+
+
+def name_of(row):
+    given = {k: v for k, v in row.items() if k not in ("source", "call", "path")}
+    return f"{row['call']} of {row['source']}, {given}"
+
+
+@pytest.mark.parametrize("row", ASCENDING, ids=name_of)
+def test_sam_asam_and_sam_on_take_the_authors_steps(row, landscape):
+    start = landscape.flatten(tree_of(row["path"][0]))
+    run = fd.simulate(fd.Iteration(landscape, method_of(row)), start, KEPT[-1])
+    seen = [row_of(landscape.vector(run.theta[step]).tree) for step in KEPT]
+    assert_allclose(seen, row["path"], atol=ROUNDING)
+    assert abs(seen[-1] - seen[0]).max() > 0.1
+
+
+def test_adlala_takes_the_authors_steps_with_their_normal_numbers(landscape):
+    """Their program begins with half a kick; it draws twice for each tensor of the first layer, once for the others."""
+    (row,) = [row for row in DATA["paths"] if row["call"] == "AdLaLa"]
+    first, second = ({name: name == own for name in SHAPES} for own in ("fc.weight", "fc.bias"))
+    numbers = [row[name] for name in ("sigma", "coupling", "friction", "start")]
+    method = fd.AdLaLa(row["lr"], [first, second], tuple(row["temperature"]), *numbers, scaling="code")
+    state = method.init(landscape.vector(landscape.flatten(tree_of(row["path"][0]))))
+    state = dataclasses.replace(state, momentum=-row["lr"] / 2 * landscape.field(state.theta))
+    for drawn, position in zip(row["normals"], row["path"][1:], strict=True):
+        w1, w2, b1, b2, *others = drawn
+        normals = [np.concatenate([w, b, *others]) for w, b in ((w1, b1), (w2, b2))]
+        vectors = [landscape.vector(landscape.flatten(tree_of(xi))) for xi in normals]
+        state = method.step(landscape.field, state, *vectors)
+        assert_allclose(row_of(state.theta.tree), position, atol=ROUNDING)
