@@ -1671,7 +1671,7 @@ _inner = """masks.check masks.masked masks.match masks.pick masks.settled notebo
         stability.orbit_jacobian stability.unperturbed stability.quadratic.has_two_cycles
         records.damaged records.described records.digest records.misfit records.packed
         records.write_beside records.write_together records.write_whole statistics.mean_sem_of Record.from_arrays
-        Process.beside OnLandscape.beside Process.coordinates Entry Case
+        Process.beside OnLandscape.beside Process.coordinates Entry Case methods.masks.check_tree_of_arrays
         OnLandscape.coordinates Scored.excess Box.excess HalfSpace.excess Sublevel.excess"""
 _empty = """Labels.counts Labels.errors Labels.fractions Basins.coordinates
         ledger.claims ledger.entries ledger.counted ledger.numbers ledger.verdict ledger.papers notebook.overview

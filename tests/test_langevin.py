@@ -108,7 +108,7 @@ def test_simulated_moments_are_the_exact_ones(word):
 
 
 def test_without_a_stationary_law_it_says_so():
-    with pytest.raises(ValueError, match=r"modulus 1\.\d+ ≥ 1"):
+    with pytest.raises(ValueError, match=r"modulus 1\.\d+"):
         fd.stationary.covariance(fd.Langevin(2.1), fd.landscapes.saddle((1.0,)))  # h² λ > 4
     with pytest.raises(ValueError, match=r"moves by .*give a point at which it rests"):
         fd.stationary.covariance(fd.SGLD(0.1), fd.landscapes.saddle((1.0,)), at=[1.0])

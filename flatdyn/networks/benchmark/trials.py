@@ -304,9 +304,10 @@ def trial(
     checks.key(key)
     checks.choice("conventions", conventions, CONVENTIONS)
     runs = checks.count("runs", runs, at_least=1)
-    steps = round(checks.number("fraction", fraction, above=0, one=True) * plan.steps)
+    fraction = checks.number("fraction", fraction, above=0, one=True)
+    steps = round(fraction * plan.steps)
     if steps < 1:
-        raise ValueError(f"fraction must leave a step of the {plan.steps}, got {checks.shown(fraction)}")
+        raise ValueError(f"fraction must leave a step of the {plan.steps}, got {fraction:g}")
     *learnt, test = plan.parts()
     learnt = [data.flip_labels(part, plan.wrong, seed) if plan.wrong else part for seed, part in enumerate(learnt)]
     inside, outside = (plan.weight_decay, 0.0) if conventions == "equations" else (0.0, plan.weight_decay)
