@@ -109,6 +109,63 @@ def halving():
     return step
 
 
+def lookahead(pull=0.5):
+    inner, slow, count = momentum()(), None, 0
+
+    def step(theta, gradient):
+        nonlocal slow, count
+        slow, count = (theta if slow is None else slow), count + 1
+        theta = inner(theta, gradient)
+        if count % 5 == 0:
+            theta = slow = slow + pull * (theta - slow)
+        return theta
+
+    return step
+
+
+def looking(every=4, push=0.7):
+    count, aside = 0, 0
+
+    def step(theta, gradient):
+        nonlocal count, aside
+        g, ascends, count = gradient(theta), count % every == 0, count + 1
+        if not ascends:
+            return theta - LR * (g + push * np.linalg.norm(g) * direction(aside))
+        there = gradient(theta + RHO * direction(g))
+        aside = there - (there @ direction(g)) * direction(g)
+        return theta - LR * there
+
+    return step
+
+
+def ahead():
+    velocity = None
+
+    def step(theta, gradient):
+        nonlocal velocity
+        velocity = np.zeros_like(theta) if velocity is None else velocity
+        velocity = 0.9 * velocity - LR * gradient(theta + RHO * direction(velocity))
+        return theta + velocity
+
+    return step
+
+
+def weighted(theta, gradient):
+    g = gradient(theta)
+    return theta - LR * (g + 9 * (gradient(theta + RHO * direction(g)) - g))
+
+
+def surrogate(theta, gradient):
+    g = gradient(theta)
+    there = gradient(theta + RHO * direction(g))
+    return theta - LR * (there - 0.4 * (g - (g @ direction(there)) * direction(there)))
+
+
+def between(theta, gradient):
+    g = gradient(theta)
+    return theta - LR * gradient(theta + RHO * (0.3 * g + 0.7 * direction(g)))
+
+
 NAMED = {
     "GD": (descent, fd.GD, {"lr": LR}),
     "SAM": (sam, fd.SAM, {"lr": LR, "rho": RHO, "p": 2}),
@@ -135,6 +192,12 @@ NAMED = {
     "SAM by tensor": (by_tensor, fd.SAM, {"rho": RHO, "scope": "tensor"}),
     "SAM by groups": (groups, fd.SAM, {"rho": RHO, "scope": "all"}),
     "schedule": (halving, fd.Scheduled, {}),
+    "Lookahead": (lookahead, fd.methods.Lookahead, {"k": 5, "alpha": 0.5, "memory": "keep", "start": 0}),
+    "LookSAM": (looking, fd.methods.LookSAM, {"lr": LR, "rho": RHO, "k": 4, "alpha": 0.7}),
+    "momentum SAM": (ahead, fd.methods.MSAM, {"lr": LR, "rho": RHO, "momentum": 0.9}),
+    "weighted SAM": (weighted, fd.methods.WSAM, {"lr": LR, "rho": RHO, "gamma": 0.9}),
+    "surrogate gap": (surrogate, fd.methods.GSAM, {"lr": LR, "rho": RHO, "alpha": 0.4}),
+    "between SAM and USAM": (between, fd.methods.UnifiedSAM, {"lr": LR, "rho": RHO, "blend": 0.7}),
 }
 
 
@@ -388,6 +451,8 @@ def test_a_broken_step_is_named_only_if_the_map_is_the_same():
     assert (broken(average).method.decay, broken(average).method.method.lr) == (0.9, LR)
     assert broken(one_pass_a_call).method.rho == RHO
     assert broken(added).method.lr == 2 * LR
+    assert type(broken(gradient_of_before).method) is fd.methods.LaggedSAM
+    assert (broken(momentum_of_one).method.lr, broken(momentum_of_one).method.momentum) == (LR, 0.9)
 
 
 def test_every_fault_is_in_a_test():
@@ -481,9 +546,8 @@ def test_a_transformation_of_optax_gets_its_name(name):
 
 
 def test_what_flatdyn_has_not_is_not_named():
-    for transformation in (optax.contrib.schedule_free_sgd(LR), optax.lars(LR)):
-        audit = fd.audit(transformation)
-        assert audit.method is None, audit
+    assert fd.audit(optax.contrib.schedule_free_sgd(LR)).method is None
+    assert fd.audit(lambda theta, gradient: theta - LR * np.arctan(gradient(theta))).method is None
 
 
 # --- memory, records, bad input -------------------------------------------------------------------------------

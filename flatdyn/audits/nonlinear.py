@@ -226,8 +226,10 @@ def _best(data: list, sizes: list, start_lr: float, kind: str, decay: str) -> No
         best = one if best is None or one.cost < best.cost else best
         if best.cost < 1e-16:
             break
+    if np.abs(best.fun).max() > 1e-6 or best.x.max() > 100:  # whose exponential may overflow
+        return None
     lr, own1, own2, eps = np.exp(best.x[:4])
-    if np.abs(best.fun).max() > 1e-6 or own2 < 1e-7 or eps > 1e6:  # with these it is no adaptive step at all
+    if own2 < 1e-7 or eps > 1e6:  # with these it is no adaptive step at all
         return None
     own = {"b1": 1 - short(float(own1), 1e-5)} if kind == "Adam" else {}
     own |= {"b2": 1 - short(float(own2), 1e-5), "eps": short(float(eps), 3e-2)}

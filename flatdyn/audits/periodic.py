@@ -73,8 +73,8 @@ def looks(runs: list[Recording], form: Tensors) -> list[tuple[Method, str]]:
     made: list[tuple[Method, str]] = []
     for layerwise, parts in ((False, [slice(None)]), (True, form.slices)):
         pushes = [share for run in runs for share in _pushes(run, lr, parts)]
-        if pushes and constant(np.array(pushes), 1e-4):
-            alpha = short(float(np.median(pushes)), 1e-5)
+        if pushes and constant(np.array(pushes), 1e-3):
+            alpha = short(float(np.median(pushes)), 1e-4)
             made.append((methods.LookSAM(lr, rho, k, alpha, layerwise=layerwise), "layerwise" if layerwise else "all"))
     return made
 
