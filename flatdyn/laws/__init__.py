@@ -1,6 +1,7 @@
 """Exact distributions of noisy steps, without sampling.
 
     transfer        expectations, survival and exit times of a step on the line, by its transfer operator
+    plane           the same operator for states of two numbers: what to expect until a region is left
     stationary      how far a noisy method spreads around a point, in symbols and numbers
     epochs          shuffled passes through a few examples: all that an epoch can do, and its stationary law
     LinearRecursion any step s⁺ = A s + e, such as another package's sampler on a quadratic, for the same questions
@@ -24,6 +25,7 @@ Example:
 """
 
 from flatdyn.laws import epochs as epochs
+from flatdyn.laws import plane as plane
 from flatdyn.laws import stationary as stationary
 from flatdyn.laws import transfer as transfer
 from flatdyn.laws import weak as weak

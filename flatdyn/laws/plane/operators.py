@@ -1,0 +1,276 @@
+"""The transfer operator in the plane: what is to be expected of a process until it leaves a region, without sampling.
+
+    (K u)(x) = E[u(F(x, z)); F(x, z) inside],      z standard normal
+
+    u(x) = E[g(θ_T) + Σ_{k<T} f(θ_k) | θ₀ = x],    T = min {k : θ_k outside}
+    solves  (I − K) u = f + E[g(F); F outside]
+
+With f = 1 it is the mean exit time, with g the indicator of a part of the outside the chance to land there (a
+committor). Everything is computed on two grids, and the difference is the error that is stated.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flatdyn.core import checks
+from flatdyn.laws.plane import cells, gaussian, regions, solving
+from flatdyn.laws.plane.steps import Steps, in_pieces
+from flatdyn.processes import Process
+
+_ORDERS = 12, 9  # nodes of a cell in each coordinate, on the grid and on the one it is compared with
+_ORDERS_WIDE = 9, 7  # the same for regions of many cells
+_MANY_CELLS, _MOST_CELLS = 280, 3000
+_UNRESOLVED = 1e-3  # by which the chances of a step may miss 1
+_SAMPLE = 33  # points in each coordinate at which the size of steps is looked at
+
+
+class Leading(NamedTuple):
+    """The slowest modes of K.
+
+    Attributes:
+        eigenvalues: largest modulus first, shape (k,)
+        escape: 1 − r of the first, in which nothing cancels
+        points: nodes in the region, (n, 2)
+        laws: left eigenvectors as weights of the points, (k, n); the first sums to 1: the quasi-stationary law
+        density: of the quasi-stationary law at the points, (n,)
+        errors: estimated errors of the eigenvalues, (k,)
+    """
+
+    eigenvalues: np.ndarray
+    escape: float
+    points: np.ndarray
+    laws: np.ndarray
+    density: np.ndarray
+    errors: np.ndarray
+
+
+class Expectation:
+    """u(x) = E[g(θ_T) + Σ_{k<T} f(θ_k) | θ₀ = x], a function on the region.
+
+    Attributes:
+        points: nodes in the region, (n, 2)
+        values: u there, (n, ...)
+    """
+
+    def __init__(self, fine: _Solved, coarse: _Solved, shape: tuple):
+        self._fine, self._coarse, self._shape = fine, coarse, shape
+        self.points, self.values = fine.kernel.nodes, fine.values.reshape(-1, *shape)
+
+    def __call__(self, points: Any) -> np.ndarray:
+        """u at points of the region, (..., 2), by one step of the process from there, shape (..., *values)."""
+        return self.at(points)[0]
+
+    def at(self, points: Any) -> tuple[np.ndarray, np.ndarray]:
+        """u at points of the region, (..., dim), by one step from there; and its estimated error, of the same shape."""
+        steps = self._fine.kernel._steps
+        dim = steps.process.dim
+        points = checks.numbers("points", points)
+        if points.shape[-1:] not in ((dim,), (2,)):
+            raise ValueError(f"points must have shape (..., {dim}), got {points.shape}")
+        lead = points.shape[:-1]
+        states = points.reshape(-1, points.shape[-1])
+        states = steps.at_rest(states) if states.shape[-1] == 1 else states
+        fine, coarse = (part.at(states).reshape((*lead, *self._shape)) for part in (self._fine, self._coarse))
+        return fine, np.abs(fine - coarse)
+
+
+class _Solved(NamedTuple):
+    """u on one grid, and the functions that made it: of the landings, and of the region."""
+
+    kernel: Any
+    payoff: Callable
+    running: Callable
+    values: np.ndarray
+
+    def at(self, states: np.ndarray) -> np.ndarray:
+        rows = self.kernel.rows(states)
+        return rows.matrix @ self.values + rows.out @ self.payoff(rows.landings) + self.running(states)
+
+
+class Grid:
+    """K at the nodes of one grid, and its slowest modes."""
+
+    def __init__(self, kernel: Any):
+        self.kernel = kernel
+        self.rows = kernel.rows(kernel.nodes)
+        self.ending = np.asarray(self.rows.out.sum(axis=1)).ravel()
+        self._modes: dict[int, solving.Modes] = {}
+        if kernel.worst > _UNRESOLVED:
+            raise ValueError(
+                f"the grid does not resolve a step: its chances miss 1 by {kernel.worst:.2g}; give more `panels`, a "
+                "smaller region, or ask escape_times"
+            )
+
+    def modes(self, number: int) -> solving.Modes:
+        """The slowest modes, so many of them."""
+        if number not in self._modes:
+            self._modes[number] = solving.modes(self.rows.matrix, self.ending, number)
+        return self._modes[number]
+
+    def expected(self, payoff: Callable, running: Callable) -> _Solved:
+        """u at the nodes."""
+        source = self.rows.out @ payoff(self.rows.landings) + running(self.kernel.nodes)
+        return _Solved(self.kernel, payoff, running, solving.collected(self.rows.matrix, self.modes(2), source))
+
+
+class Plane:
+    """The transfer operator of a process in a region of the plane; see :func:`operator`."""
+
+    def __init__(self, process: Process, grids: tuple[Grid, Grid], steps: Steps):
+        self.process, self._grids, self._steps = process, grids, steps
+
+    @property
+    def points(self) -> np.ndarray:
+        """Nodes in the region, (n, 2)."""
+        return self._grids[0].kernel.nodes
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Weights of the nodes, with which sums are integrals over the region, (n,)."""
+        return self._grids[0].kernel.weights
+
+    def expected(self, payoff: Any = None, running: Any = None) -> Expectation:
+        """u(x) = E[payoff(θ_T) + Σ_{k<T} running(θ_k) | θ₀ = x] as a function on the region.
+
+        Args:
+            payoff: g, a JAX function from θ (dim,) where the process lands, to a number or an array; or a number
+            running: f, the same of θ inside the region, from the start on
+        Returns:
+            Expectation
+        """
+        functions, shape = _vectorised(payoff, running, self._steps)
+        fine, coarse = (grid.expected(*functions) for grid in self._grids)
+        return Expectation(fine, coarse, shape)
+
+    def leading(self, k: int = 1) -> Leading:
+        """The k slowest modes of K."""
+        k = checks.count("k", k, at_least=1, at_most=len(self._grids[1].kernel.nodes) - 2)
+        fine, coarse = (grid.modes(max(k, 2)) for grid in self._grids)
+        values = fine.values[:k]
+        errors = np.abs(values - coarse.values[:k])
+        errors[0] = abs(fine.escape - coarse.escape)
+        values = np.concatenate([[1 - fine.escape], values[1:]])
+        laws = np.concatenate([fine.left[None], fine.laws[1:k]])
+        laws = laws.real if not np.iscomplex(laws).any() else laws
+        return Leading(values, fine.escape, self.points, laws, fine.left / self.weights, errors)
+
+
+def operator(
+    process: Process,
+    inside: Any,
+    start: Any = None,
+    *,
+    box: Any = None,
+    panels: int | None = None,
+) -> Plane:
+    """The transfer operator of a process in a region of the plane.
+
+    Args:
+        process: two coordinates without memory, driven by normal numbers, whose step is normal given where it starts
+        inside: the region: an escape.Box, Ball or Sublevel, or any JAX function from θ (dim,) to a boolean
+        start: a point of the region, (dim,), from which it is looked for where it does not say itself where it ends
+        box: ((low, high), (low, high)) which is left when the region is, too; for regions that have no end
+        panels: how many cells along the longer side of the region, in units of a step; from its size if not given
+    Returns:
+        Plane, with `expected`, `leading`
+    Raises:
+        ValueError: if the region has no end or no inside, or steps are too short or too uneven for a grid
+        TypeError: if the process has other states than two numbers, or other noise
+    """
+    steps = Steps(process)
+    place = regions.placed(inside, box, process.dim)
+    if panels is not None:
+        panels = checks.count("panels", panels, at_least=1)
+    if start is not None:
+        start = np.asarray(checks.point("start", start, process.dim), float)
+        if not place.test(start[None])[0]:
+            raise ValueError(f"start must lie inside the region, got {checks.shown(start)}")
+    bounds = place.bounds
+    if bounds is None:
+        bounds = _looked_for(steps, place, start)
+    sample = _sampled(steps, bounds, place)
+    edges = gaussian.edges(steps, bounds, panels, sample)
+    number = np.prod([len(edge) - 1.0 for edge in edges])
+    if number > _MOST_CELLS:
+        raise ValueError(
+            f"steps are too short for a grid: the region is {number:.3g} cells of five standard deviations, of which "
+            f"at most {_MOST_CELLS} are worked on; take a smaller region, or ask escape_times or multilevel_splitting"
+        )
+    orders = _ORDERS if number <= _MANY_CELLS else _ORDERS_WIDE
+    test = functools.partial(_within, place.test, bounds)
+    grids = [Grid(gaussian.Kernel(steps, cells.cut(test, edges, order), bounds)) for order in orders]
+    return Plane(process, tuple(grids), steps)
+
+
+def _within(test: Callable, bounds: np.ndarray, points: np.ndarray) -> np.ndarray:
+    return test(points) & ((points >= bounds[:, 0]) & (points <= bounds[:, 1])).all(axis=1)
+
+
+def _looked_for(steps: Steps, place: regions.Place, start: np.ndarray | None) -> np.ndarray:
+    if start is None:
+        raise ValueError("inside does not say where it ends: give `start`, a point in it, or `box` around it")
+    affine = _affine(steps, start[None])
+    cell = gaussian.CELL * gaussian.finest(affine)
+    deviation = np.sqrt(np.diagonal(affine.covariance[0]))
+    near = np.ceil(gaussian.REACH * deviation / cell).astype(int)
+    return regions.rectangle(place.test, start, cell, near)
+
+
+def _sampled(steps: Steps, bounds: np.ndarray, place: regions.Place):
+    lines = [np.linspace(low, high, _SAMPLE) for low, high in bounds]
+    points = np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1).reshape(-1, 2)
+    points = points[place.test(points)]
+    if not len(points):
+        raise ValueError("inside holds none of 33 × 33 points of the rectangle around it: give a smaller `box`")
+    return _affine(steps, points)
+
+
+def _affine(steps: Steps, points: np.ndarray):
+    affine = steps.affine(points)
+    if affine is None:
+        raise TypeError(f"the step is not normal given where it starts, which this needs: {steps.process!r}")
+    if not np.isfinite(affine.mean).all() or not np.isfinite(affine.covariance).all():
+        raise ValueError("inside must be where steps are finite: take a smaller region")
+    return affine
+
+
+def _vectorised(payoff: Any, running: Any, steps: Steps) -> tuple[tuple[Callable, Callable], tuple]:
+    """Both functions for many states, with values (n, k), and the shape of one value."""
+    shapes, made = [], []
+    theta = jax.ShapeDtypeStruct((steps.process.dim,), jnp.float64)
+    for name, value in (("payoff", payoff), ("running", running)):
+        if value is None or isinstance(value, int | float | np.number):
+            number = 0.0 if value is None else checks.number(name, value, one=True)
+            shapes.append(())
+            made.append(functools.partial(_constant, number))
+            continue
+        with jax.enable_x64(True):
+            answer = checks.traced(name, value, theta, what="a JAX function from θ (dim,) to a number or an array")
+        if not hasattr(answer, "shape"):
+            raise ValueError(f"{name} must return a number or an array, got {checks.shown(answer)}")
+        shapes.append(answer.shape)
+        made.append(functools.partial(_asked, jax.jit(jax.vmap(value)), steps))
+    shape = np.broadcast_shapes(*shapes)
+    size = int(np.prod(shape, dtype=int))
+    return tuple(functools.partial(_flat, function, shape, size) for function in made), shape
+
+
+def _constant(number: float, states: np.ndarray) -> np.ndarray:
+    return np.full(len(states), number)
+
+
+def _asked(function: Callable, steps: Steps, states: np.ndarray) -> np.ndarray:
+    return in_pieces(function, steps.positions(states)).astype(float)
+
+
+def _flat(function: Callable, shape: tuple, size: int, states: np.ndarray) -> np.ndarray:
+    values = function(states)
+    values = values.reshape(len(states), *(1,) * (len(shape) + 1 - values.ndim), *values.shape[1:])
+    return np.broadcast_to(values, (len(states), *shape)).reshape(len(states), size)
