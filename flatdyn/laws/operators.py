@@ -102,6 +102,28 @@ def built(process: Process, interval: Any, start: float, panels: int | None, pro
         return operator, _First(row[0], right[0], grid.row(start))
 
 
+class Line:
+    """K of a process without memory on functions that may jump at some places, and its rows anywhere.
+
+    Args:
+        process, panels: as for :func:`flatdyn.laws.transfer.exit_law`
+        interval: (a, b)
+        jumps: places in (a, b) at which the functions may jump
+    """
+
+    def __init__(self, process: Process, interval: tuple[float, float], panels: int, jumps: np.ndarray):
+        with jax.enable_x64(True):
+            self._process = stepping.prepared(process, jnp.float64)
+            self._grid = _grid(self._process, *interval, panels, False, jumps)
+        self.nodes = self._grid.nodes
+        self.matrix = self.rows(self.nodes)
+
+    def rows(self, points: np.ndarray) -> np.ndarray:
+        """Weights of the nodes in (K u) at points, (points, nodes)."""
+        with jax.enable_x64(True):
+            return _rows(self._process, self._grid, points, points)[0]
+
+
 def followed(process: Process, ends: tuple[float, float], start: float, most: int, bar: Any) -> tuple[int, float, bool]:
     """A run with all normal numbers zero: steps until it is outside, where it is then, whether it returns for ever."""
     process = stepping.prepared(process, jnp.float64)
@@ -152,9 +174,12 @@ def swing(process: Process, low: float, high: float) -> np.ndarray:
     return ends[0] - ends[1]
 
 
-def _grid(process: Process, low: float, high: float, number: int | None, pairs: bool) -> Panels:
+def _grid(
+    process: Process, low: float, high: float, number: int | None, pairs: bool, more: np.ndarray | None = None
+) -> Panels:
     order, number = _NODES[pairs], number or panels(process, low, high, pairs)
     jumps = _critical(process, low, high)
+    jumps = jumps if more is None else np.union1d(jumps, more)
     ends = np.array([low, *jumps, high])
     cuts = [max(1, round(number * side / (high - low))) for side in np.diff(ends)]
     pieces = [np.linspace(a, b, n + 1)[:-1] for a, b, n in zip(ends[:-1], ends[1:], cuts, strict=True)]
