@@ -2,9 +2,9 @@
 
     dP/dk = P Q,      Q_ij = k_ij per step for i ≠ j,    rows sum to 0
 
-Rates of rare events span many powers of ten, and differences of them would be lost in rounding. So states are eliminated
-one after the other with sums and products of positive numbers alone, and every answer is as accurate, relative to
-itself, as the rates are.
+Rates of rare events span many powers of ten, and differences of them would be lost in rounding. So states are
+eliminated one after the other with sums and products of positive numbers alone, and every answer is as accurate,
+relative to itself, as the rates are.
 
 References:
     Grassmann, Taksar, Heyman, Oper. Res. 33, 1107 (1985): elimination without subtraction;
@@ -13,6 +13,7 @@ References:
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -209,7 +210,7 @@ def routes(traffic: Flux, a: int, b: int) -> list[tuple[list[int], float]]:
         if width <= _SPENT * traffic.total:
             break
         taken.append((path, width / traffic.total))
-        for i, j in zip(path[:-1], path[1:], strict=True):
+        for i, j in itertools.pairwise(path):
             net[i, j] = max(net[i, j] - width, 0.0)
     return taken
 

@@ -91,15 +91,15 @@ def committor(
 
     Args:
         process: what moves
-        attractors: a list or a dict by name: regions (Ball, Box, …, Region, in a dict any function θ -> bool), which are
-            cores themselves; positions, critical points, cycles, or what `map_basins` returned, which have cores of
-            `radius`. Cores must not overlap
+        attractors: a list or a dict by name: regions (Ball, Box, …, Region, in a dict any function θ -> bool), which
+            are cores themselves; positions, critical points, cycles, or what `map_basins` returned, which have cores
+            of `radius`. Cores must not overlap
         points: where the runs begin, shape (..., dim)
         method: "operator" (one or two coordinates, normal numbers: no sampling), "runs" (anything); if not given, the
             operator where it is one coordinate, else runs
         radius: of the cores of what is a position
-        inside: a region that is not to be left, outside of which a run is lost; for the operator on the line an interval
-            (a, b), in the plane a Box. All of space if not given, for runs
+        inside: a region that is not to be left, outside of which a run is lost; for the operator on the line an
+            interval (a, b), in the plane a Box. All of space if not given, for runs
         box, resolution: in place of points a grid, shape (resolution, resolution, 2) in the plane
         runs, max_steps, key: for runs: how many from each point, for how long at most, and a JAX key
         panels: for the operator on the line, how finely it is cut; twice as many give the error
@@ -119,7 +119,9 @@ def committor(
     config = {"process": records.described(process), "attractors": ", ".join(cores.names), "method": method}
     if method == "operator":
         if inside is None:
-            raise ValueError("inside must be given: the region that the operator covers, outside of which a run is lost")
+            raise ValueError(
+                "inside must be given: the region that the operator covers, outside of which a run is lost"
+            )
         answer = operated.committor(process, cores, points.reshape(-1, process.dim), inside, panels, progress)
     else:
         answer = _by_runs(process, cores, points.reshape(-1, process.dim), inside, runs, max_steps, key, progress)

@@ -79,7 +79,7 @@ def overlap(cores: Cores, theta: np.ndarray) -> ValueError:
     """The error for a point in several cores."""
     held = [name for name, test in zip(cores.names, cores.tests, strict=True) if bool(test(jnp.asarray(theta)))]
     return ValueError(
-        f"attractors must not overlap, but {theta} is in the cores of {' and '.join(map(repr, held))}: give smaller ones"
+        f"attractors must not overlap, but {theta} is in the cores of {' and '.join(map(repr, held))}: make them smaller"
     )
 
 
@@ -132,7 +132,9 @@ def _read(name: Any, value: Any, dim: int, radius: float | None) -> tuple[str, C
     where = next((getattr(value, word) for word in ("points", "orbit", "theta") if hasattr(value, word)), value)
     points = np.atleast_2d(checks.entries("attractors", where, f"regions, or positions of shape ({dim},)"))
     if points.ndim != 2 or points.shape[1] != dim or not len(points) or not np.isfinite(points).all():
-        raise ValueError(f"an attractor must be a region or a finite position of shape ({dim},), got {checks.shown(value)}")
+        raise ValueError(
+            f"an attractor must be a region or a finite position of shape ({dim},), got {checks.shown(value)}"
+        )
     if radius is None:
         raise ValueError("attractors that are positions need the radius of their cores: give radius=")
     points, radius = points[:: -(-len(points) // _POINTS)], radius + spread

@@ -28,7 +28,7 @@ _ITERATIONS = 6
 
 
 class Chances(NamedTuple):
-    """What happens next from some places: chances of each core, (places, cores), and mean steps until one is reached."""
+    """What happens next from some places: chances of each core, (places, cores), and mean steps until one."""
 
     reached: np.ndarray
     steps: np.ndarray
@@ -53,7 +53,9 @@ def rates(process: Process, cores: Cores, inside: Any, panels: int | None):
 
 def _lines(process: Process, cores: Cores, inside: Any, panels: int | None) -> list[_Line]:
     """The operator on a line, as finely as asked for and half so finely."""
-    ends = checks.interval("inside", getattr(inside, "sides", [inside])[0] if not callable(inside) or hasattr(inside, "sides") else inside)
+    ends = checks.interval(
+        "inside", getattr(inside, "sides", [inside])[0] if not callable(inside) or hasattr(inside, "sides") else inside
+    )
     middle = (ends[0] + ends[1]) / 2
     if operators.fits(process, ends, middle)[1]:
         raise TypeError("on the line this knows steps without memory: ask by runs")
@@ -72,7 +74,9 @@ class _Line:
         self.labels = _labels(cores, self.line.nodes)
         missing = [name for j, name in enumerate(cores.names) if not (self.labels == j).any()]
         if missing:
-            raise ValueError(f"inside must hold every attractor, but no part of {missing[0]!r} is in ({ends[0]:g}, {ends[1]:g})")
+            raise ValueError(
+                f"inside must hold every attractor, but no part of {missing[0]!r} is in ({ends[0]:g}, {ends[1]:g})"
+            )
         out, matrix = self.labels == NOWHERE, self.line.matrix
         into = np.stack([matrix[:, self.labels == j].sum(axis=1) for j in range(len(cores))], axis=1)
         sources = np.column_stack([into[out], np.ones(out.sum())])
