@@ -79,7 +79,7 @@ def overlap(cores: Cores, theta: np.ndarray) -> ValueError:
     """The error for a point in several cores."""
     held = [name for name, test in zip(cores.names, cores.tests, strict=True) if bool(test(jnp.asarray(theta)))]
     return ValueError(
-        f"attractors must not overlap, but {theta} is in the cores of {' and '.join(map(repr, held))}: make them smaller"
+        f"attractors must not overlap, but {theta} is in the cores of {' and '.join(map(repr, held))}: shrink them"
     )
 
 

@@ -70,7 +70,7 @@ class _Line:
     """A step on the line as a matrix between nodes, each of which is in one core or in none."""
 
     def __init__(self, process: Process, cores: Cores, ends: tuple[float, float], panels: int, edges: np.ndarray):
-        self.cores, self.line = cores, operators.Line(process, ends, panels, edges)
+        self.cores, self.line = cores, operators.LineOperator(process, ends, panels, edges)
         self.labels = _labels(cores, self.line.nodes)
         missing = [name for j, name in enumerate(cores.names) if not (self.labels == j).any()]
         if missing:

@@ -102,7 +102,7 @@ def built(process: Process, interval: Any, start: float, panels: int | None, pro
         return operator, _First(row[0], right[0], grid.row(start))
 
 
-class Line:
+class LineOperator:
     """K of a process without memory on functions that may jump at some places, and its rows anywhere.
 
     Args:
