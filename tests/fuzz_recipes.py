@@ -746,6 +746,25 @@ call(
 call("escape.exit_law", escape.exit_law, process=noisy_line, interval=(-1.0, 1.0), start=0.0, panels=4)
 bound("ExitLaw.quantile", lambda f: escape.exit_law(f.noisy_line, (-1.0, 1.0), 0.0, 4).quantile, q=0.5)
 bound("ExitLaw.survival", lambda f: escape.exit_law(f.noisy_line, (-1.0, 1.0), 0.0, 4).survival, steps=[1, 10])
+call(
+    "escape.least_noise",
+    escape.least_noise,
+    process=noisy_line,
+    start=[-1.0],
+    target=None,
+    inside=of(lambda f: escape.HalfSpace([1.0], -0.5)),
+    tolerance=0.0,
+    steps=4,
+    max_steps=8,
+    attempts=1,
+    rtol=1e-3,
+    progress=False,
+)
+bound(
+    "LeastNoise.log_mean",
+    lambda f: escape.least_noise(f.noisy_line, [-1.0], [-0.5], steps=4, attempts=1).log_mean,
+    batch_size=[1.0, 2.0],
+)
 _displaced = {"lr": 0.1, "drift": -1.0, "steps": 5, "momentum": 0.5, "noise": 1.0, "batch_size": 2}
 call("escape.heavy_ball_msd", escape.heavy_ball_msd, **_displaced)
 call("escape.langevin_msd", escape.langevin_msd, velocity="rest", **_displaced)
@@ -1660,7 +1679,7 @@ INNER = "flatdyn's own part, whose callers check"
 NOTHING = "takes no arguments"
 
 _contract = """init step position check gap possible ascend gradient draw following parts sample driven spread factor
-        vanishing field look seen towards renewed stored keyed check_sample cycles climb coupled
+        vanishing leading_to field look seen towards renewed stored keyed check_sample cycles climb coupled
         decays followed moved pull seasoned perturbed length scoped
         vector array value score outputs forward drift feasible lift lower nearest residual retract shake
         example_metric metric_sum slack tangent thermal single pieces masked tangency of header misfit arrays Task.loss

@@ -4,6 +4,7 @@
     X.mean(), X.median(), X.survival()         estimates with errors; runs that have not escaped yet are accounted for
     exit_law(process, interval, start)         the exact law of the escape time, on the line
     multilevel_splitting(process, theta0, ...) escapes that are too rare for direct simulation
+    least_noise(process, start, target)        the cheapest noise that leads there, on which E T for large batches hangs
     mean_first_passage_1d, kramers, ...        closed forms and quadratures, for comparison
 
 Example:
@@ -37,6 +38,8 @@ from flatdyn.escape.displacement import msd_theory as msd_theory
 from flatdyn.escape.displacement import ou_msd as ou_msd
 from flatdyn.escape.displacement import overdamped_msd as overdamped_msd
 from flatdyn.escape.displacement import sam_first_step_variance as sam_first_step_variance
+from flatdyn.escape.luck import LeastNoise as LeastNoise
+from flatdyn.escape.luck import least_noise as least_noise
 from flatdyn.escape.passage import FirstPassage as FirstPassage
 from flatdyn.escape.passage import exit_probability_1d as exit_probability_1d
 from flatdyn.escape.passage import first_passage_1d as first_passage_1d

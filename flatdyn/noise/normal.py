@@ -59,6 +59,15 @@ class Normal(Noise):
         x, y = gradient
         return jnp.stack([b * y - d * x, c * x - a * y]) / (a * d - b * c)
 
+    def leading_to(self, landscape: Landscape, theta: Vector, gradient: jax.Array) -> jax.Array:
+        """The ξ with ∇ℓ(θ; ξ) = gradient, shape (dim,); infinite or NaN where S is singular.
+
+        ξ = √B S⁻¹ (gradient − ∇L)
+        """
+        spread = jnp.asarray(self.spread(landscape, theta))
+        beyond = (gradient - landscape.array(landscape.field(theta))) * self.batch_size**0.5
+        return beyond / spread if spread.ndim < 2 else jnp.linalg.solve(spread, beyond)
+
 
 class Gaussian(Normal):
     """Additive normal noise, the same everywhere.

@@ -271,15 +271,20 @@ class Iteration(OnLandscape):
         fields[0].further = tuple(fields[1:])
         return fields[0]
 
-    def driven(self, state: State, normals: jax.Array) -> State:
+    def driven(self, state: State, normals: jax.Array, seen: jax.Array | None = None) -> State:
         """The step with given standard normal numbers in place of a key.
 
         Args:
             normals: ξ of the descent, then of the ascent if it has its own, then the method's own, shape (draws,)
+            seen: the gradient that an ascent sees, shape (dim,), in place of its sample's at any point: where that
+                vanishes the direction of an ascent jumps, and a sample near by has any direction
         """
         drawn = [self.landscape.vector(xi) for xi in normals.reshape(-1, self.dim)]
         first = self._samples if self.noise.random else 0
-        return self.method.step(self.sample(tuple(drawn[:first])), state, *drawn[first:])
+        field = self.sample(tuple(drawn[:first]))
+        if seen is not None:
+            field.ascent = lambda theta: self.landscape.vector(seen)
+        return self.method.step(field, state, *drawn[first:])
 
     @property
     def draws(self) -> int:
