@@ -22,7 +22,7 @@ import numpy as np
 from flatdyn.core import checks, records, segments
 from flatdyn.core.records import Record
 from flatdyn.escape import programming, shooting
-from flatdyn.escape.shooting import Best, Problem
+from flatdyn.escape.shooting import Best, Shooting
 from flatdyn.escape.steering import steered
 from flatdyn.escape.targets import Goal, goals
 from flatdyn.processes import Process
@@ -168,7 +168,7 @@ def least_noise(
         ways = goals(target, inside, tolerance, process.dim)
         whole = steered(process, theta)
         state = jax.tree.map(jnp.asarray, whole.process.init(theta))
-        problems = [Problem(whole, state, goal, _far(goal, theta)) for goal in ways]
+        problems = [Shooting(whole, state, goal, _far(goal, theta)) for goal in ways]
         search = _Search(problems, np.asarray(theta), attempts, rtol, max_steps)
         with segments.progress_bar(attempts, "attempts", progress) as bar:
             answer = search.free() or search.run(steps, bar)
@@ -190,7 +190,7 @@ def _far(goal: Goal, start: jax.Array) -> float:
 class _Search:
     """From random paths to the best one in ever more steps."""
 
-    def __init__(self, problems: list[Problem], start: np.ndarray, attempts: int, rtol: float, max_steps: int):
+    def __init__(self, problems: list[Shooting], start: np.ndarray, attempts: int, rtol: float, max_steps: int):
         self.problems, self.start, self.attempts = problems, start, attempts
         self.rtol, self.max_steps = rtol, max_steps
         self.rng = np.random.default_rng(0)
@@ -248,7 +248,7 @@ class _Search:
             leaders = self.entered(leaders[0])
         return self.answer(*leaders[0], settled)
 
-    def fresh(self, number: int, bar: Any) -> list[tuple[Problem, Best]]:
+    def fresh(self, number: int, bar: Any) -> list[tuple[Shooting, Best]]:
         """Optima that random paths lead to, the best first."""
         reached, self.tried = [], []
         for i in range(max(self.attempts, len(self.problems))):
@@ -261,7 +261,7 @@ class _Search:
             bar.update(1)
         return _distinct(reached)
 
-    def guess(self, problem: Problem, number: int, turn: int) -> np.ndarray | None:
+    def guess(self, problem: Shooting, number: int, turn: int) -> np.ndarray | None:
         """A path by noise of a random direction after hardly any, as weak as it can be to arrive."""
         whole = problem.steered
         draws, line = whole.process.draws, whole.process.dim == 1
@@ -293,7 +293,7 @@ class _Search:
         controls[:, whole.own + 1 :] = direction / np.linalg.norm(direction)
         return controls
 
-    def longer(self, leaders: list[tuple[Problem, Best]], number: int) -> list[tuple[Problem, Best]]:
+    def longer(self, leaders: list[tuple[Shooting, Best]], number: int) -> list[tuple[Shooting, Best]]:
         """The same optima in more steps, after steps of hardly any noise, or in more or fewer at another pace."""
         reached = []
         for problem, best in leaders:
@@ -311,7 +311,7 @@ class _Search:
                     reached.append((problem, new))
         return _distinct(reached)
 
-    def paced(self, problem: Problem, controls: np.ndarray, number: int) -> np.ndarray:
+    def paced(self, problem: Shooting, controls: np.ndarray, number: int) -> np.ndarray:
         """Controls at another pace; directions of an ascent are not mixed."""
         at = np.linspace(0, len(controls) - 1, number)
         new = np.stack([np.interp(at, np.arange(len(controls)), c) for c in controls.T], axis=1)
@@ -320,7 +320,7 @@ class _Search:
             new[:, -dim:] = controls[np.round(at).astype(int), -dim:]
         return new
 
-    def between(self, leaders: list[tuple[Problem, Best]]) -> list[tuple[Problem, Best]]:
+    def between(self, leaders: list[tuple[Shooting, Best]]) -> list[tuple[Shooting, Best]]:
         """The best number of steps near that of the best path, where more and fewer cost more."""
         stride = len(leaders[0][1].controls) // 2
         while stride:
@@ -335,7 +335,7 @@ class _Search:
                 stride //= 2
         return leaders
 
-    def programmed(self, leaders: list[tuple[Problem, Best]]) -> list[tuple[Problem, Best]]:
+    def programmed(self, leaders: list[tuple[Shooting, Best]]) -> list[tuple[Shooting, Best]]:
         """The best paths, and what that of dynamic programming leads to."""
         problem, best = leaders[0]
         path = shooting.followed(problem, best.controls)
@@ -346,7 +346,7 @@ class _Search:
             self.costs[len(controls)] = new.cost
         return _distinct([*leaders, (problem, new)] if new is not None else leaders)
 
-    def entered(self, leader: tuple[Problem, Best]) -> list[tuple[Problem, Best]]:
+    def entered(self, leader: tuple[Shooting, Best]) -> list[tuple[Shooting, Best]]:
         """The best path after other beginnings: where a step jumps, runs without noise move among several places."""
         problem, best = leader
         path = shooting.followed(problem, best.controls)
@@ -362,7 +362,7 @@ class _Search:
                 reached.append((problem, new))
         return _distinct(reached or [leader])
 
-    def answer(self, problem: Problem, best: Best, settled: bool) -> dict[str, Any]:
+    def answer(self, problem: Shooting, best: Best, settled: bool) -> dict[str, Any]:
         path = shooting.followed(problem, best.controls)
         plain = problem.plain()
         again = shooting.followed(plain, path.normals)
@@ -384,9 +384,9 @@ class _Search:
         }
 
 
-def _distinct(reached: list[tuple[Problem, Best]]) -> list[tuple[Problem, Best]]:
+def _distinct(reached: list[tuple[Shooting, Best]]) -> list[tuple[Shooting, Best]]:
     """The best optima of different costs."""
-    kept: list[tuple[Problem, Best]] = []
+    kept: list[tuple[Shooting, Best]] = []
     for problem, best in sorted(reached, key=lambda pair: pair[1].cost):
         if all(abs(best.cost - other.cost) > _SAME * (1e-300 + other.cost) for _, other in kept):
             kept.append((problem, best))

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.escape.shooting import Problem
+from flatdyn.escape.shooting import Shooting
 from flatdyn.escape.steering import Steered
 
 _POINTS, _LENGTHS = 401, 301  # of the grid, and of each sign's controls
@@ -24,13 +24,13 @@ _MARGIN = 0.25  # by which the grid is longer than the best path so far
 _FAR = 1e6  # what it costs to leave the grid, in units of the best cost so far
 
 
-def programmable(problem: Problem) -> bool:
+def programmable(problem: Shooting) -> bool:
     """Whether a state is its position on a line, and steps jump."""
     leaves = jax.tree.leaves(problem.state)
     return problem.steered.way != "plain" and problem.steered.process.dim == 1 and sum(x.size for x in leaves) == 1
 
 
-def programmed(problems: list[Problem], path: np.ndarray, cost: float) -> tuple[float, Problem | None, np.ndarray]:
+def programmed(problems: list[Shooting], path: np.ndarray, cost: float) -> tuple[float, Shooting | None, np.ndarray]:
     """The least cost, the problem of them whose goal is reached at it, and the controls (n, size) of a path there.
 
     Args:
@@ -68,7 +68,7 @@ def _choices(whole: Steered, cost: float) -> np.ndarray:
 
 
 @eqx.filter_jit
-def _options(problem: Problem, goals: list, places: jax.Array, choices: jax.Array):
+def _options(problem: Shooting, goals: list, places: jax.Array, choices: jax.Array):
     """Where choices lead from places, at what cost, whether that is the goal, and the controls themselves."""
     whole = problem.steered
     init, position, gradient = whole.process.init, whole.process.position, whole.gradient

@@ -29,7 +29,7 @@ _DIFFERENCE = 1e-5  # of controls, for second derivatives
 _DENSE = 300  # controls up to which all second derivatives are taken
 
 
-class Problem(NamedTuple):
+class Shooting(NamedTuple):
     """Steps from a state to a goal, which is so far away there."""
 
     steered: Steered
@@ -37,7 +37,7 @@ class Problem(NamedTuple):
     goal: Goal
     far: float
 
-    def plain(self) -> Problem:
+    def plain(self) -> Shooting:
         """The same, steered by normal numbers."""
         return self._replace(steered=self.steered.plain())
 
@@ -85,7 +85,7 @@ def _split(state: Any) -> tuple[Any, Any]:
     return eqx.partition(state, eqx.is_inexact_array)
 
 
-def _advanced(problem: Problem, state: Any, control: jax.Array) -> tuple[Any, jax.Array, jax.Array]:
+def _advanced(problem: Shooting, state: Any, control: jax.Array) -> tuple[Any, jax.Array, jax.Array]:
     new, z, strays = problem.steered.step(state, control)
     return jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), new, state), z, strays
 
@@ -97,7 +97,7 @@ def _pushed(c: jax.Array, exact: Any, multipliers: jax.Array, weight: Any) -> ja
     return jnp.sum(jnp.where(exact, multipliers * c + weight * c**2 / 2, below))
 
 
-def _lagrangian(problem: Problem, controls: jax.Array, steps: Any, forces: Forces):
+def _lagrangian(problem: Shooting, controls: jax.Array, steps: Any, forces: Forces):
     """Its value, and its derivative in the controls; those of steps that aren't taken are zero."""
     exact = problem.steered.exact
 
@@ -165,12 +165,12 @@ def _steered(problem, normals):
     return jax.lax.scan(step, problem.state, normals)[1]
 
 
-def controls_of(problem: Problem, normals: np.ndarray) -> np.ndarray:
+def controls_of(problem: Shooting, normals: np.ndarray) -> np.ndarray:
     """The controls that take the steps of normal numbers, (n, draws)."""
     return np.asarray(_steered(problem, padded(normals)))[: len(normals)]
 
 
-def followed(problem: Problem, controls: np.ndarray) -> Path:
+def followed(problem: Shooting, controls: np.ndarray) -> Path:
     """The path of controls."""
     places, normals, strays = (np.asarray(part)[: len(controls)] for part in _followed(problem, padded(controls)))
     first = np.asarray(problem.steered.process.position(problem.state))
@@ -189,7 +189,7 @@ class _Standing(NamedTuple):
         return bool(np.isfinite(self.c).all() and np.isfinite(self.strays).all() and np.isfinite(self.cost))
 
 
-def standing(problem: Problem, controls: np.ndarray) -> _Standing:
+def standing(problem: Shooting, controls: np.ndarray) -> _Standing:
     """What a path misses, how it strays, and what it costs."""
     path = followed(problem, controls)
     c = np.asarray(problem.goal.misses(jnp.asarray(path.places[-1])))
@@ -206,7 +206,7 @@ def _renewed(multipliers: np.ndarray, weight: float, c: np.ndarray, exact: Any) 
     return np.where(exact, pushed, np.maximum(0, pushed))
 
 
-def solve(problem: Problem, controls: np.ndarray) -> Best | None:
+def solve(problem: Shooting, controls: np.ndarray) -> Best | None:
     """The local optimum that controls (n, size) lead to, or None if the goal is not reached."""
     from scipy.optimize import minimize
 
@@ -254,7 +254,7 @@ def solve(problem: Problem, controls: np.ndarray) -> Best | None:
     return None
 
 
-def curvature(problem: Problem, best: Best) -> float:
+def curvature(problem: Shooting, best: Best) -> float:
     """The smallest second derivative of the Lagrangian along directions that keep the goal, per normal number squared.
 
     1 for a straight problem, above 0 at a strict minimum, below 0 where a cheaper path is near; NaN if not found.
