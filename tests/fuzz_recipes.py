@@ -943,7 +943,27 @@ call(
     parameter="rho",
 )
 call(
-    "stability.edge_of_stability", stability.edge_of_stability, method=of(lambda f: fd.SAM(0.1, 0.1)), gradient_norm=1.0
+    "stability.edge",
+    stability.edge,
+    method=of(lambda f: fd.SAM(0.1, 0.1)),
+    gradient_norm=1.0,
+    landscape=None,
+    at=None,
+    noise=None,
+)
+call(
+    "stability.edge minibatches",
+    stability.edge,
+    method=of(lambda f: fd.GD(0.1)),
+    gradient_norm=None,
+    landscape=of(lambda f: f.examples),
+    at=[0.0, 0.0],
+    noise=of(lambda f: fd.noise.FiniteSum(2)),
+)
+call(
+    "stability.preconditioner",
+    lambda process: stability.preconditioner(process, process.init(np.zeros(2))),
+    process=process,
 )
 call("stability.symbolic_state", stability.symbolic_state, method=method, coordinates=of(lambda f: f.L.symbols))
 call("stationary.covariance", fd.stationary.covariance, process=noisy, landscape=None, at=[1.0, 0.0])

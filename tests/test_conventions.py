@@ -335,11 +335,11 @@ def test_thresholds_and_edges_with_decay_are_where_a_multiplier_is_one():
     # one more λ than |curvature| times what the velocity makes of a gradient, 1/(1 − μ)
     assert_allclose(np.array(plus, float), [1.0], rtol=1e-12)
     method = fd.USAM(0.1, 0.2, 0.5, weight_decay=0.4)
-    edge = stability.edge_of_stability(method)
+    edge = stability.edge(method)
     multipliers = stability.multipliers(method, fd.landscapes.saddle((edge,)), at=[0.0])
     assert_allclose(np.abs(multipliers + 1).min(), 0, atol=1e-9)
     with pytest.raises(ValueError, match="2-norm of the whole gradient"):
-        stability.edge_of_stability(fd.SAM(0.1, 0.1, p=np.inf), 1.0)
+        stability.edge(fd.SAM(0.1, 0.1, p=np.inf), 1.0)
 
 
 @pytest.mark.parametrize(("decay", "amplitude"), [("coupled", 0.025478), ("loss", 0.027389)])

@@ -118,7 +118,7 @@ def test_asam_ends_at_critical_points_and_never_in_nan():
 def test_formulas_of_sam_are_not_used_for_asam():
     well, noise = fd.landscapes.double_well(2), fd.noise.Gaussian(1.0)
     for method in (fd.ASAM(0.1, 0.5), fd.ASAM(0.1, 0.5, eps=0.1), fd.ASAM(0.1, 0.5, normalized=False)):
-        for ask in (fd.stability.conditions, fd.stability.edge_of_stability):
+        for ask in (fd.stability.conditions, fd.stability.edge):
             with pytest.raises(TypeError, match="ASAM's ascent depends on the parameters"):
                 ask(method, 1.0)
         with pytest.raises(TypeError, match="method must be a SAM"):

@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatdyn.core import checks
-from flatdyn.flows.moments import all_batches, number_of_batches
 from flatdyn.noise import Epochs, FiniteSum
 from flatdyn.processes import Iteration
+from flatdyn.processes.batches import all_batches, number_of_batches
 from flatdyn.processes.flat import as_row, whole_from
 
 MOST_OUTCOMES = 50_000

@@ -2,6 +2,7 @@
 
     update_map, jacobian, multipliers       the one-step map in symbols and numbers
     conditions, region, threshold           where a direction attracts
+    edge(method, ...)                       the sharpness at which it just stops shrinking; preconditioner, of Adam
     lyapunov_exponents(process, ...)        how fast neighbouring orbits separate
     quadratic                               normalised SAM on quadratics, exactly
 
@@ -17,12 +18,13 @@ Example:
     [1.5, 0.5]
 """
 
+from flatdyn.core.renaming import renamed
 from flatdyn.stability import quadratic as quadratic
 from flatdyn.stability.directions import Threshold as Threshold
 from flatdyn.stability.directions import conditions as conditions
-from flatdyn.stability.directions import edge_of_stability as edge_of_stability
 from flatdyn.stability.directions import region as region
 from flatdyn.stability.directions import threshold as threshold
+from flatdyn.stability.edges import edge as edge
 from flatdyn.stability.lyapunov import Exponents as Exponents
 from flatdyn.stability.lyapunov import lyapunov_exponents as lyapunov_exponents
 from flatdyn.stability.multipliers import is_critical as is_critical
@@ -35,3 +37,6 @@ from flatdyn.stability.multipliers import state_symbols as state_symbols
 from flatdyn.stability.multipliers import symbolic_state as symbolic_state
 from flatdyn.stability.multipliers import unperturbed as unperturbed
 from flatdyn.stability.multipliers import update_map as update_map
+from flatdyn.stability.preconditioners import preconditioner as preconditioner
+
+__getattr__ = renamed(__name__, {"edge_of_stability": "edge"})

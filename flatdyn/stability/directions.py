@@ -1,4 +1,4 @@
-"""When does one eigen-direction of a critical point attract? Exact inequalities, thresholds, and the edge of stability.
+"""When does one eigen-direction of a critical point attract? Exact inequalities and thresholds.
 
 They come from the method's own step on a line, by :mod:`flatdyn.stability.multipliers`.
 """
@@ -15,7 +15,7 @@ import sympy
 
 from flatdyn.core import checks
 from flatdyn.landscapes import saddle
-from flatdyn.methods import ASAM, GD, SAM, USAM
+from flatdyn.methods import ASAM, GD
 from flatdyn.methods.base import FirstOrder, Method
 from flatdyn.stability.multipliers import jacobian, no_derivative
 
@@ -48,7 +48,7 @@ def conditions(method: Method, curvature: Any) -> sympy.Basic:
     """
     if checks.kind("method", method, Method).remembers:
         return _jury(method, curvature)
-    step, least, limit, values = _effective_step(method, curvature)
+    step, least, limit, values = effective_step(method, curvature)
     step, least, limit = (part.xreplace(values) for part in (step, least, limit))
     return sympy.And(sympy.Gt(step, least), sympy.Lt(step, limit))
 
@@ -102,10 +102,10 @@ def threshold(method: Method, curvature: Any, parameter: str) -> Threshold:
         ValueError: if the method has no such hyperparameter, and as for :func:`conditions`
     """
     checks.text("parameter", parameter)
-    step, least, limit, values = _effective_step(method, curvature)
+    step, least, limit, values = effective_step(method, curvature)
     unknown = _placeholder(parameter)
     if unknown not in values:
-        known = ", ".join(symbol.name for symbol in values if symbol != _CURVATURE)
+        known = ", ".join(symbol.name for symbol in values if symbol != CURVATURE)
         raise ValueError(f"parameter must be one of {known} for {type(method).__name__}, got {parameter!r}")
     others = {symbol: value for symbol, value in values.items() if symbol != unknown}
     upper = 1 if parameter in ("momentum", "dampening") else sympy.oo
@@ -116,49 +116,6 @@ def threshold(method: Method, curvature: Any, parameter: str) -> Threshold:
 
     above, below = (sympy.fraction(sympy.together(step - bound))[0] for bound in (least, limit))
     return Threshold(solutions(above), solutions(below))
-
-
-def edge_of_stability(method: Method, gradient_norm: Any = None) -> Any:
-    """The curvature at which a step along the top eigenvector just fails to shrink: a multiplier −1.
-
-        GD    λ* = c / η
-        USAM  λ* = (√(1 + 4cρ/η) − 1) / (2ρ)
-        SAM   λ* = ‖g‖ (√(1 + 4cρ/(η‖g‖)) − 1) / (2ρ),   2/η as ρ/‖g‖ → 0
-
-    with c as in :func:`conditions`, and with weight decay and dampening as there. On a quadratic SAM's two-cycle sits
-    exactly on this edge, so comparing sharpness with the edge there tests nothing.
-
-    Args:
-        method: GD, SAM or USAM; hyperparameters numbers or symbols
-        gradient_norm: ‖g‖ > 0 at the iterate, needed for SAM; of ∇L + λθ if weight decay is in the loss
-    Returns:
-        a float, or a SymPy expression if a symbol was given
-    Raises:
-        ValueError: for SAM without a positive gradient norm, or with another norm than the 2-norm of all, or several
-            ascents; if weight decay alone is beyond the edge
-    References:
-        Long and Bartlett, arXiv 2309.12488, for SAM without momentum (re-derived).
-    """
-    checks.kind("method", method, Method)
-    if isinstance(method, SAM):
-        if gradient_norm is None:
-            raise ValueError("the edge of normalised SAM depends on the gradient: give gradient_norm")
-        if method.mask is not None or method.p != 2 or method.ascents != 1 or method.scope == "tensor":
-            raise ValueError(f"the edge is known for one ascent by the 2-norm of the whole gradient, got {method!r}")
-        norm = checks.number("gradient_norm", checks.exact("gradient_norm", gradient_norm), above=0) + method.eps
-        same = {name: getattr(method, name) for name in ("momentum", "nesterov", "weight_decay", "decay", "dampening")}
-        method = USAM(method.lr, method.rho / norm, **same)
-    curvature = sympy.Dummy("lambda", positive=True)
-    step, _, limit, values = _effective_step(method, curvature)
-    # Symbols of the user's may not say that they are positive, as these quantities are; placeholders do
-    unknown = {symbol: value for symbol, value in values.items() if value.free_symbols and not value.is_positive}
-    known = {symbol: value for symbol, value in values.items() if symbol not in unknown}
-    edges = sympy.solve((step - limit).xreplace(known), curvature)
-    edges = [root.xreplace(unknown) for root in edges if root.is_positive is not False]
-    if len(edges) != 1:
-        raise ValueError(f"there is no single edge for {method!r}: ask conditions, and region for where it holds")
-    (edge,) = edges
-    return float(edge) if edge.is_number else edge
 
 
 def _jury(method: Method, curvature: Any) -> sympy.Basic:
@@ -176,7 +133,7 @@ def _jury(method: Method, curvature: Any) -> sympy.Basic:
     return sympy.And(*(sympy.sympify(part).simplify() for part in within))
 
 
-_CURVATURE = sympy.Dummy("lambda", real=True)
+CURVATURE = sympy.Dummy("lambda", real=True)
 
 
 @functools.cache
@@ -185,7 +142,7 @@ def _placeholder(name: str) -> sympy.Symbol:
     return sympy.Dummy(name, positive=True)
 
 
-def _effective_step(method: Method, curvature: Any) -> tuple[sympy.Expr, sympy.Expr, sympy.Expr, dict]:
+def effective_step(method: Method, curvature: Any) -> tuple[sympy.Expr, sympy.Expr, sympy.Expr, dict]:
     """s and its limits of :func:`conditions` in placeholder symbols, and what to put in their place."""
     checks.kind("method", method, Method)
     if not isinstance(method, FirstOrder):
@@ -211,7 +168,7 @@ def _effective_step(method: Method, curvature: Any) -> tuple[sympy.Expr, sympy.E
             present.append(field.name)
     values = {_placeholder(name): _as_symbolic(name, getattr(method, name)) for name in present}
     limits = _step_and_limits(type(method), tuple(present), tuple(words))
-    return *limits, values | {_CURVATURE: _as_symbolic("curvature", curvature)}
+    return *limits, values | {CURVATURE: _as_symbolic("curvature", curvature)}
 
 
 def _as_symbolic(name: str, value: Any) -> sympy.Expr:
@@ -225,7 +182,7 @@ def _step_and_limits(kind: type[FirstOrder], present: tuple[str, ...], words: tu
     p is that of the step with momentum, dampening and decoupled decay, in which a step along the gradient is s.
     """
     numbers, words = {name: _placeholder(name) for name in present}, dict(words)
-    line, s = saddle((_CURVATURE,)), sympy.Dummy("s", real=True)
+    line, s = saddle((CURVATURE,)), sympy.Dummy("s", real=True)
     after = {"momentum": numbers.get("momentum", 0.0), "dampening": numbers.get("dampening", 0.0)}
     if words["decay"] == "decoupled" and "weight_decay" in numbers:
         after |= {"decay": "decoupled", "weight_decay": numbers["lr"] * numbers["weight_decay"] / s}
