@@ -467,6 +467,7 @@ call("noise.Gaussian", fd.noise.Gaussian, scale=0.1, batch_size=2, covariance=No
 call("noise.Gaussian covariance", fd.noise.Gaussian, scale=None, batch_size=2, covariance=[[1.0, 0.5], [0.5, 1.0]])
 call("noise.Curvature", fd.noise.Curvature, scale=1.0, batch_size=2, matrix=[[1.0, 0.5], [0.5, 1.0]])
 call("noise.StateDependent", fd.noise.StateDependent, function=lambda t: 0.1 + t**2, batch_size=2)
+call("noise.Stable", fd.noise.Stable, alpha=1.5, scale=0.1, batch_size=2, isotropic=False)
 call("noise.FiniteSum", fd.noise.FiniteSum, batch_size=2, replace=True, ascent_size=1, micro_size=1)
 call("noise.Epochs", fd.noise.Epochs, batch_size=2, last="drop", ascent_size=1, micro_size=1)
 bound("Epochs.steps", lambda f: fd.noise.Epochs(2).steps, examples=5)
@@ -853,6 +854,7 @@ call(
     start=0.0,
     reflecting=None,
 )
+call("escape.jump_time", escape.jump_time, lr=0.1, alpha=1.5, scale=0.1, distances=[1.0, 2.0], batch_size=2.0, dim=None)
 call("escape.kramers", escape.kramers, landscape=L, minimum=[1.0, 0.0], saddle=[0.0, 0.0], diffusion=0.1)
 call(
     "escape.levy_bounds",

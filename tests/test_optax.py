@@ -243,6 +243,7 @@ def of_examples(theta, picked):
         fd.noise.Gaussian(covariance=[[0.2, 0.1], [0.1, 0.3]]),
         fd.noise.Curvature(0.1),
         fd.noise.StateDependent(lambda theta: 0.1 + theta**2),
+        fd.noise.Stable(1.5, 0.3),
     ],
     ids=repr,
 )

@@ -197,6 +197,7 @@ NOISES = {
     "curvature": noise.Curvature(),
     "matrix": noise.Curvature(matrix=[[1.0, 0.2], [0.2, 1.0]]),
     "state": noise.StateDependent(lambda t: np.array([1.0, 0.3]) * (1 + t**2)),
+    "stable": noise.Stable(1.5, np.array([1.0, 0.3])),
 }
 
 

@@ -100,6 +100,12 @@ def normals(key: jax.Array, like: Vector) -> Vector:
         flat = [z.astype(kind) for i in range(-(-number // 2)) for z in pair(key, i)][:number]
         return jax.tree.unflatten(tree, flat)
     flat = _in_order(pair(key, jnp.arange(-(-number // 2), dtype=jnp.uint32))).astype(kind)
+    return in_form(flat, like)
+
+
+def in_form(flat: jax.Array, like: Vector) -> Vector:
+    """The numbers of a row in the components of a vector like another."""
+    leaves, tree = jax.tree.flatten(like)
     ends = np.cumsum([leaf.size for leaf in leaves])
     parts = [flat[end - leaf.size : end].reshape(leaf.shape) for end, leaf in zip(ends, leaves, strict=True)]
     return jax.tree.unflatten(tree, parts)
@@ -110,7 +116,7 @@ def indices(key: jax.Array, number: int, below: int) -> jax.Array:
 
     Each of them is drawn with a probability that differs from 1/n by at most 2⁻³².
     """
-    words = _in_order(_block(key, jnp.arange(-(-number // 2), dtype=jnp.uint32)))[:number]
+    words = _in_order(block(key, jnp.arange(-(-number // 2), dtype=jnp.uint32)))[:number]
     # The upper half of the product of two words, by halves: no machine word holds it all.
     (high, low), (upper, lower) = (words >> 16, words & 0xFFFF), (np.uint32(below >> 16), np.uint32(below & 0xFFFF))
     middle = high * lower + (low * lower >> 16)
@@ -131,7 +137,7 @@ def shuffled(key: jax.Array, places: jax.Array, number: int) -> jax.Array:
         Hoang, Morris, Rogaway, An enciphering scheme based on a card shuffle, arXiv 1208.1176 (CRYPTO 2012).
     """
     if number <= _RANKED:
-        words = _in_order(_block(key, jnp.arange(-(-number // 2), dtype=jnp.uint32)))[:number]
+        words = _in_order(block(key, jnp.arange(-(-number // 2), dtype=jnp.uint32)))[:number]
         mine = words[places][..., None]
         before = (words < mine) | ((words == mine) & (jnp.arange(number) < places[..., None]))
         return before.sum(axis=-1, dtype=jnp.int32)
@@ -141,7 +147,7 @@ def shuffled(key: jax.Array, places: jax.Array, number: int) -> jax.Array:
 def swapped(pairing: jax.Array, swapping: jax.Array, places: jax.Array, number: int, rounds: int) -> jax.Array:
     """The swap-or-not shuffle of :func:`shuffled`, its keys and its number of rounds given."""
     partners = indices(pairing, rounds, number).astype(jnp.uint32)
-    words = _in_order(_block(swapping, jnp.arange(-(-rounds // 2), dtype=jnp.uint32)))[:rounds]
+    words = _in_order(block(swapping, jnp.arange(-(-rounds // 2), dtype=jnp.uint32)))[:rounds]
 
     def turn(i, x):
         other = jnp.where(partners[i] >= x, partners[i] - x, partners[i] - x + np.uint32(number))
@@ -196,7 +202,7 @@ def _words(key: jax.Array) -> tuple[jax.Array, jax.Array]:
     return data[0], data[1]
 
 
-def _block(key: jax.Array, number: jax.Array | int) -> tuple[jax.Array, jax.Array]:
+def block(key: jax.Array, number: jax.Array | int) -> tuple[jax.Array, jax.Array]:
     """Two words of a key. The key is what Threefry counts with: so its own key schedule is made of constants."""
     return threefry2x32((number, _BLOCK), _words(key), _FAST)
 
@@ -208,20 +214,20 @@ def _in_order(pairs: tuple[jax.Array, jax.Array]) -> jax.Array:
 
 def _pair_in_32_bits(key: jax.Array, number: jax.Array | int) -> tuple[jax.Array, jax.Array]:
     """Numbers 2i and 2i + 1 of a key, from block i."""
-    first, second = _block(key, number)
-    return _turned(_radius_in_32_bits(first), _held(second), *_angle_in_32_bits(_held(second)))
+    first, second = block(key, number)
+    return _turned(_radius_in_32_bits(first), held(second), *_angle_in_32_bits(held(second)))
 
 
 def _pair_in_64_bits(key: jax.Array, number: jax.Array | int) -> tuple[jax.Array, jax.Array]:
     """Numbers 2i and 2i + 1 of a key, from blocks 2i and 2i + 1."""
-    radius = _radius_in_64_bits(*_block(key, 2 * number))
-    high, low = _block(key, 2 * number + 1)
-    both = _held((high.astype(jnp.uint64) << np.uint64(32)) | low.astype(jnp.uint64))
+    radius = _radius_in_64_bits(*block(key, 2 * number))
+    high, low = block(key, 2 * number + 1)
+    both = held((high.astype(jnp.uint64) << np.uint64(32)) | low.astype(jnp.uint64))
     high, low = (both >> np.uint64(32)).astype(jnp.uint32), both.astype(jnp.uint32)
     return _turned(radius, high, *_angle_in_64_bits(high, low))
 
 
-def _held(value: jax.Array) -> jax.Array:
+def held(value: jax.Array) -> jax.Array:
     """The same value, computed once: all bits set would become zero, which no finite number has.
 
     Left alone XLA fuses generator and transformation into the update of each coordinate, and so runs them once for each
@@ -266,7 +272,7 @@ def _turned(radius: jax.Array, word: jax.Array, cos: jax.Array, sin: jax.Array) 
     """R (cos φ, sin φ) with φ on the whole circle: the word's two upper bits reflect at the origin and the diagonal."""
     radius = jnp.where(word >> np.uint32(31), -radius, radius)
     swap = (word & np.uint32(2**30)) != 0
-    return _held(radius * jnp.where(swap, sin, cos)), _held(radius * jnp.where(swap, cos, sin))
+    return held(radius * jnp.where(swap, sin, cos)), held(radius * jnp.where(swap, cos, sin))
 
 
 def _polynomial(x: jax.Array, coefficients: tuple[float, ...]) -> jax.Array:

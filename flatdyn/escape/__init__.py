@@ -51,6 +51,7 @@ from flatdyn.escape.published import short_time_series as short_time_series
 from flatdyn.escape.published import variant_msd as variant_msd
 from flatdyn.escape.splitting import Splitting as Splitting
 from flatdyn.escape.splitting import multilevel_splitting as multilevel_splitting
+from flatdyn.escape.theory import jump_time as jump_time
 from flatdyn.escape.theory import kramers as kramers
 from flatdyn.escape.theory import levy_bounds as levy_bounds
 from flatdyn.escape.theory import ornstein_uhlenbeck as ornstein_uhlenbeck

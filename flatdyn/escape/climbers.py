@@ -188,7 +188,7 @@ def _departures(process, score, fresh, walk: _Walk, seed, numbers, bounds, until
         going = walk.departures < _SETTLING + _COUNTED
         new = _advance(process, walk.state, seed, number, walk.taken)
         at = score(process.position(new))
-        departed = walk.ready & (at >= high)
+        departed = walk.ready & ~(at < high)  # NaN is outside
         ended = departed & (walk.departures + 1 == _SETTLING + _COUNTED)
         # One that leaves the region altogether begins again, so that the others are not waited for in vain.
         state = _choose((at <= 1) | ended, new, first)
@@ -214,7 +214,7 @@ def _departures(process, score, fresh, walk: _Walk, seed, numbers, bounds, until
 @eqx.filter_jit
 def _standing(process, score, states):
     """What a climb carries at its start: states, scores, the highest so far, steps taken."""
-    begun = _scores(process, score, states)
+    begun = jnp.nan_to_num(_scores(process, score, states), nan=jnp.inf)  # NaN is outside
     return states, begun, begun, jnp.zeros(len(begun), jnp.int32)
 
 

@@ -1,7 +1,7 @@
-"""Closed forms for escape times: the unstable and the stable line, barriers, and bounds for the discrete walk.
+"""Closed forms for escape times: the unstable and the stable line, barriers, jumps, and bounds for the discrete walk.
 
 Of a diffusion dX = −U'(X) dt + √(2D) dW. SGD with a gradient noise of standard deviation s has D = η s²/2 in the time
-t = steps × η, so divide these times by η for steps.
+t = steps × η, so divide these times by η for steps. Times of jumps are in steps.
 """
 
 from __future__ import annotations
@@ -124,6 +124,57 @@ def _critical(name: str, landscape: Landscape, theta: Any) -> tuple[float, np.nd
     if away > 1e-6 * (1 + np.linalg.norm(point)):
         raise ValueError(f"{name} must be a critical point, got a gradient of {slope.tolist()} there")
     return float(loss), eigenvalues
+
+
+def jump_time(
+    lr: float, alpha: float, scale: float, distances: Any, batch_size: float = 1, *, dim: int | None = None
+) -> float:
+    """Mean number of steps until SGD under α-stable noise jumps out of a minimum's neighbourhood, for small noise.
+
+        E T → 1 / (c (η s)^α B^{1 − α} Σᵢ dᵢ^{−α}),   c = Γ(α) sin(πα/2)/π
+
+    One large jump leads out; how high the way out is does not matter, how far does. So E T grows like s^{−α} and like
+    width^α where the noise has heavy tails, and like e^{B V} where it is normal. A larger batch makes it longer by
+    B^{α − 1} only; for α < 1, shorter.
+
+    It holds where runs come back from anywhere inside, and in much less time than E T. With momentum divide the
+    distances by the largest one to which a kick of 1 from rest leads, 1/(1 − μ) for small steps.
+
+    Args:
+        lr: η > 0
+        alpha: α in (0, 2) of :class:`flatdyn.noise.Stable`
+        scale: s > 0 of the same
+        distances: dᵢ > 0 from the minimum to the ends of the region, one for each way to jump: both sides on a line,
+            both sides along each axis where coordinates are independent
+        batch_size: B ≥ 1
+        dim: number of coordinates if the noise is isotropic; then `distances` are those in directions spread evenly
+            over the sphere, one for a ball, and the mean stands in place of the sum, with
+            c = 2^α Γ((dim + α)/2)/(Γ(dim/2) Γ(1 − α/2))
+    Returns:
+        E T in steps; infinite where it exceeds the largest number
+    Raises:
+        ValueError: if a number is out of range; at α = 2 there are no jumps
+    References:
+        Imkeller, Pavlyukevich, First exit times of SDEs driven by stable Lévy processes, Stoch. Proc. Appl. 116, 611
+        (2006), theorem 1, in continuous time; arXiv math/0409246.
+    """
+    lr, alpha, scale, batch_size = checks.floats(lr=lr, alpha=alpha, scale=scale, batch_size=batch_size)
+    if checks.number("alpha", alpha, above=0, at_most=2) == 2:
+        raise ValueError("alpha=2 is normal noise, which has no jumps: ask exit_law, kramers or ornstein_uhlenbeck")
+    lr, scale = checks.number("lr", lr, above=0), checks.number("scale", scale, above=0)
+    batch_size = checks.number("batch_size", batch_size, at_least=1)
+    distances = checks.number("distances", np.atleast_1d(checks.numbers("distances", distances, at_least=1)), above=0)
+    gamma = scipy.special.gammaln
+    if dim is None:
+        constant = gamma(alpha) + np.log(np.sin(np.pi * alpha / 2) / np.pi)
+    else:
+        dim = checks.count("dim", dim, at_least=1)
+        constant = alpha * np.log(2) + gamma((dim + alpha) / 2) - gamma(dim / 2) - gamma(1 - alpha / 2)
+        constant -= np.log(distances.size)
+    ways = scipy.special.logsumexp(-alpha * np.log(distances))
+    rate = constant + alpha * (np.log(lr) + np.log(scale)) + (1 - alpha) * np.log(batch_size) + ways
+    with np.errstate(over="ignore"):
+        return float(np.exp(-rate))
 
 
 class Bounds(NamedTuple):

@@ -37,18 +37,23 @@ class Moments(NamedTuple):
 # --- derived --------------------------------------------------------------------------------------------------
 
 
-def check_independent(process: Iteration) -> None:
-    """Raise TypeError if samples of different steps hang together, so that they add up to no Brownian motion."""
+def check_brownian(process: Iteration) -> None:
+    """Raise TypeError if the samples add up to no Brownian motion: they hang together, or have no variance."""
     if process.noise.remembers:
         raise TypeError(
             "a diffusion needs samples that are independent from step to step, and those of one epoch are not: take "
             f"FiniteSum in place of {process.noise!r}"
         )
+    if not isinstance(process.noise, Normal | FiniteSum):
+        raise TypeError(
+            "a diffusion needs noise with a variance: Gaussian, Curvature, StateDependent or FiniteSum, got "
+            f"{process.noise!r}"
+        )
 
 
 def check_derived(process: Iteration) -> None:
     """Raise TypeError if the step has moments that cannot be summed."""
-    check_independent(process)
+    check_brownian(process)
     if isinstance(process.noise, FiniteSum):
         if isinstance(process.method, GD):
             return
@@ -58,10 +63,6 @@ def check_derived(process: Iteration) -> None:
                 f"the moments of a step are sums over all minibatches, here {number:,}, and more than {MOST_BATCHES} "
                 "are too many: take a smaller batch or fewer examples, or Gaussian noise of the same covariance"
             )
-    elif not isinstance(process.noise, Normal):
-        raise TypeError(
-            f"a diffusion needs noise: Gaussian, Curvature, StateDependent or FiniteSum, got {process.noise!r}"
-        )
     elif process.method.jumps_on_surfaces and process.ascent != "full":
         raise TypeError(
             "the moments of ASAM with p=inf, which jumps along surfaces, are not available by cubature: take p=2"
@@ -158,7 +159,7 @@ def _vectors(process: Iteration, rule: quadrature.Rule) -> tuple[Vector, jax.Arr
 
 def check_published(process: Iteration) -> None:
     """Raise if no closed form is published for this method and noise."""
-    check_independent(process)
+    check_brownian(process)
     method = process.method
     if not isinstance(method, (GD, SAM, USAM)):
         raise TypeError(f"SDEs are published for GD, USAM, DNSAM and SAM, not for {method!r}: take form='derived'")

@@ -8,10 +8,11 @@ otherwise (`ascent` of :class:`flatdyn.Iteration`).
     Gaussian(scale, batch_size)         additive, the same everywhere
     Curvature(scale, batch_size)        covariance proportional to |∇²L|
     StateDependent(spread, batch_size)  any covariance Σ(θ) of yours
+    Stable(alpha, scale, batch_size)    heavy tails: α-stable, without a variance
     FiniteSum(batch_size, replace)      minibatches of a landscape that is a mean over examples; accumulated, too
     Epochs(batch_size, last)            the same in shuffled passes through the examples, as programs make them
 
-The batch size B means the same in all of them: the mean of B examples' gradients, so covariance Σ/B.
+The batch size B means the same in all of them: the mean of B examples' gradients, so covariance Σ/B where there is one.
 
 Example:
     >>> import jax
@@ -34,3 +35,4 @@ from flatdyn.noise.normal import Curvature as Curvature
 from flatdyn.noise.normal import Gaussian as Gaussian
 from flatdyn.noise.normal import Normal as Normal
 from flatdyn.noise.normal import StateDependent as StateDependent
+from flatdyn.noise.stable import Stable as Stable

@@ -40,7 +40,7 @@ class Normal(Noise):
 
     def _tilt(self, landscape: Landscape, theta: Vector, sample: Vector) -> Vector:
         """S(θ) ξ / √B."""
-        return _times(self.spread(landscape, theta), sample, landscape) * self.batch_size**-0.5
+        return times(self.spread(landscape, theta), sample, landscape) * self.batch_size**-0.5
 
     def factor(self, landscape: Landscape, theta: Vector) -> jax.Array:
         """S/√B as a matrix, shape (dim, dim): the covariance of the sampled gradient is its square."""
@@ -106,8 +106,8 @@ class Gaussian(Normal):
         checks.number("batch_size", self.batch_size, at_least=1)
 
     def check(self, landscape):
-        _check_single(self.batch_size)
-        _check_width("scale" if self.root is None else "covariance", self.spread(landscape, None), landscape)
+        check_single("batch_size", self.batch_size)
+        check_width("scale" if self.root is None else "covariance", self.spread(landscape, None), landscape)
 
     def spread(self, landscape, theta):
         return self.scale if self.root is None else self.root
@@ -144,11 +144,10 @@ class Curvature(Normal):
         checks.number("batch_size", self.batch_size, at_least=1)
 
     def check(self, landscape):
-        if np.ndim(self.scale):
-            raise ValueError(f"scale must be one number, got {checks.shown(self.scale)}")
-        _check_single(self.batch_size)
+        check_single("scale", self.scale)
+        check_single("batch_size", self.batch_size)
         if self.root is not None:
-            _check_width("matrix", self.root, landscape)
+            check_width("matrix", self.root, landscape)
 
     def spread(self, landscape, theta):
         root = _root(landscape.hessian(landscape.array(theta))) if self.root is None else self.root
@@ -177,20 +176,20 @@ class StateDependent(Normal):
         checks.number("batch_size", self.batch_size, at_least=1)
 
     def check(self, landscape):
-        _check_single(self.batch_size)
+        check_single("batch_size", self.batch_size)
         theta = jax.ShapeDtypeStruct((landscape.dim,), precision.floating())
         spread = checks.traced("function", self.function, theta, what="a function from θ (dim,) to S")
         if not jnp.issubdtype(getattr(spread, "dtype", object), jnp.number) or jnp.issubdtype(
             spread.dtype, jnp.complexfloating
         ):
             raise ValueError(f"the value of function must be real numbers, got {spread}")
-        _check_width("the value of function", spread, landscape)
+        check_width("the value of function", spread, landscape)
 
     def spread(self, landscape, theta):
         return self.function(landscape.array(theta))
 
 
-def _times(spread: Any, xi: Vector, landscape: Landscape) -> Vector:
+def times(spread: Any, xi: Vector, landscape: Landscape) -> Vector:
     """S ξ, in ξ's form and precision. Coordinates are summed one by one, so that the product fuses with the step."""
     if hasattr(spread, "dtype"):
         spread = jnp.asarray(spread, jnp.result_type(*jax.tree.leaves(xi)))
@@ -222,12 +221,12 @@ def _kept_root(name: str, matrix: Any) -> Any:
     return root
 
 
-def _check_single(batch_size: Any) -> None:
-    if np.ndim(batch_size):
-        raise ValueError(f"batch_size must be one number, got {checks.shown(batch_size)}")
+def check_single(name: str, value: Any) -> None:
+    if np.ndim(value):
+        raise ValueError(f"{name} must be one number, got {checks.shown(value)}")
 
 
-def _check_width(name: str, spread: Any, landscape: Landscape) -> None:
+def check_width(name: str, spread: Any, landscape: Landscape) -> None:
     shape, dim = jnp.shape(spread), landscape.dim
     if shape not in ((), (dim,), (dim, dim)):
         raise ValueError(f"{name} must have shape (), ({dim},) or ({dim}, {dim}) on {landscape!r}, got {shape}")

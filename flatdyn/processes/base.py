@@ -294,7 +294,10 @@ class Iteration(OnLandscape):
             TypeError: if the noise is not made of normal numbers
         """
         if not isinstance(self.noise, noise.Normal | noise.Exact):
-            raise TypeError(f"this needs noise made of normal numbers (Gaussian, Curvature, ...), got {self.noise!r}")
+            raise TypeError(
+                f"this needs noise made of normal numbers (Gaussian, Curvature, ...), got {self.noise!r}: simulate and "
+                "escape_times take any"
+            )
         if self._keyed:
             raise TypeError(f"this needs noise made of normal numbers, and the method draws by itself: {self.method!r}")
         return self.dim * ((self._samples if self.noise.random else 0) + self.method.draws)
