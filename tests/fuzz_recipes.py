@@ -928,6 +928,17 @@ call("stability.jacobian", stability.jacobian, method=method, landscape=L, at=[0
 call("stability.multipliers", stability.multipliers, process=process, landscape=None, at=[0.0, 0.0], period=1)
 call("stability.multipliers method", stability.multipliers, process=method, landscape=L, at=[0.0, 0.0], period=1)
 call("stability.numeric_jacobian", stability.numeric_jacobian, process=process, landscape=None, at=[0.0, 0.0], period=1)
+call(
+    "stability.transient_growth",
+    stability.transient_growth,
+    process=process,
+    landscape=None,
+    at=[1.0, 0.0],
+    period=1,
+    most=50,
+    kreiss=True,
+)
+call("stability.kreiss_constant", stability.kreiss_constant, matrix=np.array([[0.5, 1.0], [0.0, 0.4]]))
 call("stability.kind_of", stability.kind_of, multipliers=np.array([0.5, 2.0]), tol=1e-9)
 call("stability.is_critical", stability.is_critical, landscape=L, theta=[0.0, 0.0], partly=False)
 call("stability.conditions", stability.conditions, method=of(lambda f: fd.USAM(*f.threshold)), curvature=-1.0)

@@ -279,14 +279,14 @@ def test_splitting_agrees_with_plain_runs_where_jumps_pass_over_levels():
 def test_splitting_counts_those_whose_score_is_no_number_as_left():
     """Beyond the range a score of differences is NaN: it is outside, also right after a departure from the core."""
 
-    def score(theta):
-        return jnp.where(jnp.abs(theta[0]) > 1, jnp.nan, jnp.abs(theta[0]))
+    def beyond(value):
+        return lambda theta: jnp.where(jnp.abs(theta[0]) > 1, value, jnp.abs(theta[0]))
 
     process, levels = fd.Iteration(LINE, fd.GD(0.2), Stable(1.0, 0.004)), [0.001, 0.004, 0.05]
     ball = escape.Ball([0.0], 1.0)
     found = [
         escape.multilevel_splitting(process, [0.0], ball, KEY, walkers=100, levels=levels, score=one)
-        for one in (None, score)
+        for one in (beyond(jnp.inf), beyond(jnp.nan))
     ]
     assert_array_equal(found[1].rates, found[0].rates)
 

@@ -3,6 +3,7 @@
     update_map, jacobian, multipliers       the one-step map in symbols and numbers
     conditions, region, threshold           where a direction attracts
     edge(method, ...)                       the sharpness at which it just stops shrinking; preconditioner, of Adam
+    transient_growth(process, at=...)       how far a disturbance grows before a stable point takes it back
     lyapunov_exponents(process, ...)        how fast neighbouring orbits separate
     quadratic                               normalised SAM on quadratics, exactly
 
@@ -25,6 +26,7 @@ from flatdyn.stability.directions import conditions as conditions
 from flatdyn.stability.directions import region as region
 from flatdyn.stability.directions import threshold as threshold
 from flatdyn.stability.edges import edge as edge
+from flatdyn.stability.kreiss import kreiss_constant as kreiss_constant
 from flatdyn.stability.lyapunov import Exponents as Exponents
 from flatdyn.stability.lyapunov import lyapunov_exponents as lyapunov_exponents
 from flatdyn.stability.multipliers import is_critical as is_critical
@@ -38,5 +40,7 @@ from flatdyn.stability.multipliers import symbolic_state as symbolic_state
 from flatdyn.stability.multipliers import unperturbed as unperturbed
 from flatdyn.stability.multipliers import update_map as update_map
 from flatdyn.stability.preconditioners import preconditioner as preconditioner
+from flatdyn.stability.transients import TransientGrowth as TransientGrowth
+from flatdyn.stability.transients import transient_growth as transient_growth
 
 __getattr__ = renamed(__name__, {"edge_of_stability": "edge"})

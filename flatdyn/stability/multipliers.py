@@ -137,6 +137,18 @@ def numeric_jacobian(
     process: Process | Method, landscape: Landscape | None = None, *, at: Any, period: int | None = None
 ) -> np.ndarray:
     """The matrix of :func:`jacobian` as numbers, of any process; arguments and errors as :func:`multipliers`."""
+    process, state, flat, steps = point_of(process, landscape, at, period)
+    with jax.enable_x64(True):
+        slopes = orbit_jacobian(process, state, flat, steps)
+    if slopes is None:
+        raise no_derivative(getattr(process, "method", process), at)
+    return slopes
+
+
+def point_of(
+    process: Process | Method, landscape: Landscape | None, at: Any, period: int | None
+) -> tuple[Process, FlatState, jax.Array, int]:
+    """The process, its flat state, that at the point, and how often the map repeats itself in the period."""
     checks.kind("process", process, (Process, Method))
     if landscape is not None:
         checks.kind("landscape", landscape, Landscape)
@@ -158,23 +170,27 @@ def numeric_jacobian(
         flat = state.at_rest(values) if values.shape == (process.dim,) else jnp.asarray(values)
         if period is not None:
             period = checks.count("period", period, at_least=1, at_most=_LONGEST)
-        slopes = orbit_jacobian(process, state, flat, turns(process, period))
-    if slopes is None:
-        raise no_derivative(getattr(process, "method", process), at)
-    return slopes
+        return process, state, flat, turns(process, period)
 
 
 def orbit_jacobian(process: Process, state: FlatState, flat: Any, steps: int) -> np.ndarray | None:
     """The Jacobian of so many steps of a flat state from one of its rows, or None where there is none; in 64 bits."""
-    if isinstance(process, Iteration) and _jumps_at(process, lambda: np.asarray(state.position(flat))):
-        return None
     slopes = np.eye(state.size)
-    for i in range(steps):
-        flat = state.step(flat) if i else flat  # none after the last Jacobian: it would be a program of its own
-        if (slope := state.slope(flat)) is None:
+    for slope in orbit_slopes(process, state, flat, steps):
+        if slope is None:
             return None
         slopes = slope @ slopes
     return slopes
+
+
+def orbit_slopes(process: Process, state: FlatState, flat: Any, steps: int) -> Iterator[np.ndarray | None]:
+    """The Jacobians of these steps one by one, or None where there is none; in 64 bits."""
+    if isinstance(process, Iteration) and _jumps_at(process, lambda: np.asarray(state.position(flat))):
+        yield None
+        return
+    for i in range(steps):
+        flat = state.step(flat) if i else flat  # none after the last Jacobian: it would be a program of its own
+        yield state.slope(flat)
 
 
 def is_critical(landscape: Landscape, theta: Any, *, partly: bool = False) -> bool:
