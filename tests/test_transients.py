@@ -86,8 +86,8 @@ def test_growth_is_the_largest_power_and_kreiss_theorem_bounds_it(size):
         constant = found.kreiss
         assert constant <= found.growth * (1 + 1e-12)
         assert found.growth <= np.e * size * constant
-        # by brute force; a grid of 0.05 in ln(|z| − 1) and 0.01 in the angle is below the top by their squares, in units
-        # of the gap, which is 0.001 at the least
+        # by brute force; a grid of 0.05 in ln(|z| − 1) and 0.01 in the angle is below the top by their squares,
+        # in units of the gap, which is 0.001 at the least
         z = (1 + np.exp(np.arange(-9, 4, 0.05)))[:, None] * np.exp(1j * np.linspace(0, np.pi, 315))
         gaps = np.linalg.svd(z.reshape(-1, 1, 1) * np.eye(size) - matrix, compute_uv=False)[:, -1]
         brute = max(1, ((np.abs(z).ravel() - 1) / gaps).max())

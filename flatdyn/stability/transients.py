@@ -155,7 +155,7 @@ def _along(make_process: Callable[[Any], Process], branch: Any, most: int, kreis
         slope, stepped = jax.jit(jax.jacfwd(step)), jax.jit(step)
         steps = jax.jit(jax.vmap(step, (0, None)))
         places = np.asarray(jax.jit(jax.jacfwd(lambda x: example.position(whole(x))))(jnp.asarray(branch.state[0])))
-        found = []
+        growths = []
         for x, value, kind in zip(branch.state, values, branch.kinds, strict=True):
             slopes = [None] if kind == "singular" else []
             for i in range(number if not slopes else 0):
@@ -163,8 +163,8 @@ def _along(make_process: Callable[[Any], Process], branch: Any, most: int, kreis
                 exact = np.asarray(slope(x, value))
                 slopes.append(confirmed(lambda rows, v=value: steps(rows, v), x, exact, reach(example, x)))
             known = all(one is not None for one in slopes)
-            found.append(_grown(slopes, places, most, kreiss) if known else _unknown(size))
-    return _record(found, example, example.period, {"parameter": name}, values)
+            growths.append(_grown(slopes, places, most, kreiss) if known else _unknown(size))
+    return _record(growths, example, example.period, {"parameter": name}, values)
 
 
 class _Growth(NamedTuple):
@@ -186,8 +186,8 @@ def _unknown(size: int) -> _Growth:
     return _Growth(np.nan, -1, nothing, nothing, np.nan, -1, np.nan, np.nan, False)
 
 
-def _record(found: list[_Growth], process: Process, each: int, config: dict, parameter: Any) -> TransientGrowth:
-    columns = {name: np.array([getattr(one, name) for one in found]) for name in _Growth._fields}
+def _record(growths: list[_Growth], process: Process, each: int, config: dict, parameter: Any) -> TransientGrowth:
+    columns = {name: np.array([getattr(one, name) for one in growths]) for name in _Growth._fields}
     for name in ("step", "position_step"):  # of Jacobians, each of so many steps of the process
         columns[name] = np.where(columns[name] > 0, columns[name] * each, columns[name])
     if parameter is None:
