@@ -315,7 +315,7 @@ def spoilt(path):
             yield arrays | {name: np.full_like(values, np.iinfo(values.dtype).max)}, header
         if name == "steps":
             yield arrays | {name: -1 - values}, header
-    for key in set(header) - {"process", "inside"}:  # these describe; what they describe is in the fingerprint
+    for key in set(header) - {"process", "inside", "seconds"}:  # these describe; a fingerprint has what they describe
         yield arrays, {name: entry for name, entry in header.items() if name != key}
         yield arrays, header | {key: None}
 

@@ -286,15 +286,13 @@ def alone():
 
 
 DISTRIBUTED = """
+import os, time
 from pathlib import Path
 from flatdyn.core.hashing import identity
-from flatdyn.sweeps import together
 rank, port, folder = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
 jax.distributed.initialize(f"127.0.0.1:{port}", 2, rank)
 assert jax.process_count() == 2 and len(jax.devices()) == 6 and len(jax.local_devices()) == 2 + 2 * rank
 print(identity(ask), identity(lambda process, key: {"a", "b", "c", "d"} & {1, 2} or fd.simulate(process, L)))
-together.PATIENCE = 3.0
-(folder / f".process-{rank}.json").write_text('["another run", "which failed"]')  # as an earlier run may leave it
 print(words(grid(store=folder)))
 print(words(grid(store=folder)))
 try:
@@ -311,10 +309,6 @@ try:
     fd.sweep(make, {"rho": [0.1], "momentum": [0, 0.5]}, failing, jax.random.key(0), store=folder / "failing")
 except RuntimeError as error:
     print(error)
-try:
-    fd.sweep(make, {"rho": [0.1 + rank], "momentum": [0, 0.5]}, failing, jax.random.key(0), store=folder / "other")
-except (ValueError, RuntimeError) as error:
-    print(error)
 """
 
 
@@ -327,20 +321,16 @@ def test_two_processes_with_two_and_four_devices_find_what_one_finds_on_one(tmp_
     for rank in range(2):  # all first seeds are done by one, all second ones by the other
         flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={2 + 2 * rank}"
         runs.append(script(DISTRIBUTED, rank, port, tmp_path, XLA_FLAGS=flags, PYTHONHASHSEED=str(rank)))
-    identities, others = set(), []
+    identities = set()
     for run in runs:
         said = finished(run).splitlines()  # threads of the devices talk in between, and into each other's lines
         lines = [line for line in said if line.strip() and "[Gloo]" not in line and "peer ranks" not in line]
-        same_tomorrow, first, second, alone_refused, problem, other = lines
+        same_tomorrow, first, second, alone_refused, problem = lines
         identities.add(same_tomorrow)
         assert eval(first) == eval(second) == alone()
         assert alone_refused == "2 processes share a sweep through a folder that all of them see: give store="
-        assert problem.startswith("process 1: ask, in the cell rho=0.1, momentum=0.5")
-        assert problem.endswith("OSError: no more")
-        others.append(other)
+        assert problem == "ask, in the cell rho=0.1, momentum=0.5, seed 0: OSError: no more"
     assert len(identities) == 1
-    assert others[0] == "process 1 makes another sweep: all processes must make the same calls"
-    assert others[1].startswith("process 1: ask, in the cell rho=1.1, momentum=0.5")
     assert len(list(tmp_path.glob("*.npz"))) == 12
 
 

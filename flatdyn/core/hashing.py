@@ -222,7 +222,7 @@ class _Walk:
         held, code = {}, function.__code__
         for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
             held[name] = cell.cell_contents if cell != types.CellType() else None  # empty: not assigned yet
-        own = not _installed(code.co_filename)
+        own = not installed(code.co_filename)
         if own and self.version is not None:
             return records.digest("function", self.code(code, where), self.version)
         if own:
@@ -243,7 +243,7 @@ class _Walk:
 
     def _module(self, module: types.ModuleType, where: str, attributes: Iterable[str]) -> str:
         file = getattr(module, "__file__", None)
-        if (file is not None and _installed(file)) or module.__name__ in sys.stdlib_module_names:
+        if (file is not None and installed(file)) or module.__name__ in sys.stdlib_module_names:
             return records.digest("module", module.__name__)
         content = b"" if file is None or not Path(file).is_file() else Path(file).read_bytes()
         named = {name: vars(module)[name] for name in attributes if name in vars(module)}
@@ -299,7 +299,7 @@ def _unloaded(name: str) -> bytes | None:
         file = getattr(importlib.util.find_spec(name), "origin", None)
     except (ImportError, ValueError, AttributeError):
         return None
-    return None if _installed(file) or not Path(file).is_file() else Path(file).read_bytes()
+    return None if installed(file) or not Path(file).is_file() else Path(file).read_bytes()
 
 
 def _named(code: types.CodeType, operations: tuple[str, ...]) -> set[str]:
@@ -319,7 +319,7 @@ def _by_name(value: Any) -> str | None:
     module = getattr(value, "__module__", None)
     for place in (module, "numpy", "scipy.special") if isinstance(name, str) else ():
         named = sys.modules.get(place) if isinstance(place, str) else None
-        if named is not None and _installed(getattr(named, "__file__", None)):
+        if named is not None and installed(getattr(named, "__file__", None)):
             for part in name.split("."):
                 named = getattr(named, part, None)
             if named is value:
@@ -332,11 +332,11 @@ def _is_library(kind: type) -> bool:
     """Whether a class is a library's, and so known by its name."""
     if kind.__module__ == "__main__":
         return False
-    return _installed(getattr(sys.modules.get(kind.__module__), "__file__", None))
+    return installed(getattr(sys.modules.get(kind.__module__), "__file__", None))
 
 
 @functools.cache
-def _installed(file: str | None) -> bool:
+def installed(file: str | None) -> bool:
     """Whether code is a library's, and so known by its name: compiled in, installed, or flatdyn's own."""
     if file is None or file.startswith("<frozen"):
         return True

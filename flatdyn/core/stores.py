@@ -229,7 +229,8 @@ class Folder(_Keeper):
         """Raise CannotWrite if nothing can be kept; call it before each part: the first call looks."""
         if not self._ready:
             check_writable(self.path / "part.npz")
-            _clear(self.path, ".*.part")
+            for left in (".*.part", ".*.lease"):  # who is alive touches his lease
+                _clear(self.path, left)
             self._ready = True
 
     def write(self, name: str, arrays: Arrays, header: dict[str, Any]) -> None:
@@ -245,13 +246,6 @@ class Folder(_Keeper):
         for path in list(self._waiting):
             records.write_whole(path, self._waiting[path])
             del self._waiting[path]
-
-    def check_complete(self) -> None:
-        """Try again what could not be written, and raise CannotWrite if it still can't."""
-        try:
-            self._flush()
-        except OSError as error:
-            raise CannotWrite(f"{len(self._waiting)} finished parts can't be written to {self.path}: {error}") from None
 
     def finish(self) -> None:
         """Try again what could not be written, and say so if it still can't."""

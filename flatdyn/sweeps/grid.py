@@ -163,54 +163,86 @@ class Store:
 
     def __init__(self, folder: str | Path, ask: str, version: str | None = None):
         self.folder, self.ask, self._traces = stores.Folder(folder, "cell"), ask, fingerprints.Traces(version)
+        self._refused: dict[str, int] = {}  # files that are no cell's, and when they were written
 
-    def header(self, process: Process, key: jax.Array | None, cell: Mapping[str, Any], seed: int) -> dict[str, Any]:
-        """All that the results of a cell depend on, as the header of its file."""
+    def word(self, process: Process) -> str:
+        """A hash of all that the ask may read in a process."""
+        return self._traces.all_of(process)
+
+    def header(self, process: str, key: jax.Array | None, cell: Mapping[str, Any], seed: int) -> dict[str, Any]:
+        """All that the results of a cell depend on, as the header of its file; the process by its word."""
         return {
             "record": "cell",
             "cell": {name: word(value) for name, value in sorted(cell.items())},
             "seed": seed,
             "key": "" if key is None else of_array(key),
-            "process": self._traces.all_of(process),
+            "process": process,
             "ask": self.ask,
             "normals": randomness.NORMALS,  # the ask may draw, too
         }
 
-    def read(self, header: dict[str, Any]) -> tuple[Results, dict[str, Any]] | None:
-        """The results of a cell and their provenance; None if the cell is not there, or its file is damaged."""
-        before = self.folder.read(_name(header), header)
-        if before is None:
+    def read(self, header: dict[str, Any]) -> tuple[Results, dict[str, Any], float | None] | None:
+        """The results of a cell, their provenance, and the seconds they took, if known.
+
+        None if the cell is not there, or its file is damaged, which is said once.
+        """
+        name = name_of(header)
+        written = _written(self.folder.file(name))
+        if written is not None and written == self._refused.get(name):
             return None
-        arrays, others = before
-        results = {_split(name): array for name, array in arrays.items()}
-        if problem := _misfit(results, others):
-            self.folder.refuse(records.damaged(self.folder.file(_name(header)), problem))
-            return None
-        return results, others["provenance"]
+        before = self.folder.read(name, header)
+        if before is not None:
+            arrays, others = before
+            results = {_split(entry): array for entry, array in arrays.items()}
+            problem = _misfit(results, others)
+            if problem is None:
+                return results, others["provenance"], others.get("seconds")
+            self.folder.refuse(records.damaged(self.folder.file(name), problem))
+        if written is not None:
+            self._refused[name] = written
+        return None
 
     def prepare(self) -> None:
         """Raise OSError if nothing can be kept; call it before a cell is asked."""
         self.folder.prepare()
 
-    def write(self, header: dict[str, Any], results: Results, provenance: dict[str, Any]) -> None:
-        arrays = {f"{part}.{name}": array for (name, part), array in results.items()}
-        self.folder.write(_name(header), arrays, header | {"provenance": provenance})
+    def write(self, header: dict[str, Any], results: Results, provenance: dict[str, Any], seconds: float) -> None:
+        """Keep a cell; a failure is a warning, and the cell is tried again with the next."""
+        self.folder.write(name_of(header), *_content(header, results, provenance, seconds))
+
+    def write_once(self, header: dict[str, Any], results: Results, provenance: dict[str, Any], seconds: float) -> bool:
+        """Keep a cell if that is possible here."""
+        try:
+            packed = records.packed(*_content(header, results, provenance, seconds))
+            records.write_whole(self.folder.file(name_of(header)), packed)
+        except OSError:
+            return False
+        return True
 
     def there(self, header: dict[str, Any]) -> bool:
         """Whether the cell has a file."""
-        return self.folder.file(_name(header)).exists()
-
-    def check_complete(self) -> None:
-        """Raise OSError if a finished cell could not be written: nobody else can read it."""
-        self.folder.check_complete()
+        return self.folder.file(name_of(header)).exists()
 
     def finish(self) -> None:
         """Say so if not all is in the folder."""
         self.folder.finish()
 
 
-def _name(header: dict[str, Any]) -> str:
+def name_of(header: dict[str, Any]) -> str:
+    """The name of the file of the cell that a header describes."""
     return records.digest(json.dumps(header, sort_keys=True))[:32]
+
+
+def _content(header: dict[str, Any], results: Results, provenance: dict[str, Any], seconds: float) -> tuple:
+    arrays = {f"{part}.{name}": array for (name, part), array in results.items()}
+    return arrays, header | {"provenance": provenance, "seconds": seconds}
+
+
+def _written(path: Path) -> int | None:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 def _split(entry: str) -> tuple[str, str]:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +22,17 @@ import numpy as np
 
 from flatdyn.core import checks, memory, randomness, records, segments
 from flatdyn.core.hashing import identity
+from flatdyn.core.leases import Leases
 from flatdyn.methods import ASAM, USAM, UnifiedSAM
 from flatdyn.processes import Process
-from flatdyn.runs import stepping
-from flatdyn.sweeps.grid import Results, Store, cell_key, check_signature, describe, plan
-from flatdyn.sweeps.results import Layout, as_results
-from flatdyn.sweeps.together import Meeting
+from flatdyn.sweeps import travel
+from flatdyn.sweeps.asking import Question
+from flatdyn.sweeps.engine import Asked, Work
+from flatdyn.sweeps.grid import Results, Store, cell_key, check_signature, plan
+from flatdyn.sweeps.handing import Handing, check_executor, longest_first
+from flatdyn.sweeps.manifest import Manifest, seconds_of
+from flatdyn.sweeps.results import Layout
+from flatdyn.sweeps.workers import Processes
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -54,6 +60,8 @@ def sweep(
     store: str | Path | None = None,
     version: str | None = None,
     progress: bool | None = None,
+    executor: Executor | None = None,
+    workers: int | None = None,
 ) -> xr.Dataset:
     """Ask the same question of a process at many hyperparameters, with error bars.
 
@@ -66,9 +74,18 @@ def sweep(
     the state does, once: momentum 0 has no velocity. Make the landscape outside of `make_process`, or each cell
     compiles anew.
 
-    After `jax.distributed.initialize()` every process of the run makes the same call, with a `store` that all of them
-    see, computes every n-th cell on its own devices, and returns the whole. Its numbers are those of one process, bit
-    for bit.
+    With `workers` or an `executor` the cells are asked in other processes, here or on other machines, as these become
+    free; the longest first, if the store knows how long they take. A worker that dies costs its cells another try on
+    another worker. Workers compute as this process does: the same precision, versions and keys. The numbers are those
+    of one process, bit for bit, where the processors are of one kind.
+
+    Calls that share a `store` at the same time share the work: each does what no other has begun, and returns the
+    whole. One that dies holds its cells for half a minute at most. So do the processes of a run after
+    `jax.distributed.initialize()`, each of which makes the same call.
+
+    An ask may answer many cells as one program. Then it has two methods: `batches(processes)` gives lists of indices
+    of processes that can go together, `together(processes, keys)` the answers of such a list, in order. Cells of which
+    this is not possible stand in a list alone.
 
     Args:
         make_process: the process at the hyperparameters of a cell, which it takes by name. It is called for all cells
@@ -90,6 +107,12 @@ def sweep(
             cannot tell them apart; change it with them. If not given, a change in the code of `ask`, of a variable
             that it uses, or of anything in the process, boxes included, makes the cells anew
         progress: show a bar; if not given, after two seconds
+        executor: who asks, any `concurrent.futures.Executor`: `Client(...).get_executor()` of Dask, loky's
+            `get_reusable_executor()`, mpi4py's `MPIPoolExecutor`, those of executorlib; of the standard library
+            `ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn"))`. It is not shut down. Functions and
+            classes of a notebook travel to the workers; modules must be there
+        workers: number of processes that this call starts on this machine instead. Each takes some seconds to start
+            and compiles its own programs
     Returns:
         Dataset with a dimension for each hyperparameter (or `point`, with the hyperparameters along it) and for each
         result x:
@@ -109,7 +132,8 @@ def sweep(
         ValueError: if a list of values is empty, repeats itself or is not finite; if `make_process` does not take a
             name or refuses a value; if a key is missing; if cells give different names or shapes; in each case saying
             where. If `ask` raises ValueError
-        RuntimeError: if `ask` raises anything else. What was finished before is in the store
+        RuntimeError: if `ask` raises anything else; if two workers in turn die in the same cell; if a worker has other
+            versions; if the executor is closed. What was finished before is in the store
         OSError: if the store can't be written, before anything is asked; later on that is a warning
     """
     checks.function("make_process", make_process, "a function from hyperparameters to a Process")
@@ -125,22 +149,37 @@ def sweep(
     if key is None and seeds > 1:
         raise ValueError(f"{seeds} seeds need key=jax.random.key(0), or another seed")
     key_words = "" if key is None else np.asarray(randomness.seed_words(key)).tobytes().hex()
+    check_executor(executor, workers)
+    if workers is not None:
+        workers = checks.count("workers", workers, at_least=1)
+    question = Question(make_process, ask, name)
+    kept = None if store is None else Store(store, records.digest(identity(ask, version), name), version)
+    if kept is None and jax.process_count() > 1:
+        raise ValueError(
+            f"{jax.process_count()} processes share a sweep through a folder that all of them see: give store="
+        )
+    asked = Asked([], [], {}, [])
     first, ascents = "", set()
     for cell in grid.cells:  # a bad value is refused now, not after hours
-        process = _built(make_process, cell, key)
+        process = question.built(cell, key)
         first = first or records.described(process)
         ascents.add(_ascent_unit(getattr(process, "method", None)))
+        word = kept.word(process) if kept else ""
+        travelling = travel.of_process(process) if executor or workers else ""
+        for seed in range(seeds):
+            of_cell = cell_key(key, cell, seed, common)
+            header = kept.header(word, of_cell, cell, seed) if kept else None
+            asked.add(cell, seed, header, of_cell, process if question.joins else None, travelling)
     known = KNOWN | {"rho": ("ascent radius ρ", ascents.pop() if len(ascents) == 1 else "")}
     config = {"process": first, "ask": getattr(ask, "__name__", repr(type(ask)))}
     config |= {"key": key_words, "seeds": str(seeds), "common": str(common)}
-    kept = None if store is None else Store(store, records.digest(identity(ask, version), name), version)
     layout = Layout(grid, seeds, dict(dims or {}), dict(units or {}), known)
-    work = [(cell, seed) for cell in grid.cells for seed in range(seeds)]
-    try:
-        results = _Run(make_process, ask, key, work, common, name, kept).all(layout, progress)
-    finally:
-        if kept is not None:
-            kept.finish()
+    manifest = None
+    if kept is not None:
+        values = {name: np.asarray(values).tolist() for name, (_, values) in grid.coords.items()}
+        about = {"ask": config["ask"], "process": first, "parameters": values, "seeds": seeds, "common": common}
+        manifest = Manifest(kept.folder.path, records.digest(kept.ask, key_words), about | {"key": key_words})
+    results = _carried_out(question, asked, kept, manifest, layout, progress, executor, workers)
     attrs = {"config": json.dumps(config), "provenance": json.dumps(_distinct([given for _, given in results]))}
     return layout.dataset([answer for answer, _ in results], attrs)
 
@@ -152,105 +191,48 @@ def _ascent_unit(method: Any) -> str:
     return "theta per gradient" if isinstance(method, USAM) else "theta"
 
 
-def _built(make_process: Callable, cell: Mapping[str, Any], key: jax.Array | None) -> Process:
-    with _blame("make_process", cell):
-        process = make_process(**cell)
-        if not isinstance(process, Process):
-            raise ValueError(f"it must return a Process, got {type(process)}")
-        stepping.check_key(process, key)
-    return process
-
-
-@contextlib.contextmanager
-def _blame(who: str, cell: Mapping[str, Any], seed: int | None = None):
-    """Errors that say in which cell they happened."""
-    where = f"{who}, in the cell {describe(cell, seed)}"
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
-    except Exception as error:
-        raise RuntimeError(f"{where}: {type(error).__name__}: {error}") from error
-
-
 def _distinct(provenances: Sequence[dict]) -> Any:
     """The provenance of the cells; a list if they differ, as after an upgrade in the middle of a sweep."""
     texts = list(dict.fromkeys(json.dumps(one_cell, sort_keys=True) for one_cell in provenances))
     return json.loads(texts[0]) if len(texts) == 1 else [json.loads(text) for text in texts]
 
 
-# --- running, on one process or several -----------------------------------------------------------------------
+def _carried_out(
+    question: Question,
+    asked: Asked,
+    store: Store | None,
+    manifest: Manifest | None,
+    layout: Layout,
+    progress: bool | None,
+    executor: Executor | None,
+    workers: int | None,
+) -> list[tuple[Results, dict]]:
+    """Results and provenance of all cells and seeds, in order: from the store, from here, or from workers.
 
-
-@dataclass
-class _Run:
-    """One call's question and work."""
-
-    make_process: Callable
-    ask: Callable
-    key: jax.Array | None
-    work: list[tuple[dict, int]]
-    common: bool
-    name: str
-    kept: Store | None
-
-    def all(self, layout: Layout, progress: bool | None) -> list[tuple[Results, dict]]:
-        """Answer and provenance of every cell and seed, in order, from all processes."""
-        rank, count = jax.process_index(), jax.process_count()
-        if count == 1:
-            return list(self.share(range(len(self.work)), layout, progress).values())
-        if self.kept is None:
-            raise ValueError(f"{count} processes share a sweep through a folder that all of them see: give store=")
-        word = records.digest(*(describe(*item) for item in self.work), str(self.key))
-        meeting = Meeting(self.kept.folder.path, word)
-        try:
-            results = self.share(range(rank, len(self.work), count), layout, progress)
-            self.kept.check_complete()
-        except Exception as error:  # the others wait, and learn of it before it is raised
-            meeting.tell(str(error))
-            raise RuntimeError(f"process {rank}: {error}") from error
-        except BaseException:
-            meeting.tell("interrupted")
-            raise
-        places = {i: self.kept.header(*self._asked(*self.work[i]), *self.work[i]) for i in range(len(self.work))}
-
-        def missing() -> bool:
-            for i in places.keys() - results.keys():
-                if self.kept.there(places[i]) and (kept := self.kept.read(places[i])) is not None:
-                    results[i] = kept
-            return len(results) < len(places)
-
-        meeting.wait(missing)
-        meeting.leave()
-        return [results[i] for i in range(len(self.work))]
-
-    def share(self, numbers: range, layout: Layout, progress: bool | None) -> dict[int, tuple[Results, dict]]:
-        """Answers and provenance of some of the work, by index."""
-        results = {}
-        with segments.progress_bar(len(numbers), "cells", progress if jax.process_index() == 0 else False) as bar:
-            for i in numbers:
-                results[i] = self.one(*self.work[i])
-                with _blame("ask", *self.work[i]):
-                    layout.check(results[i][0])
-                bar.update()
-        return results
-
-    def _asked(self, cell: dict, seed: int) -> tuple[Process, jax.Array | None]:
-        """The process and the key of a cell."""
-        return _built(self.make_process, cell, self.key), cell_key(self.key, cell, seed, self.common)
-
-    def one(self, cell: dict, seed: int) -> tuple[Results, dict]:
-        """From its file if it is there, else asked and kept at once."""
-        process, key = self._asked(cell, seed)
-        header = self.kept.header(process, key, cell, seed) if self.kept else None
-        before = self.kept.read(header) if self.kept else None
-        if before is not None:
-            return before
-        if self.kept:
-            self.kept.prepare()
-        with _blame("ask", cell, seed):
-            result = as_results(self.ask(process, key), self.name)
-        provenance = records.provenance()
-        if self.kept:
-            self.kept.write(header, result, provenance)
-        return result, provenance
+    Raises:
+        ValueError, RuntimeError: that of a cell; and what :class:`flatdyn.sweeps.handing.Handing` raises
+        OSError: if there is work to do and the store can't be written
+    """
+    rank, count = jax.process_index(), jax.process_count()
+    with contextlib.ExitStack() as at_end:
+        if store is not None:
+            at_end.callback(store.finish)
+            at_end.callback(manifest.write)
+        bar = at_end.enter_context(segments.progress_bar(len(asked.tasks), "cells", progress if rank == 0 else False))
+        work = Work(question, asked, store, manifest, layout, bar)
+        left = work.read()
+        if left and store is not None:
+            store.prepare()
+            work.leases = Leases(store.folder.path, secrets.token_hex(8))
+            at_end.callback(work.leases.close)
+        left.sort(key=lambda task: task.index % count != rank)  # of several processes each begins with its own share
+        if executor is None and workers is None:
+            work.here(work.units(left))
+        elif left:
+            most = None if workers is None else -(-len(left) // workers)
+            units = longest_first(work.units(left, most), seconds_of(store.folder.path) if store else {})
+            if executor is None:
+                executor = Processes(min(workers, len(units)))
+                at_end.callback(executor.shutdown, cancel_futures=True)
+            Handing(work, executor, asked.words).run(units)
+    return [work.results[i] for i in range(len(asked.tasks))]
