@@ -535,6 +535,7 @@ call(
     dims=None,
     units=None,
     store=None,
+    executor=None,
     version=None,
     progress=False,
 )

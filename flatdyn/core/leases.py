@@ -82,6 +82,10 @@ class Leases:
         seen = _read(path)
         return None if seen is None or self._is_dead(path, *seen) else seen[0]
 
+    def is_free(self, name: str) -> bool:
+        """Whether nobody holds the lease of a part; an expired one is taken away, so that others need not wait too."""
+        return self._expired(self._file(name))
+
     def free(self, name: str) -> None:
         """Give a lease back, if this process holds it still."""
         path = self._file(name)

@@ -2,7 +2,15 @@
 
     sweep(make_process, parameters, ask, key)       an xarray.Dataset; cells are kept in a folder
 
-The same call continues where an interrupted one stopped.
+The same call continues where an interrupted one stopped. With workers=4 four processes of this machine do the work, with
+executor= the workers of Dask, loky, MPI or any other `concurrent.futures.Executor`; calls that share a store share the
+work. Nobody's death costs more than the cells in hand.
+
+    grid, results       cells, keys and the store; what an ask may return, and the Dataset
+    asking, engine      the question put to cells; one call's work, done in this process
+    handing, remote     the work handed out to an executor; what its workers do
+    travel, workers     what travels to a worker; the processes of workers=n
+    manifest            what is in a store, for people
 
 Example:
     >>> import flatdyn as fd

@@ -179,9 +179,9 @@ class Handing:
         return RuntimeError(f"{why}; {left} cells are left: the same call goes on with what is finished in {folder}")
 
     def _end_well(self) -> None:
-        """After an error in one cell, let own workers finish the cells they have in hand, if these are kept."""
+        """After an error in one cell, take what is there, and let own workers finish what they have in hand."""
         for future in list(self.flying):
-            if future.cancel() or not (self.own and self.work.store is not None):
+            if not future.done() and (future.cancel() or not (self.own and self.work.store is not None)):
                 self.flying.pop(future)
         for future in concurrent.futures.as_completed(list(self.flying)):
             unit = self.flying.pop(future)
@@ -195,7 +195,7 @@ class Handing:
             return
         self.looked = now
         for unit in list(self.aside):
-            if any(self.work.leases.holder(task.file) is None for task in unit.tasks):
+            if any(self.work.leases.is_free(task.file) for task in unit.tasks):
                 self.aside.remove(unit)
                 self.queue.append(unit)
         if self.aside and not self.flying:
