@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import functools
+import importlib
 import json
 import os
 import re
@@ -142,7 +143,7 @@ def test_what_cannot_travel_is_named_with_a_remedy(tmp_path):
 def test_a_module_that_the_worker_has_not_or_has_in_another_state(tmp_path, workers, monkeypatch):
     (tmp_path / "study_of_mine.py").write_text("def ask(process, key):\n    return 1.0\n")
     monkeypatch.syspath_prepend(tmp_path)  # the workers started without it
-    import study_of_mine
+    study_of_mine = importlib.import_module("study_of_mine")
 
     with pytest.raises(RuntimeError, match=r"there is no module 'study_of_mine': give the workers the same file"):
         fd.sweep(make, LISTS, study_of_mine.ask, KEY, executor=workers)

@@ -2,8 +2,8 @@
 
     sweep(make_process, parameters, ask, key)       an xarray.Dataset; cells are kept in a folder
 
-The same call continues where an interrupted one stopped. With workers=4 four processes of this machine do the work, with
-executor= the workers of Dask, loky, MPI or any other `concurrent.futures.Executor`; calls that share a store share the
+The same call continues where an interrupted one stopped. With workers=4 four processes of this machine do the work,
+with executor= those of Dask, loky, MPI or any other `concurrent.futures.Executor`; calls that share a store share the
 work. Nobody's death costs more than the cells in hand.
 
     grid, results       cells, keys and the store; what an ask may return, and the Dataset

@@ -19,7 +19,7 @@ from flatdyn.sweeps.grid import Results, Store, describe, name_of
 from flatdyn.sweeps.results import as_results
 
 
-class Task(NamedTuple):
+class Errand(NamedTuple):
     """One cell and seed to be asked.
 
     Attributes:
@@ -98,7 +98,7 @@ class Question:
             stepping.check_key(process, key)
         return process
 
-    def answers(self, tasks: Sequence[Task], keys: Sequence, processes: Sequence | None = None) -> Iterator[Outcome]:
+    def answers(self, tasks: Sequence[Errand], keys: Sequence, processes: Sequence | None = None) -> Iterator[Outcome]:
         """The outcome of each task; of those that the ask answers together an error belongs to one of them.
 
         Args:
@@ -122,7 +122,7 @@ class Question:
             else:
                 yield Outcome(task.index, results, records.provenance(), time.perf_counter() - begun)
 
-    def _together(self, tasks: Sequence[Task], keys: Sequence, processes: Sequence | None) -> list[Outcome] | None:
+    def _together(self, tasks: Sequence[Errand], keys: Sequence, processes: Sequence | None) -> list[Outcome] | None:
         """None, and a warning, if that fails: each cell by itself says which is to blame, and needs less memory."""
         begun = time.perf_counter()
         try:
@@ -143,7 +143,7 @@ class Question:
         return [Outcome(task.index, one, given, seconds) for task, one in zip(tasks, results, strict=True)]
 
 
-def leased(tasks: Sequence[Task], store: Store | None, leases: Leases | None, ask: Callable) -> Iterator[Outcome]:
+def leased(tasks: Sequence[Errand], store: Store | None, leases: Leases | None, ask: Callable) -> Iterator[Outcome]:
     """Outcomes of tasks of which this process can have the leases. A lease is given back when its outcome is used.
 
     Args:

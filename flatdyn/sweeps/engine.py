@@ -18,7 +18,7 @@ from flatdyn.core import checks
 from flatdyn.core.leases import Leases
 from flatdyn.core.progress import Bar, Lines
 from flatdyn.processes import Process
-from flatdyn.sweeps.asking import Outcome, Question, Task, blame, leased
+from flatdyn.sweeps.asking import Errand, Outcome, Question, blame, leased
 from flatdyn.sweeps.grid import Results, Store, describe
 from flatdyn.sweeps.manifest import Manifest
 from flatdyn.sweeps.results import Layout
@@ -37,7 +37,7 @@ class Asked(NamedTuple):
         words: for each what a worker's process must be
     """
 
-    tasks: list[Task]
+    tasks: list[Errand]
     keys: list[jax.Array | None]
     processes: dict[int, Process]
     words: list[str]
@@ -45,7 +45,7 @@ class Asked(NamedTuple):
     def add(self, cell: dict, seed: int, header: dict | None, key: Any, process: Process | None, word: str) -> None:
         """One more."""
         index = len(self.tasks)
-        self.tasks.append(Task(index, cell, seed, header))
+        self.tasks.append(Errand(index, cell, seed, header))
         self.keys.append(key)
         self.words.append(word)
         if process is not None:
@@ -62,13 +62,13 @@ class Unit:
         sent: whether the question has to travel with it
     """
 
-    tasks: list[Task]
+    tasks: list[Errand]
     tries: int = 0
     sent: bool = False
 
 
 @dataclass
-class Work:
+class Gathering:
     """One call's question, and what is known of the answers.
 
     Attributes:
@@ -90,7 +90,7 @@ class Work:
     results: dict[int, tuple[Results, dict]] = field(default_factory=dict)
     _said: bool = False
 
-    def read(self) -> list[Task]:
+    def read(self) -> list[Errand]:
         """Take what the store has; what is left to do."""
         for task in self.asked.tasks if self.store else ():
             before = self.store.read(task.header)
@@ -121,7 +121,7 @@ class Work:
             self.manifest.done(task, outcome.seconds, worker, new=bool(worker) or not outcome.kept)
         self.bar.update()
 
-    def say_elsewhere(self, tasks: Sequence[Task]) -> None:
+    def say_elsewhere(self, tasks: Sequence[Errand]) -> None:
         """Say once that another call computes some of the cells."""
         if not self._said:
             self._said = True
@@ -136,7 +136,7 @@ class Work:
 
     # --- who does what ----------------------------------------------------------------------------------------
 
-    def units(self, tasks: list[Task], most: int | None = None) -> list[Unit]:
+    def units(self, tasks: list[Errand], most: int | None = None) -> list[Unit]:
         """Units of tasks: as the ask says if it answers several together, else one by one.
 
         Args:
@@ -162,7 +162,7 @@ class Work:
         """Do the work in this process."""
         left, pause = [unit.tasks for unit in units], _PAUSE[0]
 
-        def ask(tasks: list[Task]) -> Iterator[Outcome]:
+        def ask(tasks: list[Errand]) -> Iterator[Outcome]:
             made = [self.asked.processes[task.index] for task in tasks] if self.question.joins else None
             return self.question.answers(tasks, [self.asked.keys[task.index] for task in tasks], made)
 

@@ -21,7 +21,7 @@ from concurrent.futures import CancelledError, Future
 from typing import Any
 
 from flatdyn.sweeps import remote, travel
-from flatdyn.sweeps.engine import Unit, Work
+from flatdyn.sweeps.engine import Gathering, Unit
 from flatdyn.sweeps.grid import describe
 from flatdyn.sweeps.workers import Processes
 
@@ -43,7 +43,7 @@ class Handing:
         processes: the word of each task's process
     """
 
-    def __init__(self, work: Work, executor: concurrent.futures.Executor, processes: Sequence[str]):
+    def __init__(self, work: Gathering, executor: concurrent.futures.Executor, processes: Sequence[str]):
         self.work, self.executor, self.processes = work, executor, processes
         self.own = isinstance(executor, Processes)
         self.queue: deque[Unit] = deque()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from flatdyn.core import records, stores
-from flatdyn.sweeps.asking import Task
+from flatdyn.sweeps.asking import Errand
 from flatdyn.sweeps.grid import describe
 
 _LONGEST = 5  # cells whose seconds are shown
@@ -35,7 +35,7 @@ class Manifest:
         self.failures: dict[str, dict[str, Any]] = {}
         self._written, self._new = time.monotonic(), not self.path.exists()
 
-    def done(self, task: Task, seconds: float | None, worker: str, new: bool) -> None:
+    def done(self, task: Errand, seconds: float | None, worker: str, new: bool) -> None:
         """A cell is finished: by a worker, or here; new, or read from the store."""
         entry = {"cell": describe(task.cell), "seed": task.seed, "seconds": seconds}
         self.cells[task.file] = entry | ({"worker": worker} if worker else {})
@@ -43,7 +43,7 @@ class Manifest:
         if time.monotonic() - self._written > stores.CHECKPOINT_SECONDS:
             self.write()
 
-    def failed(self, task: Task, error: Exception) -> None:
+    def failed(self, task: Errand, error: Exception) -> None:
         """A cell could not be answered."""
         said = {"cell": describe(task.cell), "seed": task.seed, "message": str(error)}
         self.failures[task.file] = said | {"time": _now()}

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from flatdyn.core.leases import Leases
 from flatdyn.sweeps import travel
-from flatdyn.sweeps.asking import Outcome, Question, Task, blame, leased
+from flatdyn.sweeps.asking import Errand, Outcome, Question, blame, leased
 from flatdyn.sweeps.grid import Store, describe
 
 _IMPORTED_IN = os.getpid()
@@ -52,7 +52,7 @@ class Order(NamedTuple):
     parent: tuple[int, str]
     store: str | None
     call: str
-    tasks: list[Task]
+    tasks: list[Errand]
     keys: list
     processes: list[str]
     attempt: int = 0
@@ -135,7 +135,7 @@ def _answers(order: Order, question: Question) -> Iterator[Outcome]:
     keys = {task.index: travel.key_of(words) for task, words in zip(order.tasks, order.keys, strict=True)}
     expected = {task.index: word for task, word in zip(order.tasks, order.processes, strict=True)}
 
-    def ask(tasks: list[Task]) -> Iterator[Outcome]:
+    def ask(tasks: list[Errand]) -> Iterator[Outcome]:
         """Those tasks whose process is the one of the process that asks."""
         fit, processes = [], []
         for task in tasks:

@@ -27,7 +27,7 @@ from flatdyn.methods import ASAM, USAM, UnifiedSAM
 from flatdyn.processes import Process
 from flatdyn.sweeps import travel
 from flatdyn.sweeps.asking import Question
-from flatdyn.sweeps.engine import Asked, Work
+from flatdyn.sweeps.engine import Asked, Gathering
 from flatdyn.sweeps.grid import Results, Store, cell_key, check_signature, plan
 from flatdyn.sweeps.handing import Handing, check_executor, longest_first
 from flatdyn.sweeps.manifest import Manifest, seconds_of
@@ -219,7 +219,7 @@ def _carried_out(
             at_end.callback(store.finish)
             at_end.callback(manifest.write)
         bar = at_end.enter_context(segments.progress_bar(len(asked.tasks), "cells", progress if rank == 0 else False))
-        work = Work(question, asked, store, manifest, layout, bar)
+        work = Gathering(question, asked, store, manifest, layout, bar)
         left = work.read()
         if left and store is not None:
             store.prepare()

@@ -183,4 +183,4 @@ def _listen(tasks: queue.SimpleQueue) -> None:
     with contextlib.suppress(OSError, ValueError):
         while len(head := sys.stdin.buffer.read(8)) == 8:
             tasks.put(sys.stdin.buffer.read(int.from_bytes(head, "big")))
-    os._exit(0)
+    os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
