@@ -30,6 +30,7 @@ ask
     packages        what do the optimisers and samplers of other packages run? Which method is the same?
 show
     plotting        one function to draw each kind of result
+    explorer        explore: drag a start or a radius, and see where it goes
     notebook        what a notebook prints and saves, and the ledger of claims
 use all of the above
     networks        models, data, training, saddles, benchmark

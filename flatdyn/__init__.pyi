@@ -6,6 +6,7 @@ from . import audits as audits
 from . import basins as basins
 from . import curvature as curvature
 from . import escape as escape
+from . import explorer as explorer
 from . import fixedpoints as fixedpoints
 
 # run
@@ -42,6 +43,7 @@ from .core.precision import PrecisionWarning as PrecisionWarning
 from .core.records import Status as Status
 from .escape import escape_times as escape_times
 from .escape import survival as survival
+from .explorer import explore as explore
 from .fixedpoints import invariant_manifold as invariant_manifold
 from .landscapes import Landscape as Landscape
 from .laws import stationary as stationary

@@ -46,10 +46,10 @@ HEIGHT = "() => Math.max(...[...document.querySelectorAll('.jp-Notebook, .jp-Not
 
 
 @contextlib.contextmanager
-def server():
-    """JupyterLab with a copy of the notebooks, beside the committed figures: its address."""
+def server(notebooks=ROOT / "notebooks"):
+    """JupyterLab with a copy of some notebooks, beside the committed figures: its address."""
     with tempfile.TemporaryDirectory(prefix="flatdyn-browser-") as folder, socket.socket() as free:
-        shutil.copytree(ROOT / "notebooks", Path(folder) / "notebooks")
+        shutil.copytree(notebooks, Path(folder) / "notebooks")
         for name, text in SETTINGS.items():
             path = Path(folder) / "settings" / name
             path.parent.mkdir(parents=True, exist_ok=True)
