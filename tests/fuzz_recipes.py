@@ -112,6 +112,10 @@ class Fixtures:
         return fd.simulate(self.process, [AT, [0.1, 0.1]], 5, progress=False)
 
     @functools.cached_property
+    def explorer(self):
+        return fd.explore(self.L, "GD", start=AT, steps=5, shown=[])
+
+    @functools.cached_property
     def basins(self):
         return fd.map_basins(self.process, BOX, 6, {"left": (-1.0, 0.0), "right": (1.0, 0.0)}, **RULES)
 
@@ -1690,6 +1694,20 @@ call("notebook.Number", fd.notebook.Number, value=1.0, error=0.1, label="gain")
 call("notebook.result", fd.notebook.result, name="00_fuzz")
 call("ledger.cards", fd.ledger.cards, notebook="00_fuzz")
 call("ledger.markdown", fd.ledger.markdown, notebooks="../notebooks/")
+call(
+    "explore",
+    fd.explore,
+    landscape="saddle",
+    method="SAM",
+    noise=fd.noise.Gaussian(0.5),
+    start=AT,
+    steps=5,
+    ascent="shared",
+    seed=0,
+    box=BOX,
+    shown=["field"],
+)
+bound("Explorer.set", lambda f: f.explorer.set, lr=0.1, rho=0.1, momentum=0.0, scale=0.0, seed=1, start=AT, steps=5)
 bound("Record.save", lambda f: f.ensemble.save, path=of(lambda f: os.path.join(f.folder, "again.npz")))
 bound("Record.load", lambda f: fd.records.Ensemble.load, path=of(lambda f: f.record))
 bound("Ensemble.counts", lambda f: f.ensemble.counts)
@@ -1725,12 +1743,14 @@ _inner = """masks.check masks.masked masks.match masks.pick masks.settled notebo
         records.damaged records.described records.digest records.misfit records.packed
         records.write_beside records.write_together records.write_whole statistics.mean_sem_of Record.from_arrays
         Process.beside OnLandscape.beside Process.coordinates Entry Case methods.masks.check_tree_of_arrays
-        OnLandscape.coordinates Scored.excess Box.excess HalfSpace.excess Sublevel.excess"""
+        OnLandscape.coordinates Scored.excess Box.excess HalfSpace.excess Sublevel.excess Explorer.asked
+        Explorer.connect"""
 _empty = """Labels.counts Labels.errors Labels.fractions Basins.coordinates
         ledger.claims ledger.entries ledger.counted ledger.numbers ledger.verdict ledger.papers notebook.overview
         plotting.use_style notebook.is_full notebook.figures_folder
         networks.mnist1d records.provenance landscapes.clear_programs
-        LinearRecursion.multipliers LinearRecursion.numbers Entry.parameters"""
+        LinearRecursion.multipliers LinearRecursion.numbers Entry.parameters
+        Explorer.answer Explorer.close Explorer.figure Explorer.wait"""
 
 WITHOUT = (
     dict.fromkeys(
@@ -1751,6 +1771,7 @@ WITHOUT = (
     )
     | dict.fromkeys(("Trial.iterates", "Trial.flatness"), "trains networks, by names that check what they are given")
     | {"networks.from_torch": "needs PyTorch and its converter, which these calls do without"}
+    | dict.fromkeys(("explorer.Explorer",), "made by explore")
     | dict.fromkeys(("audits.Audit",), "a result, whose numbers are flatdyn's own")
     | dict.fromkeys(("networks.resnet8", "networks.resnet18"), "a ResNet of many layers, which takes seconds to make")
 )

@@ -219,6 +219,7 @@ PROGRAMS = {
     "flatdyn.core": 0,
     "flatdyn.curvature": 1,
     "flatdyn.escape": 15,
+    "flatdyn.explorer": 12,
     "flatdyn.fixedpoints": 6,
     "flatdyn.flows": 4,
     "flatdyn.landscapes": 0,

@@ -86,10 +86,10 @@ def look(landscape: Landscape, box: Any = None) -> Scene:
         raise ValueError("the loss is finite nowhere in view: write another one, or give another box")
     notes = [f"the loss is not finite at {bad.sum()} of {bad.size} points in view"] if bad.any() else []
     try:
-        found = landscape.critical_points(progress=False)
+        points = landscape.critical_points(progress=False)
     except (ValueError, TypeError, NotImplementedError) as error:
-        notes, found = [*notes, f"critical points are not known: {error}"], []
-    inside = [point for point in found if all(a <= x <= b for x, (a, b) in zip(point.theta, box, strict=True))]
+        notes, points = [*notes, f"critical points are not known: {error}"], []
+    inside = [point for point in points if all(a <= x <= b for x, (a, b) in zip(point.theta, box, strict=True))]
     return Scene(box, axes, loss.reshape([GRID] * len(box)), tuple(inside), "; ".join(notes))
 
 
@@ -136,20 +136,20 @@ def multipliers(setup: Setup, scene: Scene) -> list[np.ndarray] | None:
     return [ordered_eigenvalues(slope) for slope in slopes] if np.isfinite(slopes).all() else None
 
 
-def words(setup: Setup, scene: Scene, found: list[np.ndarray] | None) -> str:
+def words(setup: Setup, scene: Scene, values: list[np.ndarray] | None) -> str:
     """What the multipliers say, in a sentence."""
     name = setup.called
-    if found is None:
+    if values is None:
         return (
             f"{name} has no multipliers at a critical point: its ascent jumps there. It can stay near minima, saddles "
             "and maxima alike (notebooks 01 and 02)"
         )
-    if not found:
+    if not values:
         return "there is no critical point in view"
-    holding = [point.kind for point, values in zip(scene.points, found, strict=True) if kind_of(values) == "stable"]
+    holding = [point.kind for point, own in zip(scene.points, values, strict=True) if kind_of(own) == "stable"]
     counts = [_counted(holding.count(kind), kind) for kind in dict.fromkeys(holding)]
     rule = condition(setup.process.method)
-    sentence = f"Of the {len(found)} critical points in view {', '.join(counts) or 'none'} attract."
+    sentence = f"Of the {len(values)} critical points in view {', '.join(counts) or 'none'} attract."
     return sentence + (f" A direction of curvature λ attracts if {rule}." if rule else "")
 
 

@@ -36,7 +36,6 @@ class Explorer:
         values: the state of the controls by name, as a view sends it
         setup: what they stand for
         scene: the loss in view and its critical points
-        run: the path, as :func:`flatdyn.simulate` gives it
         multipliers: of each critical point in view; None where the step jumps there
         basins: the finest map so far, as :func:`flatdyn.map_basins` gives it; None before there is one
         escapes: how long runs stay, as :func:`flatdyn.escape_times` gives it; None without noise
@@ -50,7 +49,7 @@ class Explorer:
             name: value for name, value in values.items() if value is not None
         }
         self.setup = self._read(self.values, landscape)
-        self.run: Ensemble | None = None
+        self._run: Ensemble | None = None
         self.multipliers: list[np.ndarray] | None = None
         self.basins: Basins | None = None
         self.escapes: Escapes | None = None
@@ -65,6 +64,14 @@ class Explorer:
     def process(self) -> Iteration:
         """What moves."""
         return self.setup.process
+
+    @property
+    def run(self) -> Ensemble:
+        """The path, as :func:`flatdyn.simulate` gives it."""
+        if self._run is None:
+            self.answer()
+        assert self._run is not None
+        return self._run
 
     @property
     def code(self) -> str:
@@ -104,7 +111,7 @@ class Explorer:
         """What is seen as a figure of matplotlib, for a paper or a page."""
         from flatdyn.explorer.figure import draw  # matplotlib's pyplot, which an explorer in a browser need not load
 
-        if self.run is None:
+        if self._run is None:
             self.answer()
         return draw(self)
 
@@ -220,15 +227,15 @@ class Explorer:
         """What follows the hand: path and multipliers, then what else is shown."""
         setup, scene, shown = self.setup, self.scene, self.values["shown"]
         self._working("path")
-        self.run = answers.path(setup)
-        self._tell(*messages.of_path(setup, scene, self.run))
+        self._run = run = answers.path(setup)
+        self._tell(*messages.of_path(setup, scene, run))
         self._working("multipliers")
         self.multipliers = answers.multipliers(setup, scene)
         self._tell(*messages.of_multipliers(setup, scene, self.multipliers))
         if "field" in shown:
             self._tell(*messages.of_field(*answers.field(setup, scene)))
         if "perturbed" in shown:
-            self._tell(*messages.of_perturbed(answers.perturbed(setup, self.run.theta)))
+            self._tell(*messages.of_perturbed(answers.perturbed(setup, run.theta)))
         if "many" in shown:
             self._working("many runs")
             self._tell(*messages.of_many(answers.many(setup, scene)))

@@ -25,6 +25,7 @@ from flatdyn.plotting.planes import spaced_levels
 LEVELS = 16  # contour lines
 _SHOWN = 2000  # positions of a path that a view gets at most
 _BINS = 40
+_PANELS = 32  # of an exact law: the same for all noises, so that a slider compiles nothing
 
 Message = tuple[dict[str, Any], list[bytes]]
 
@@ -59,11 +60,11 @@ def of_path(setup: Setup, scene: Scene, run: Ensemble) -> Message:
     return message, [_binary(shown), _binary(loss), _binary(gap)]
 
 
-def of_multipliers(setup: Setup, scene: Scene, found: list[np.ndarray] | None) -> Message:
+def of_multipliers(setup: Setup, scene: Scene, multipliers: list[np.ndarray] | None) -> Message:
     """Real parts, then imaginary parts, for each critical point."""
-    parts = [_binary(np.stack([np.stack([values.real, values.imag]) for values in found]))] if found else []
-    count = len(found[0]) if found else 0
-    return {"kind": "multipliers", "count": count, "text": answers.words(setup, scene, found)}, parts
+    parts = [_binary(np.stack([np.stack([values.real, values.imag]) for values in multipliers]))] if multipliers else []
+    count = len(multipliers[0]) if multipliers else 0
+    return {"kind": "multipliers", "count": count, "text": answers.words(setup, scene, multipliers)}, parts
 
 
 def of_field(points: np.ndarray, moves: np.ndarray) -> Message:
@@ -78,12 +79,12 @@ def of_many(paths: Ensemble) -> Message:
     return {"kind": "many", "runs": len(paths.theta)}, [_binary(paths.theta)]
 
 
-def of_basins(found: Basins) -> Message:
+def of_basins(basins: Basins) -> Message:
     """One byte a point: the number of its name."""
-    colors, shares, errors = basin_colors(found), found.fractions(), found.errors()
-    names = [*map(str, found.names), "undecided", "diverged"]
-    index = np.where(found.labels == UNDECIDED, len(names) - 2, found.labels)
-    index = np.where(found.labels == DIVERGED, len(names) - 1, index).astype(np.uint8)
+    colors, shares, errors = basin_colors(basins), basins.fractions(), basins.errors()
+    names = [*map(str, basins.names), "undecided", "diverged"]
+    index = np.where(basins.labels == UNDECIDED, len(names) - 2, basins.labels)
+    index = np.where(basins.labels == DIVERGED, len(names) - 1, index).astype(np.uint8)
     message = {
         "kind": "basins",
         "shape": index.shape,
@@ -123,7 +124,7 @@ def _law(setup: Setup, center: CriticalPoint, radius: float):
         return None
     place = float(center.theta[0])
     try:
-        return exit_law(setup.process, (place - radius, place + radius), place, progress=False)
+        return exit_law(setup.process, (place - radius, place + radius), place, _PANELS, progress=False)
     except (ValueError, TypeError):
         return None
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anywidget
-import traitlets
 
 if TYPE_CHECKING:
     from flatdyn.explorer.exploring import Explorer
@@ -21,7 +20,6 @@ class View(anywidget.AnyWidget):
 
     _esm = _HERE / "view.js"
     _css = _HERE / "view.css"
-    alive = traitlets.Bool(True).tag(sync=True)  # False where no kernel answers
 
     def __init__(self, explorer: Explorer):
         super().__init__()
