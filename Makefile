@@ -13,7 +13,7 @@ endif
 export FLATDYN_PROGRESS ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help figures test thorough lab notebooks pages site lock bench browser fuzz kills mutations draws packages portability format clean
+.PHONY: help figures test thorough lab notebooks pages site lock bench browser drag fuzz kills mutations draws packages portability format clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -86,6 +86,10 @@ lock: $(VENV)/.ready ## renew requirements.lock from pyproject.toml
 
 portability: $(VENV)/.ready ## all under other instruction sets, kernels, Pythons: hours (ARGS="--row AVX2", --list)
 	$(BIN)/python tests/portability.py $(ARGS)
+
+drag: $(VENV)/.ready ## drag the explorer in JupyterLab in a real browser, measure it and compare (ARGS="--moves 50")
+	@$(BIN)/python -c "import playwright" 2>/dev/null || $(INSTALL) -e ".[browser]"
+	$(BIN)/python tests/drag.py $(ARGS)
 
 format: $(VENV)/.ready ## format code and notebooks
 	$(BIN)/ruff check --fix

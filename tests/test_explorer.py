@@ -87,7 +87,7 @@ def test_perturbed_points_are_where_the_gradient_is_taken():
 
 def test_sliders_compile_nothing(explorer):
     def move(shift):
-        for name, value in (("lr", 0.08), ("rho", 0.3), ("scale", 0.4), ("batch_size", 7.0), ("seed", 5)):
+        for name, value in (("lr", 0.08), ("rho", 0.3), ("scale", 1.5), ("batch_size", 7.0), ("seed", 5)):
             explorer.set(**{name: value + (int(shift) if name == "seed" else shift * value / 10)})
         explorer.set(start=[0.9 + shift / 100], scale=0.0)
 

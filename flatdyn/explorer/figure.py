@@ -23,25 +23,27 @@ from flatdyn.plotting import (
 if TYPE_CHECKING:
     from flatdyn.explorer.exploring import Explorer
 
-_ON_THE_CIRCLE = 2.2  # half-width of the plane of multipliers
+_FURTHEST = 2.2  # half-width of the plane of multipliers at most
 
 
 def draw(explorer: Explorer) -> Figure:
     """The plane at the left; loss, distance, multipliers and basins at the right."""
     scene, run = explorer.scene, explorer.run
-    figure = plt.figure(figsize=(9, 5), layout="constrained")
-    grid = figure.add_gridspec(2, 3, width_ratios=(2, 1, 1))
-    plane = figure.add_subplot(grid[:, 0])
-    loss, distance, circle, shares = (figure.add_subplot(grid[i, j]) for i in (0, 1) for j in (1, 2))
+    figure = plt.figure(figsize=(9.6, 4.8), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(1, 1))
+    plane, ((loss, distance), (circle, shares)) = left.subplots(), right.subplots(2, 2)
     if len(scene.box) == 2:
         _draw_plane(plane, explorer)
     else:
         _draw_line(plane, explorer)
     name = explorer.setup.called
-    draw_loss(loss, {name: run}, explorer.setup.landscape, legend=False)
+    draw_loss(loss, {name: run}, explorer.setup.landscape, legend=False, marker="")
     end = scene.nearest(run.final)
     if end is not None:
-        draw_distance(distance, {name: run}, end.theta, of=f"the {end.kind}", legend=False)
+        draw_distance(distance, {name: run}, end.theta, of=f"the {end.kind}", legend=False, marker="")
+        distance.set_ylabel(f"distance to the {end.kind}", fontsize="small")
+    else:
+        distance.set_axis_off()
     _draw_circle(circle, explorer)
     _draw_shares(shares, explorer)
     return figure
@@ -72,7 +74,12 @@ def _draw_circle(ax, explorer: Explorer) -> None:
     for point, values in zip(explorer.scene.points, explorer.multipliers or (), strict=False):
         color = "#2E7D4F" if point.kind == "minimum" else "#7A1FA0"
         ax.plot(values.real, values.imag, "o", ms=4, color=color)
-    ax.set(aspect="equal", xlim=(-_ON_THE_CIRCLE, _ON_THE_CIRCLE), xlabel="Re z", ylabel="Im z", title="multipliers")
+    if explorer.multipliers is None:
+        ax.text(0, 0, "none: the\nstep jumps", ha="center", va="center", fontsize="small")
+    reach = max([1.25, *(np.abs(values).max() for values in explorer.multipliers or ())])
+    reach = 1.1 * min(reach, _FURTHEST)
+    ax.set(aspect="equal", xlim=(-reach, reach), ylim=(-reach, reach), xlabel="Re z", ylabel="Im z")
+    ax.set_title("multipliers", fontsize="medium")
 
 
 def _draw_shares(ax, explorer: Explorer) -> None:
@@ -81,6 +88,8 @@ def _draw_shares(ax, explorer: Explorer) -> None:
         return
     colors = basin_colors(explorer.basins)
     shares = {name: share for name, share in explorer.basins.fractions().items() if share > 0}
+    shares = dict(sorted(shares.items(), key=lambda item: item[1]))
     ax.barh(list(shares), list(shares.values()), color=[colors[name] for name in shares])
-    ax.tick_params(axis="y", labelsize=6)
-    ax.set(xlim=(0, 1), xlabel="share of the view", title="basins")
+    ax.tick_params(axis="y", labelsize="x-small")
+    ax.set(xlabel="share of the view")
+    ax.set_title("basins", fontsize="medium")
