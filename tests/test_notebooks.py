@@ -63,6 +63,7 @@ LAST_CALLS = {
     "Math",
     "result",
     "overview",
+    "explore",  # a still picture, and two lines of Python
 }
 
 
