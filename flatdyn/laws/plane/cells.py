@@ -20,6 +20,7 @@ import numpy as np
 _SCAN = 24  # stretches of a line in a rectangle in which a crossing is looked for
 _LINES = 12  # lines of a rectangle on which their number is looked at
 _HALVINGS = 46
+_NESTED = 8  # times that a rectangle around a centre is cut into nine, to get the boundary out of it
 
 
 class Cells(NamedTuple):
@@ -45,39 +46,103 @@ class Cells(NamedTuple):
         return len(self.edges[0]) - 1, len(self.edges[1]) - 1
 
 
-def cut(test: Callable[[np.ndarray], np.ndarray], edges: tuple[np.ndarray, np.ndarray], order: int) -> Cells:
+def cut(
+    test: Callable[[np.ndarray], np.ndarray],
+    edges: tuple[np.ndarray, np.ndarray],
+    order: int,
+    centres: np.ndarray | None = None,
+) -> Cells:
     """Nodes of a grid of rectangles.
 
     Args:
         test: whether points, (n, 2), are inside
         edges: of the rectangles, increasing, in each coordinate
         order: nodes in each coordinate of a rectangle, or of a piece of it
+        centres: points around which what is integrated depends on the direction, (m, 2)
     """
-    rectangles, crossed, within = _sorted(test, edges)
-    unit, mass = np.polynomial.legendre.leggauss(order)
-    unit, mass = (unit + 1) / 2, mass / 2
+    low = np.stack(np.meshgrid(edges[0][:-1], edges[1][:-1], indexing="ij"), axis=-1).reshape(-1, 2)
+    high = np.stack(np.meshgrid(edges[0][1:], edges[1][1:], indexing="ij"), axis=-1).reshape(-1, 2)
+    count = len(low)
+    rectangles, names = np.stack([low, high], axis=1), np.arange(count)
+    parts = []
+    for centre in np.zeros((0, 2)) if centres is None else centres:
+        rectangles, names, around = _without(test, rectangles, names, centre, order)
+        parts += around
+    crossed, within = _sorted(test, rectangles)
+    unit, mass = _gauss(order)
     grid = np.stack(np.meshgrid(unit, unit, indexing="ij"), axis=-1).reshape(-1, 2)
     product = np.outer(mass, mass).ravel()
-    plain = np.flatnonzero(~crossed)
-    low, size = rectangles[:, 0], rectangles[:, 1] - rectangles[:, 0]
-    points = (low[plain, None] + size[plain, None] * grid).reshape(-1, 2)
-    weights = (size[plain].prod(axis=1)[:, None] * product).ravel()
-    owner, inside = np.repeat(plain, order**2), np.repeat(within[plain], order**2)
-    special = _crossed(test, rectangles[crossed], np.flatnonzero(crossed), order)
-    owner, points, weights, inside = (
-        np.concatenate(parts) for parts in zip((owner, points, weights, inside), special, strict=True)
-    )
+    plain = ~crossed
+    low, size = rectangles[plain, 0], rectangles[plain, 1] - rectangles[plain, 0]
+    points = (low[:, None] + size[:, None] * grid).reshape(-1, 2)
+    weights = (size.prod(axis=1)[:, None] * product).ravel()
+    parts.append((np.repeat(names[plain], order**2), points, weights, np.repeat(within[plain], order**2)))
+    parts.append(_crossed(test, rectangles[crossed], names[crossed], order))
+    owner, points, weights, inside = (np.concatenate(part) for part in zip(*parts, strict=True))
     kept = weights > 0
     owner, points, weights, inside = owner[kept], points[kept], weights[kept], inside[kept]
     turn = np.argsort(owner, kind="stable")
-    first = np.searchsorted(owner[turn], np.arange(len(rectangles) + 1))
+    first = np.searchsorted(owner[turn], np.arange(count + 1))
     return Cells(edges, points[turn], weights[turn], inside[turn], first)
 
 
-def _sorted(test, edges):
-    """The rectangles as corners (n, 2, 2), whether the boundary crosses each, and whether its middle is inside."""
-    low = np.stack(np.meshgrid(edges[0][:-1], edges[1][:-1], indexing="ij"), axis=-1).reshape(-1, 2)
-    high = np.stack(np.meshgrid(edges[0][1:], edges[1][1:], indexing="ij"), axis=-1).reshape(-1, 2)
+def _gauss(order):
+    """Gauss and Legendre on [0, 1]."""
+    unit, mass = np.polynomial.legendre.leggauss(order)
+    return (unit + 1) / 2, mass / 2
+
+
+def _without(test, rectangles, names, centre, order):
+    """The rectangles but for one around a centre, and the nodes of that one, on four triangles that meet at the centre.
+
+    A rectangle that holds the centre and the boundary, or another one's nodes, is cut into nine until one does not
+    hold the boundary.
+    """
+    for _ in range(_NESTED):
+        holds = ((rectangles[:, 0] <= centre) & (centre <= rectangles[:, 1])).all(axis=1)
+        if not holds.any():
+            return rectangles, names, []
+        one = int(np.flatnonzero(holds)[0])
+        corners, name = rectangles[one], names[one]
+        others = np.arange(len(names)) != one
+        rectangles, names = rectangles[others], names[others]
+        if not _sorted(test, corners[None])[0][0]:
+            return rectangles, names, [_triangles(corners, centre, name, order, bool(test(centre[None])[0]))]
+        thirds = np.linspace(corners[0], corners[1], 4)
+        at = np.stack(np.meshgrid(np.arange(3), np.arange(3), indexing="ij"), axis=-1).reshape(-1, 2)
+        pieces = np.stack(
+            [np.stack([thirds[at[:, 0] + k, 0], thirds[at[:, 1] + k, 1]], axis=1) for k in (0, 1)], axis=1
+        )
+        rectangles, names = np.concatenate([rectangles, pieces]), np.concatenate([names, np.full(9, name)])
+    return rectangles, names, []
+
+
+def _triangles(corners, centre, name, order, within):
+    """Nodes of a rectangle around a centre: y = c + t (edge − c), dy = 2 · area · t dt ds (Duffy's coordinates)."""
+    unit, mass = _gauss(order)
+    (a, b), (c, d) = corners
+    ring = np.array([(a, b), (c, b), (c, d), (a, d)])
+    points, weights = [], []
+    for one, other in zip(ring, np.roll(ring, -1, axis=0), strict=True):
+        edge = one + unit[:, None] * (other - one) - centre  # (s, 2)
+        area = abs(np.linalg.det(np.stack([one - centre, other - centre])))
+        points.append((centre + unit[:, None, None] * edge).reshape(-1, 2))
+        weights.append(area * np.outer(mass * unit, mass).ravel())
+    points, weights = np.concatenate(points), np.concatenate(weights)
+    return np.full(len(points), name), points, weights, np.full(len(points), within)
+
+
+def touched(test: Callable[[np.ndarray], np.ndarray], edges: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Which rectangles of a grid the region meets, shape as the grid."""
+    low = np.stack(np.meshgrid(edges[0][:-1], edges[1][:-1], indexing="ij"), axis=-1)
+    high = np.stack(np.meshgrid(edges[0][1:], edges[1][1:], indexing="ij"), axis=-1)
+    crossed, within = _sorted(test, np.stack([low, high], axis=2).reshape(-1, 2, 2))
+    return (crossed | within).reshape(low.shape[:2])
+
+
+def _sorted(test, rectangles):
+    """Whether the boundary crosses rectangles, (n, 2, 2), and whether their corners are inside."""
+    low, high = rectangles[:, 0], rectangles[:, 1]
     inset = 1e-9  # a side that lies on the boundary crosses nothing
     unit = np.linspace(inset, 1 - inset, _LINES + 1)
     grid = np.stack(np.meshgrid(unit, unit, indexing="ij"), axis=-1).reshape(-1, 2)
@@ -85,7 +150,7 @@ def _sorted(test, edges):
     inner = grid[:: 2 * _LINES // 3]
     probes = np.concatenate([sides, inner])
     answers = test((low[:, None] + (high - low)[:, None] * probes).reshape(-1, 2)).reshape(len(low), -1)
-    return np.stack([low, high], axis=1), ~(answers.all(axis=1) | ~answers.any(axis=1)), answers[:, -1]
+    return ~(answers.all(axis=1) | ~answers.any(axis=1)), answers[:, -1]
 
 
 def _crossed(test, rectangles, names, order):
@@ -104,8 +169,7 @@ def _crossed(test, rectangles, names, order):
         return test(placed(cell, outer, inner))
 
     cell, start, end, meeting = _stretches(asked, len(rectangles))
-    unit, mass = np.polynomial.legendre.leggauss(order)
-    s, ds = (unit + 1) / 2, mass / 2
+    s, ds = _gauss(order)
     # By whether two crossings meet at neither end, at the second, at the first, at both.
     outer = np.stack([s, 1 - (1 - s) ** 2, s * s, s * s * (3 - 2 * s)])[meeting]
     share = (np.stack([np.ones(order), 2 * (1 - s), 2 * s, 6 * s * (1 - s)]) * ds)[meeting]

@@ -33,16 +33,17 @@ class Rows(NamedTuple):
     landings: np.ndarray
 
 
-class Kernel:
+class NormalKernel:
     """K at the nodes of a region.
 
     Attributes:
+        steps: of the process
         nodes: (n, 2), with their weights (n,)
         worst: by how much the chances of a step miss 1, before they are divided by their sum
     """
 
     def __init__(self, steps: Steps, grid: cells.Cells, bounds: np.ndarray):
-        self._steps, self._grid, self._bounds = steps, grid, bounds
+        self.steps, self._grid, self._bounds = steps, grid, bounds
         self.nodes, self.weights = grid.points[grid.inside], grid.weights[grid.inside]
         self._outside = grid.points[~grid.inside]
         self._place = np.where(grid.inside, np.cumsum(grid.inside), np.cumsum(~grid.inside)) - 1
@@ -50,21 +51,25 @@ class Kernel:
 
     def rows(self, states: np.ndarray) -> Rows:
         """The rows of K at any states, (rows, 2)."""
-        from scipy import sparse
-
-        affine = self._steps.affine(states)
+        affine = self.steps.affine(states)
         if affine is None:
             raise ValueError("a step is not normal given where it starts at some of these states")
+        return self.rows_of(affine)
+
+    def rows_of(self, affine: Affine) -> Rows:
+        """The rows of K for steps of these means and covariances."""
+        from scipy import sparse
+
         deviation = np.sqrt(np.einsum("nii->ni", affine.covariance))
         gone = (affine.mean < self._bounds[:, 0] - REACH * deviation).any(axis=1)
         gone |= (affine.mean > self._bounds[:, 1] + REACH * deviation).any(axis=1)
         near = np.flatnonzero(~gone)
         row, node, mass = self._pairs(affine, near)
-        total = np.bincount(row, mass, minlength=len(states))
+        total = np.bincount(row, mass, minlength=len(affine.mean))
         if len(near):
             self.worst = max(self.worst, float(np.abs(total[near] - 1).max()))
         mass = mass / total[row]
-        inside, count = self._grid.inside[node], len(states)
+        inside, count = self._grid.inside[node], len(affine.mean)
         column = self._place[node]
 
         def table(which, width):
@@ -133,7 +138,7 @@ def _spread(affine: Affine, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return affine.mean[which][:, None] + np.einsum("nij,qj->nqi", root, grid), chances
 
 
-def edges(steps: Steps, bounds: np.ndarray, panels: int | None, sample: Affine) -> tuple[np.ndarray, np.ndarray]:
+def edges(bounds: np.ndarray, panels: int | None, sample: Affine) -> tuple[np.ndarray, np.ndarray]:
     """Edges of cells over the rectangle of a region and as far around it as steps lead.
 
     Args:

@@ -20,15 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatdyn.core import checks
-from flatdyn.laws.plane import cells, gaussian, regions, solving
+from flatdyn.laws.plane import building, solving
 from flatdyn.laws.plane.steps import Steps, in_pieces
 from flatdyn.processes import Process
 
-_ORDERS = 12, 9  # nodes of a cell in each coordinate, on the grid and on the one it is compared with
-_ORDERS_WIDE = 9, 7  # the same for regions of many cells
-_MANY_CELLS, _MOST_CELLS = 280, 3000
 _UNRESOLVED = 1e-3  # by which the chances of a step may miss 1
-_SAMPLE = 33  # points in each coordinate at which the size of steps is looked at
 
 
 class Leading(NamedTuple):
@@ -69,7 +65,7 @@ class Expectation:
 
     def at(self, points: Any) -> tuple[np.ndarray, np.ndarray]:
         """u at points of the region, (..., dim), by one step from there; and its estimated error, of the same shape."""
-        steps = self._fine.kernel._steps
+        steps = self._fine.kernel.steps
         dim = steps.process.dim
         points = checks.numbers("points", points)
         if points.shape[-1:] not in ((dim,), (2,)):
@@ -100,7 +96,7 @@ class Grid:
     def __init__(self, kernel: Any):
         self.kernel = kernel
         self.rows = kernel.rows(kernel.nodes)
-        self.ending = np.asarray(self.rows.out.sum(axis=1)).ravel()
+        self.ending = self.rows.out @ np.ones(len(self.rows.landings))
         self._modes: dict[int, solving.Modes] = {}
         if kernel.worst > _UNRESOLVED:
             raise ValueError(
@@ -173,72 +169,19 @@ def operator(
     """The transfer operator of a process in a region of the plane.
 
     Args:
-        process: two coordinates without memory, driven by normal numbers, whose step is normal given where it starts
+        process: two coordinates without memory, or one with one number of memory, driven by normal numbers
         inside: the region: an escape.Box, Ball or Sublevel, or any JAX function from θ (dim,) to a boolean
         start: a point of the region, (dim,), from which it is looked for where it does not say itself where it ends
-        box: ((low, high), (low, high)) which is left when the region is, too; for regions that have no end
-        panels: how many cells along the longer side of the region, in units of a step; from its size if not given
+        box: ((low, high), ...) which is left when the region is, too; for regions that have no end
+        panels: how many cells along the side of the region that takes most; from the size of a step if not given
     Returns:
         Plane, with `expected`, `leading`
     Raises:
         ValueError: if the region has no end or no inside, or steps are too short or too uneven for a grid
         TypeError: if the process has other states than two numbers, or other noise
     """
-    steps = Steps(process)
-    place = regions.placed(inside, box, process.dim)
-    if panels is not None:
-        panels = checks.count("panels", panels, at_least=1)
-    if start is not None:
-        start = np.asarray(checks.point("start", start, process.dim), float)
-        if not place.test(start[None])[0]:
-            raise ValueError(f"start must lie inside the region, got {checks.shown(start)}")
-    bounds = place.bounds
-    if bounds is None:
-        bounds = _looked_for(steps, place, start)
-    sample = _sampled(steps, bounds, place)
-    edges = gaussian.edges(steps, bounds, panels, sample)
-    number = np.prod([len(edge) - 1.0 for edge in edges])
-    if number > _MOST_CELLS:
-        raise ValueError(
-            f"steps are too short for a grid: the region is {number:.3g} cells of five standard deviations, of which "
-            f"at most {_MOST_CELLS} are worked on; take a smaller region, or ask escape_times or multilevel_splitting"
-        )
-    orders = _ORDERS if number <= _MANY_CELLS else _ORDERS_WIDE
-    test = functools.partial(_within, place.test, bounds)
-    grids = [Grid(gaussian.Kernel(steps, cells.cut(test, edges, order), bounds)) for order in orders]
-    return Plane(process, tuple(grids), steps)
-
-
-def _within(test: Callable, bounds: np.ndarray, points: np.ndarray) -> np.ndarray:
-    return test(points) & ((points >= bounds[:, 0]) & (points <= bounds[:, 1])).all(axis=1)
-
-
-def _looked_for(steps: Steps, place: regions.Place, start: np.ndarray | None) -> np.ndarray:
-    if start is None:
-        raise ValueError("inside does not say where it ends: give `start`, a point in it, or `box` around it")
-    affine = _affine(steps, start[None])
-    cell = gaussian.CELL * gaussian.finest(affine)
-    deviation = np.sqrt(np.diagonal(affine.covariance[0]))
-    near = np.ceil(gaussian.REACH * deviation / cell).astype(int)
-    return regions.rectangle(place.test, start, cell, near)
-
-
-def _sampled(steps: Steps, bounds: np.ndarray, place: regions.Place):
-    lines = [np.linspace(low, high, _SAMPLE) for low, high in bounds]
-    points = np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1).reshape(-1, 2)
-    points = points[place.test(points)]
-    if not len(points):
-        raise ValueError("inside holds none of 33 × 33 points of the rectangle around it: give a smaller `box`")
-    return _affine(steps, points)
-
-
-def _affine(steps: Steps, points: np.ndarray):
-    affine = steps.affine(points)
-    if affine is None:
-        raise TypeError(f"the step is not normal given where it starts, which this needs: {steps.process!r}")
-    if not np.isfinite(affine.mean).all() or not np.isfinite(affine.covariance).all():
-        raise ValueError("inside must be where steps are finite: take a smaller region")
-    return affine
+    steps, kernels = building.kernels(process, inside, start, box, panels)
+    return Plane(process, tuple(Grid(kernel) for kernel in kernels), steps)
 
 
 def _vectorised(payoff: Any, running: Any, steps: Steps) -> tuple[tuple[Callable, Callable], tuple]:

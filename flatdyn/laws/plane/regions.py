@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -17,8 +18,15 @@ _PROBES = 7  # points of a cell, in each coordinate, at which a region is looked
 
 
 class Place(NamedTuple):
-    """A region: whether points (n, 2) are inside, and a rectangle around it, ((low, high), (low, high)), or None."""
+    """A region.
 
+    Attributes:
+        holds: whether one point is inside, in JAX
+        test: whether points, (n, dim), are
+        bounds: a rectangle around it, ((low, high), ...), or None
+    """
+
+    holds: Any
     test: Any
     bounds: np.ndarray | None
 
@@ -31,7 +39,6 @@ def placed(inside: Any, box: Any, dim: int) -> Place:
     """
     with jax.enable_x64(True):
         one = as_test("inside", inside, jax.ShapeDtypeStruct((dim,), jnp.float64))
-        asked = jax.jit(jax.vmap(one))
     inner = inside.inside if isinstance(inside, Region) else inside
     bounds = None if box is None else np.array(checks.box(box, dim))
     own = _own(inner)
@@ -49,13 +56,18 @@ def placed(inside: Any, box: Any, dim: int) -> Place:
     if bounds is not None and not (bounds[:, 0] < bounds[:, 1]).all():
         raise ValueError(f"box must meet the region {inner!r}, got {checks.shown(box)}")
 
-    def test(points: np.ndarray) -> np.ndarray:
-        answers = in_pieces(asked, points)
-        if bounds is None or (box is None and own is not None):
-            return answers
-        return answers & ((points >= bounds[:, 0]) & (points <= bounds[:, 1])).all(axis=1)
+    return within(one, bounds)
 
-    return Place(test, bounds)
+
+def within(one: Callable, bounds: np.ndarray | None) -> Place:
+    """What of a region is in a rectangle."""
+
+    def holds(point: jax.Array) -> jax.Array:
+        answer = one(point)
+        return answer if bounds is None else answer & ((point >= bounds[:, 0]) & (point <= bounds[:, 1])).all()
+
+    asked = jax.jit(jax.vmap(holds))
+    return Place(holds, lambda points: in_pieces(asked, points), bounds)
 
 
 def _own(inside: Any) -> np.ndarray | None:

@@ -46,7 +46,7 @@ class Modes(NamedTuple):
 
 def modes(matrix: Any, ending: np.ndarray, number: int = 2) -> Modes:
     """The slowest modes of a matrix K (sparse) whose rows sum to 1 − ending."""
-    size = matrix.shape[0]
+    size, transposed = matrix.shape[0], matrix.T.tocsr()
     number = max(1, min(number, size))
     if size <= _SMALL:
         dense = matrix.toarray()
@@ -55,16 +55,23 @@ def modes(matrix: Any, ending: np.ndarray, number: int = 2) -> Modes:
     else:
         from scipy.sparse import linalg  # a fifth of a second, which those who ask for no plane need not wait
 
+        def forward(vector):
+            return matrix @ vector
+
+        def backward(vector):
+            return transposed @ vector
+
         ones, steps = np.ones(size), min(size - 1, max(40, 4 * number))
-        right_values, right = linalg.eigs(matrix, k=number, v0=ones, ncv=steps, tol=1e-13)
-        left_values, left = linalg.eigs(matrix.T.tocsr(), k=number, v0=ones, ncv=steps, tol=1e-13)
+        both = [linalg.LinearOperator((size, size), matvec=side, dtype=float) for side in (forward, backward)]
+        (right_values, right), (left_values, left) = (
+            linalg.eigs(side, k=number, v0=ones, ncv=steps, tol=1e-13) for side in both
+        )
     first = np.argsort(-np.abs(right_values), kind="stable")[:number]
     left = left[:, np.argsort(-np.abs(left_values), kind="stable")[:number]]
     values = right_values[first]
     law, function = _positive(left[:, 0].real), _positive(right[:, first[0]].real)
     law = law / law.sum()
     escape = float(law @ ending)
-    transposed = matrix.T.tocsr()
     for _ in range(_POLISH if escape < _RARE else 0):
         law, function = transposed @ law, matrix @ function
         law, function = law / law.sum(), function / np.abs(function).max()

@@ -17,7 +17,7 @@ from flatdyn.processes import Process
 from flatdyn.processes.flat import FlatState
 from flatdyn.runs import stepping
 
-_PIECES = 1 << 9, 1 << 13, 1 << 17  # states that a compiled step takes
+_PIECES = 1 << 9, 1 << 13  # states that a compiled step takes
 _TRIES = 3  # random draws with which a step is asked whether it is affine in its noise
 _AFFINE = 1e-9  # deviation in units of the noise that rounding makes
 
@@ -36,6 +36,7 @@ class Steps:
         process: with its numbers as arrays
         draws: how many normal numbers drive a step
         memory: whether the second number is a memory and not a coordinate
+        driven, position: in JAX, of one state (2,)
     """
 
     def __init__(self, process: Process):
@@ -56,6 +57,7 @@ class Steps:
                     f"memory; got {process.dim} coordinates and {size} numbers in all: escape_times and "
                     "multilevel_splitting answer in any dimension"
                 )
+            self.driven, self.position = self._flat.driven, self._flat.position
             self._moved = jax.jit(jax.vmap(self._flat.driven))
             self._at = jax.jit(jax.vmap(self._flat.position))
             self._rest = jax.jit(jax.vmap(self._flat.at_rest))
@@ -90,13 +92,15 @@ class Steps:
 
 
 def in_pieces(function: Any, *arrays: np.ndarray) -> np.ndarray:
-    """A compiled function of many rows, in pieces of a few sizes, so that few programs are compiled."""
+    """A compiled function of many rows, in pieces of two sizes, so that two programs are compiled."""
     count = len(arrays[0])
     size = next((size for size in _PIECES if count <= size), _PIECES[-1])
-    length = max(size, count + -count % size)
-    whole = [np.resize(np.asarray(part, float), (length, *part.shape[1:])) if count else part for part in arrays]
-    if not count:
-        whole = [np.zeros((length, *part.shape[1:])) for part in arrays]
+    parts = []
     with jax.enable_x64(True):
-        parts = [np.asarray(function(*(part[i : i + size] for part in whole))) for i in range(0, length, size)]
-    return np.concatenate(parts)[:count]
+        for begin in range(0, max(count, 1), size):
+            some = [np.asarray(part[begin : begin + size], float) for part in arrays]
+            short = size - len(some[0])
+            if short:
+                some = [np.concatenate([part, np.zeros((short, *part.shape[1:]))]) for part in some]
+            parts.append(np.asarray(function(*some))[: size - short])
+    return np.concatenate(parts)
