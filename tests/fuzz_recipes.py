@@ -749,7 +749,17 @@ call(
     max_steps=1000,
     progress=False,
 )
-call("escape.exit_law", escape.exit_law, process=noisy_line, interval=(-1.0, 1.0), start=0.0, panels=4)
+call(
+    "escape.exit_law",
+    escape.exit_law,
+    process=noisy_line,
+    inside=(-1.0, 1.0),
+    start=0.0,
+    panels=4,
+    sides=None,
+    box=None,
+    progress=False,
+)
 bound("ExitLaw.quantile", lambda f: escape.exit_law(f.noisy_line, (-1.0, 1.0), 0.0, 4).quantile, q=0.5)
 bound("ExitLaw.survival", lambda f: escape.exit_law(f.noisy_line, (-1.0, 1.0), 0.0, 4).survival, steps=[1, 10])
 call(

@@ -124,28 +124,41 @@ class LineOperator:
             return _rows(self._process, self._grid, points, points)[0]
 
 
-def followed(process: Process, ends: tuple[float, float], start: float, most: int, bar: Any) -> tuple[int, float, bool]:
-    """A run with all normal numbers zero: steps until it is outside, where it is then, whether it returns for ever."""
+def followed(process: Process, holds: Callable, start: np.ndarray, most: int, bar: Any) -> tuple[int, np.ndarray, bool]:
+    """A run with all normal numbers zero: steps until it is outside, where it is then, whether it returns for ever.
+
+    Args:
+        holds: whether a position (dim,) is inside, in JAX
+        start: shape (dim,)
+    """
     process = stepping.prepared(process, jnp.float64)
-    state = process.init(jnp.array([float(start)]))
+    state = process.init(jnp.asarray(start, jnp.float64))
     run = (state, state, jnp.asarray(0), jnp.asarray(False))
     for done, now in segments.cut(most, bar=bar):
-        run, inside = _followed(process, jnp.array(ends), run, jnp.asarray(done + now))
+        run, inside = _followed(process, holds, run, jnp.asarray(done + now))
         if run[3] or not inside:
             break
-    return int(run[2]), float(process.position(run[0])[0]), bool(run[3])
+    return int(run[2]), np.asarray(process.position(run[0])), bool(run[3])
+
+
+class Between(eqx.Module):
+    """Whether a position on the line is in an interval."""
+
+    ends: Any
+
+    def __call__(self, theta):
+        return (theta[0] > self.ends[0]) & (theta[0] < self.ends[1])
 
 
 @eqx.filter_jit
-def _followed(process, ends, run, until):
+def _followed(process, holds, run, until):
     """The run after `until` steps in all; to the state it was in at the last power of 2 it may come back."""
 
     def same(a, b):
         return jnp.all(jnp.stack([jnp.all(x == y) for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True)]))
 
     def inside(state):
-        place = process.position(state)[0]
-        return (place > ends[0]) & (place < ends[1])
+        return holds(process.position(state))
 
     def step(run):
         state, kept, steps, back = run
@@ -290,12 +303,9 @@ def fits(process: Process, interval: Any, start: float) -> tuple[tuple[float, fl
     start = checks.number("start", start, one=True)
     if not low < start < high:
         raise ValueError(f"start must lie inside the interval ({low:g}, {high:g}), got {start:g}")
-    state = jax.eval_shape(process.init, jax.ShapeDtypeStruct((1,), jnp.float32))
-    memory = sum(leaf.size for leaf in jax.tree.leaves(state)) - 1
+    memory = _memory(process)
     method = getattr(process, "method", None)
-    first_order = isinstance(method, FirstOrder) and not method.remembers
-    heavy_ball = memory == 1 and isinstance(process, Iteration) and first_order
-    if memory and (not heavy_ball or method.nesterov or method.units == "gradient" or method.decays("decoupled")):
+    if memory and not is_heavy_ball(process):
         raise TypeError(
             "this knows no memory but that of heavy-ball momentum from rest, whose velocity is its last move, without "
             f"decoupled decay; got {process!r}"
@@ -306,6 +316,21 @@ def fits(process: Process, interval: Any, start: float) -> tuple[tuple[float, fl
             f"is coupled or in the landscape, or eps > 0; got {process!r}"
         )
     return (low, high), bool(memory)
+
+
+def _memory(process: Process) -> int:
+    """How many numbers a state holds besides its position."""
+    state = jax.eval_shape(process.init, jax.ShapeDtypeStruct((1,), jnp.float32))
+    return sum(leaf.size for leaf in jax.tree.leaves(state)) - 1
+
+
+def is_heavy_ball(process: Process) -> bool:
+    """Whether all that a process of one coordinate remembers is its last move."""
+    method = getattr(process, "method", None)
+    first_order = isinstance(method, FirstOrder) and not method.remembers
+    if not (isinstance(process, Iteration) and first_order and _memory(process) == 1):
+        return False
+    return not (method.nesterov or method.units == "gradient" or method.decays("decoupled"))
 
 
 def _positions(process: Process, before: np.ndarray, now: np.ndarray, z: Any, extra: np.ndarray | None = None):

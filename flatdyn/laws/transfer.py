@@ -1,4 +1,4 @@
-"""Laws of a noisy step on the line without sampling: expectations, survival, exit times, by its transfer operator.
+"""Laws of a noisy step without sampling: expectations, survival, exit times, by its transfer operator.
 
 A process that is driven by standard normal numbers, θ⁺ = F(θ, z), moves functions backwards:
 
@@ -6,7 +6,7 @@ A process that is driven by standard normal numbers, θ⁺ = F(θ, z), moves fun
 
     E u(θ_k), killed on leaving (a, b) = (Kᵏ u)(θ₀),       P(T > k) = (Kᵏ 1)(θ₀)
 
-How K is made, and how accurate it is: :mod:`flatdyn.laws.operators`.
+How K is made, and how accurate it is: :mod:`flatdyn.laws.operators` on the line, :mod:`flatdyn.laws.plane` beyond it.
 """
 
 from __future__ import annotations
@@ -15,11 +15,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from flatdyn.core import checks, segments
-from flatdyn.laws import operators
+from flatdyn.laws import operators, plane
+from flatdyn.laws.plane import exits, regions
+from flatdyn.laws.plane.steps import Steps
 from flatdyn.processes import Process
+from flatdyn.processes.regions import Box
 
 _FEWEST, _CHANGE = 8, 1e-11  # panels to begin with, and the change with twice as many at which they are enough
 _LONGEST = 10**8  # steps of a run without noise
@@ -28,19 +32,30 @@ _FORGOTTEN = 1e-12  # escapes per step that rounding hides
 
 
 class ExitLaw(NamedTuple):
-    """How a process leaves an interval; see :func:`exit_law`.
+    """How a process leaves a region; see :func:`exit_law`.
 
     Attributes:
         mean: E T in steps; infinite where it is above 10¹², which rounding cannot tell from never
         factor: leading eigenvalue r, P(T > k + 1)/P(T > k) for large k
-        right: probability of leaving above; NaN where the mean is infinite
+        right: probability of leaving above; in the plane of landing where the first coordinate is not below that of the
+            start; NaN where the mean is infinite
         head: P(T > k) for k = 0, 1, … until it is a geometric sequence
+        error: estimated error of the mean, from a second grid; NaN on the line, which takes one: there it is about
+            1e-9 of the mean with the panels that are taken if none are given
+        shares: probability of each side to be left by, (sides,): below and above on the line; in the plane left,
+            right, bottom, top of a box, else eight sectors from its middle, from the first axis anticlockwise
+        points: nodes in the region, (n, 2) in the plane; else None
+        density: of the quasi-stationary law at the points, where a run that has not left for long is; else None
     """
 
     mean: float
     factor: float
     right: float
     head: np.ndarray
+    error: float = np.nan
+    shares: np.ndarray | None = None
+    points: np.ndarray | None = None
+    density: np.ndarray | None = None
 
     def survival(self, steps: Any) -> np.ndarray:
         """P(T > k) at these numbers of steps k."""
@@ -66,35 +81,88 @@ class ExitLaw(NamedTuple):
 
 def exit_law(
     process: Process,
-    interval: tuple[float, float],
-    start: float,
+    inside: Any,
+    start: Any,
     panels: int | None = None,
     *,
+    sides: Callable | None = None,
+    box: Any = None,
     progress: bool | None = None,
 ) -> ExitLaw:
-    """The law of the first exit from an interval of the line, without sampling.
+    """The law of the first exit from a region of the line or the plane, without sampling.
 
-        T = min {k : θ_k ∉ (a, b)},   P(T > k) = (Kᵏ 1)(θ₀),   E T = Σ P(T > k)
+        T = min {k : θ_k outside},   P(T > k) = (Kᵏ 1)(θ₀),   E T = Σ P(T > k)
+
+    In the plane there are two grids, whose difference is the estimated error: about 1e-8 of the mean where a step is
+    normal given where it starts (GD, SAM with a full ascent), 1e-5 for a SAM step that shares its minibatch.
 
     Args:
-        process: one coordinate, driven by normal numbers: an Iteration under Gaussian, Curvature or state-dependent
-            noise, with or without heavy-ball momentum, or a Diffusion
-        interval: (a, b), finite; put an end that is not to count where practically nothing arrives
-        start: θ₀ in (a, b), at rest
-        panels: how finely (a, b) is cut; from the size of a step if not given
+        process: one coordinate, or two, driven by normal numbers: an Iteration under Gaussian, Curvature or
+            state-dependent noise, or a Diffusion; of one coordinate with any memory of one more number (heavy ball,
+            Nesterov), of two without memory
+        inside: (a, b), finite, on the line: put an end that is not to count where practically nothing arrives. In the
+            plane an escape.Box, Ball or Sublevel, or any JAX function from θ to True or False
+        start: θ₀ inside, at rest: one number, or two coordinates
+        panels: how finely the region is cut along its side that takes most; from the size of a step if not given
+        sides: of the plane: which side a landing place belongs to, a JAX function from θ to a whole number, 0 to 7
+        box: of the plane: ((low, high), (low, high)) which is left when the region is, too, for one without an end
         progress: show a bar; if not given, after two seconds
     Returns:
         ExitLaw
     Raises:
-        ValueError: if the interval or start does not fit, or there is too little noise to be resolved
-        TypeError: if the process has more coordinates, other noise, or another memory than heavy-ball momentum
+        ValueError: if the region or start does not fit, or there is too little noise to be resolved
+        TypeError: if the state is more than two numbers, or the noise is not made of normal numbers
+    References:
+        theory of the line and the plane: Kress, Linear Integral Equations (3rd ed.), chapter 12
     """
     if panels is not None:
         panels = checks.count("panels", panels, at_least=1)
     checks.kind("process", process, Process)
+    if process.dim == 2 or (process.dim == 1 and _remembers(process)):
+        return _in_plane(process, inside, start, panels, sides, box, progress)
+    for name, value in (("sides", sides), ("box", box)):
+        if value is not None:
+            raise ValueError(f"{name} is for the plane: on the line a run leaves (a, b) below or above")
+    return _on_line(process, inside, start, panels, progress)
+
+
+def _remembers(process: Process) -> bool:
+    """Whether a process of one coordinate has a memory of one number that the line does not know."""
+    if not (process.random and hasattr(process, "driven")):
+        return False
+    with jax.enable_x64(True):
+        state = jax.eval_shape(process.init, jax.ShapeDtypeStruct((1,), jnp.float64))
+    numbers = [leaf.size for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return sum(numbers) == 2 and not operators.is_heavy_ball(process)
+
+
+def _in_plane(process, inside, start, panels, sides, box, progress) -> ExitLaw:
+    start = np.asarray(checks.point("start", [start] if np.ndim(start) == 0 else start, process.dim), float)
+    if process.dim == 1 and not callable(inside):
+        inside = Box([checks.interval("inside", inside)])
+    steps = Steps(process)
+    place = regions.placed(inside, box, process.dim)
+    if not place.test(start[None])[0]:
+        raise ValueError(f"start must lie inside the region, got {checks.shown(start)}")
+    if not steps.spread(start):
+        return _certain(process, place.holds, start, progress)
+    with segments.progress_bar(2, "grids", progress) as bar:
+        operator = plane.operator(process, inside, start, box=box, panels=panels)
+        bar.update()
+        side, number = exits.sides_of(inside, operator.bounds, sides, process.dim)
+        left = exits.exit_from(operator, start, side, number)
+        bar.update()
+    if left.escape < _FORGOTTEN:
+        return ExitLaw(np.inf, 1.0, np.nan, left.head, points=left.points, density=left.density)
+    return ExitLaw(
+        left.mean, 1 - left.escape, left.above, left.head, left.error, left.shares, left.points, left.density
+    )
+
+
+def _on_line(process: Process, interval: Any, start: Any, panels: int | None, progress: bool | None) -> ExitLaw:
     ends = operators.fits(process, interval, start)[0]
     if not operators.swing(process, *ends).any():
-        return _certain(process, ends, start, progress)
+        return _certain(process, operators.Between(np.array(ends)), np.array([float(start)]), progress)
     operator, first = operators.built(process, interval, start, panels, progress)
     inside, above = operator.ones(), operator.right
     head, right = [1.0], first.right
@@ -116,18 +184,20 @@ def exit_law(
     if 1 - factor < _FORGOTTEN:
         return ExitLaw(np.inf, 1.0, np.nan, np.array(head))
     tail = factor / (1 - factor)  # from here on everything shrinks by the same factor a step
-    return ExitLaw(sum(head) + head[-1] * tail, factor, right + leaving * tail, np.array(head))
+    mean, right = sum(head) + head[-1] * tail, right + leaving * tail
+    return ExitLaw(mean, factor, right, np.array(head), shares=np.array([1 - right, right]))
 
 
-def _certain(process: Process, ends: tuple[float, float], start: float, progress: bool | None) -> ExitLaw:
+def _certain(process: Process, holds: Callable, start: np.ndarray, progress: bool | None) -> ExitLaw:
     """The law where nothing in a step is random: one run, until it leaves or comes back to where it was."""
     with segments.progress_bar(0, "steps", progress) as bar, jax.enable_x64(True):
-        steps, place, back = operators.followed(process, ends, start, _LONGEST, bar)
-    if ends[0] < place < ends[1]:
+        steps, place, back = operators.followed(process, holds, start, _LONGEST, bar)
+        inside = bool(holds(jnp.asarray(place)))
+    if inside:
         if not back:
             raise ValueError(f"nothing in a step is random here, and the run is still inside after {steps} steps")
         return ExitLaw(np.inf, 1.0, np.nan, np.ones(1))
-    return ExitLaw(float(steps), 0.0, float(place >= ends[1]), np.append(np.ones(steps), 0.0))
+    return ExitLaw(float(steps), 0.0, float(place[0] >= start[0]), np.append(np.ones(steps), 0.0), 0.0)
 
 
 def expectation(

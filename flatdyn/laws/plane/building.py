@@ -7,30 +7,36 @@ of one or two normal numbers        landings, looked up in rectangles           
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from flatdyn.core import checks
-from flatdyn.landscapes import searches
 from flatdyn.laws.plane import cells, gaussian, memory, pushed, regions
 from flatdyn.laws.plane.patches import Patches
-from flatdyn.laws.plane.rays import ANGLES, Rays, check_jumps
-from flatdyn.laws.plane.steps import Affine, Steps
-from flatdyn.processes import Iteration, Process
+from flatdyn.laws.plane.rays import ANGLES, Rays
+from flatdyn.laws.plane.steps import Affine, Steps, check_jumps, critical
+from flatdyn.processes import Process
 
-_ORDERS, _ORDERS_WIDE = (12, 9), (9, 7)  # nodes of a cell, on the grid and on the one it is compared with; for many
+_ORDERS, _ORDERS_WIDE = (12, 9), (8, 6)  # nodes of a cell, on the grid and on the one it is compared with; for many
 _PUSHED_ORDERS, _PUSHED_WIDE = (10, 8), (8, 6)  # the same of rectangles between whose nodes is interpolated
 _PATCH = 3.5  # width of such a rectangle in standard deviations of a step
-_MANY_CELLS, _MOST_CELLS = 280, 3000
+_MANY_CELLS, _MOST_CELLS = 280, 1200
 _SAMPLE = 33  # points in each coordinate at which the size of steps is looked at
 _LANDINGS = 64  # of a step that is not normal, from which its moments are estimated
 
 
-def kernels(process: Process, inside: Any, start: Any, box: Any, panels: int | None) -> tuple[Steps, list]:
-    """The steps of a process, and its kernels on two grids, the finer first.
+class Built(NamedTuple):
+    """The steps of a process, its kernels on two grids, the finer first, and the rectangle around the region."""
+
+    steps: Steps
+    kernels: list
+    bounds: np.ndarray
+
+
+def kernels(process: Process, inside: Any, start: Any, box: Any, panels: int | None) -> Built:
+    """The kernels of a process in a region.
 
     The arguments are those of :func:`flatdyn.laws.plane.operator`.
     """
@@ -40,7 +46,7 @@ def kernels(process: Process, inside: Any, start: Any, box: Any, panels: int | N
     if start is not None:
         start = np.asarray(checks.point("start", start, process.dim), float)
     if steps.memory:
-        return steps, memory.kernels(steps, inside, start, box, panels)
+        return Built(steps, *memory.kernels(steps, inside, box, panels))
     place = regions.placed(inside, box, process.dim)
     if start is not None and not place.test(start[None])[0]:
         raise ValueError(f"start must lie inside the region, got {checks.shown(start)}")
@@ -53,20 +59,20 @@ def kernels(process: Process, inside: Any, start: Any, box: Any, panels: int | N
     if affine is not None:
         edges = _limited(gaussian.edges(place.bounds, panels, sample))
         orders = _orders(edges, _ORDERS, _ORDERS_WIDE)
-        return steps, [_normal(steps, place, edges, order) for order in orders]
+        return Built(steps, [_normal(steps, place, edges, order) for order in orders], place.bounds)
     check_jumps(steps)
     if steps.draws == 4 and process.ascent == "independent":
-        return steps, _mixed(steps, place, panels, points)
+        return Built(steps, _mixed(steps, place, panels, points), place.bounds)
     if steps.draws != 2:
         raise TypeError(
             f"the transfer operator in the plane knows steps of two normal numbers, or of any number that they are "
             f"linear in; this takes {steps.draws}: ask escape_times"
         )
-    return steps, _pushed(steps, place, panels, sample)
+    return Built(steps, _pushed(steps, place, panels, sample), place.bounds)
 
 
 def _normal(steps, place, edges, order):
-    grid = cells.cut(place.test, edges, order, _critical(steps, place))
+    grid = cells.cut(place.test, edges, order, critical(steps, place.bounds))
     return gaussian.NormalKernel(steps, grid, place.bounds)
 
 
@@ -130,19 +136,6 @@ def _given_ascents(steps: Steps, points: np.ndarray) -> tuple[np.ndarray, np.nda
         )
     slope = slopes[0, 0]
     return np.stack(means, axis=1), slope @ slope.T
-
-
-def _critical(steps: Steps, place: regions.Place) -> np.ndarray | None:
-    """Where the direction of an ascent without noise turns round, so that the step jumps."""
-    process = steps.process
-    if not (isinstance(process, Iteration) and getattr(process.method, "may_jump", False)):
-        return None
-    check_jumps(steps)
-    landscape = process.landscape
-    with jax.enable_x64(True):
-        box = tuple(map(tuple, place.bounds.tolist()))
-        points = searches.search(landscape.grad, landscape.hessian, box, 2, False)[0]
-    return np.array([point for point, _ in points]).reshape(-1, 2)
 
 
 def _orders(edges, usual, wide):

@@ -153,7 +153,7 @@ def edges(bounds: np.ndarray, panels: int | None, sample: Affine) -> tuple[np.nd
     deviation = np.sqrt(np.einsum("nii->ni", sample.covariance)).max(axis=0)
     cut = []
     for i, (low, high) in enumerate(bounds):
-        width = (high - low) / number[i]
+        width = max((high - low) / number[i], CELL * fine[i])  # where a step is much longer than the region is wide
         below = min(2 * REACH * deviation[i], low - sample.mean[:, i].min() + REACH * deviation[i])
         above = min(2 * REACH * deviation[i], sample.mean[:, i].max() - high + REACH * deviation[i])
         extra = [int(np.ceil(max(x, 0) / width)) + 1 for x in (below, above)]

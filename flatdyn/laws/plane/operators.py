@@ -24,6 +24,7 @@ from flatdyn.laws.plane import building, solving
 from flatdyn.laws.plane.steps import Steps, in_pieces
 from flatdyn.processes import Process
 
+_PROBES = 32  # nodes at which two grids are compared
 _UNRESOLVED = 1e-3  # by which the chances of a step may miss 1
 
 
@@ -51,30 +52,42 @@ class Expectation:
     """u(x) = E[g(θ_T) + Σ_{k<T} f(θ_k) | θ₀ = x], a function on the region.
 
     Attributes:
-        points: nodes in the region, (n, 2)
+        points: nodes of the finer grid, (n, 2)
         values: u there, (n, ...)
     """
 
     def __init__(self, fine: _Solved, coarse: _Solved, shape: tuple):
         self._fine, self._coarse, self._shape = fine, coarse, shape
         self.points, self.values = fine.kernel.nodes, fine.values.reshape(-1, *shape)
+        some = self.points[np.linspace(0, len(self.points) - 1, _PROBES).astype(int)]
+        value = fine.at(some)
+        gap = np.abs(value - coarse.at(some))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            relative = np.where(gap > 0, gap / np.abs(value), 0.0)
+        self._usual = np.sqrt((gap**2).mean(axis=0)), np.sqrt((relative**2).mean(axis=0))
 
     def __call__(self, points: Any) -> np.ndarray:
-        """u at points of the region, (..., 2), by one step of the process from there, shape (..., *values)."""
+        """u at points of the region, (..., dim), by one step of the process from there, shape (..., *values)."""
         return self.at(points)[0]
 
     def at(self, points: Any) -> tuple[np.ndarray, np.ndarray]:
-        """u at points of the region, (..., dim), by one step from there; and its estimated error, of the same shape."""
+        """u at points of the region, (..., dim), by one step from there; and its estimated error, of the same shape.
+
+        The error is twice the difference of the two grids, or of what it is in the mean over the region if that is
+        more: where they happen to agree both may be wrong.
+        """
         steps = self._fine.kernel.steps
         dim = steps.process.dim
         points = checks.numbers("points", points)
         if points.shape[-1:] not in ((dim,), (2,)):
             raise ValueError(f"points must have shape (..., {dim}), got {points.shape}")
-        lead = points.shape[:-1]
         states = points.reshape(-1, points.shape[-1])
         states = steps.at_rest(states) if states.shape[-1] == 1 else states
-        fine, coarse = (part.at(states).reshape((*lead, *self._shape)) for part in (self._fine, self._coarse))
-        return fine, np.abs(fine - coarse)
+        fine, coarse = self._fine.at(states), self._coarse.at(states)
+        usual = np.fmin(self._usual[0], self._usual[1] * np.abs(fine))
+        error = 2 * np.maximum(np.abs(fine - coarse), usual)
+        shape = (*points.shape[:-1], *self._shape)
+        return fine.reshape(shape), error.reshape(shape)
 
 
 class _Solved(NamedTuple):
@@ -90,7 +103,7 @@ class _Solved(NamedTuple):
         return rows.matrix @ self.values + rows.out @ self.payoff(rows.landings) + self.running(states)
 
 
-class Grid:
+class GridOperator:
     """K at the nodes of one grid, and its slowest modes."""
 
     def __init__(self, kernel: Any):
@@ -119,12 +132,22 @@ class Grid:
 class Plane:
     """The transfer operator of a process in a region of the plane; see :func:`operator`."""
 
-    def __init__(self, process: Process, grids: tuple[Grid, Grid], steps: Steps):
-        self.process, self._grids, self._steps = process, grids, steps
+    def __init__(self, process: Process, grids: tuple[GridOperator, GridOperator], steps: Steps, bounds: np.ndarray):
+        self.process, self._grids, self._steps, self.bounds = process, grids, steps, bounds
+
+    @property
+    def steps(self) -> Steps:
+        """The process on states of two numbers."""
+        return self._steps
+
+    @property
+    def grid(self) -> GridOperator:
+        """The finer grid, with the rows of K."""
+        return self._grids[0]
 
     @property
     def points(self) -> np.ndarray:
-        """Nodes in the region, (n, 2)."""
+        """Nodes of the finer grid, (n, 2)."""
         return self._grids[0].kernel.nodes
 
     @property
@@ -150,8 +173,8 @@ class Plane:
         k = checks.count("k", k, at_least=1, at_most=len(self._grids[1].kernel.nodes) - 2)
         fine, coarse = (grid.modes(max(k, 2)) for grid in self._grids)
         values = fine.values[:k]
-        errors = np.abs(values - coarse.values[:k])
-        errors[0] = abs(fine.escape - coarse.escape)
+        errors = 2 * np.abs(values - coarse.values[:k])
+        errors[0] = 2 * abs(fine.escape - coarse.escape)
         values = np.concatenate([[1 - fine.escape], values[1:]])
         laws = np.concatenate([fine.left[None], fine.laws[1:k]])
         laws = laws.real if not np.iscomplex(laws).any() else laws
@@ -180,8 +203,8 @@ def operator(
         ValueError: if the region has no end or no inside, or steps are too short or too uneven for a grid
         TypeError: if the process has other states than two numbers, or other noise
     """
-    steps, kernels = building.kernels(process, inside, start, box, panels)
-    return Plane(process, tuple(Grid(kernel) for kernel in kernels), steps)
+    built = building.kernels(process, inside, start, box, panels)
+    return Plane(process, tuple(GridOperator(kernel) for kernel in built.kernels), built.steps, built.bounds)
 
 
 def _vectorised(payoff: Any, running: Any, steps: Steps) -> tuple[tuple[Callable, Callable], tuple]:

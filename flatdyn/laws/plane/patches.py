@@ -22,6 +22,7 @@ class Patches:
     def __init__(self, edges: tuple[np.ndarray, np.ndarray], order: int, used: np.ndarray | None = None):
         self._panels = tuple(Panels(edge, np.zeros(0), order) for edge in edges)
         self._order, self._shape = order, tuple(len(edge) - 1 for edge in edges)
+        self._corners = np.array([[edge[0] for edge in edges], [edge[-1] for edge in edges]])
         used = np.ones(self._shape, bool) if used is None else used
         self._first = np.where(used, np.cumsum(used).reshape(self._shape) - 1, -1)
         unit, mass = np.polynomial.legendre.leggauss(order)
@@ -39,6 +40,7 @@ class Patches:
         """
         from scipy import sparse
 
+        place = np.clip(place, self._corners[0], self._corners[1])  # of a memory, beyond the strip: 1e-11 of them
         panel = [self._panels[i].panel(place[:, i]) for i in (0, 1)]
         cell = self._first[panel[0], panel[1]]
         lost = np.bincount(state[cell < 0], mass[cell < 0], minlength=count)

@@ -74,10 +74,7 @@ class Product:
 
     @property
     def T(self) -> Product:
-        return Product(self._right.T.tocsr(), self._left.T.tocsr())
-
-    def tocsr(self) -> Product:
-        return self
+        return Product(self._right.T, self._left.T)
 
     def toarray(self) -> np.ndarray:
         return self @ np.eye(self.shape[1])

@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks
 from flatdyn.laws.plane.steps import Steps, in_pieces
 from flatdyn.noise import Normal
 from flatdyn.processes import Iteration
@@ -173,17 +172,3 @@ def _vanishing(steps: Steps, draws: int) -> Callable:
         return process.noise.vanishing(process.landscape, theta)
 
     return vanishing
-
-
-def check_jumps(steps: Steps) -> None:
-    """Refuse steps that jump elsewhere than where the sampled gradient vanishes.
-
-    Raises:
-        TypeError: if this one may
-    """
-    method = getattr(steps.process, "method", None)
-    if getattr(method, "jumps_elsewhere", False) or getattr(method, "jumps_on_surfaces", False):
-        raise TypeError(
-            "the transfer operator follows a step that jumps where ∇ℓ(θ) vanishes, and nowhere else: take one ascent "
-            f"in the 2-norm, and decay that is coupled or in the landscape, or eps > 0; got {checks.shown(method)}"
-        )

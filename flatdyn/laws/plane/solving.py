@@ -46,7 +46,7 @@ class Modes(NamedTuple):
 
 def modes(matrix: Any, ending: np.ndarray, number: int = 2) -> Modes:
     """The slowest modes of a matrix K (sparse) whose rows sum to 1 − ending."""
-    size, transposed = matrix.shape[0], matrix.T.tocsr()
+    size, transposed = matrix.shape[0], matrix.T
     number = max(1, min(number, size))
     if size <= _SMALL:
         dense = matrix.toarray()

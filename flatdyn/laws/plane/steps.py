@@ -13,12 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatdyn.core import checks
-from flatdyn.processes import Process
+from flatdyn.landscapes import searches
+from flatdyn.processes import Iteration, Process
 from flatdyn.processes.flat import FlatState
 from flatdyn.runs import stepping
 
 _PIECES = 1 << 9, 1 << 13  # states that a compiled step takes
 _TRIES = 3  # random draws with which a step is asked whether it is affine in its noise
+_FIRST = 4  # steps in which noise shows
 _AFFINE = 1e-9  # deviation in units of the noise that rounding makes
 
 
@@ -51,6 +53,12 @@ class Steps:
             self.process = stepping.prepared(process, jnp.float64)
             self._flat = FlatState(self.process)
             size = self._flat.size
+            state = jax.eval_shape(process.init, jax.ShapeDtypeStruct((process.dim,), jnp.float64))
+            if not all(jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in jax.tree.leaves(state)):
+                raise TypeError(
+                    f"the transfer operator is that of a step which is the same every time, and this one counts its "
+                    f"steps or begins with another: {process!r}; ask escape_times"
+                )
             if size != 2 or process.dim > 2:
                 raise TypeError(
                     "the transfer operator knows states of two numbers: two coordinates, or one and one number of "
@@ -75,6 +83,14 @@ class Steps:
         """The states at rest at points (n, dim), shape (n, 2)."""
         return in_pieces(self._rest, points)
 
+    def spread(self, start: np.ndarray) -> bool:
+        """Whether anything in a step from rest at a point (dim,), or in the next ones, is random."""
+        states = self.at_rest(np.repeat(start[None], _TRIES, axis=0))
+        z = np.random.default_rng(3).normal(size=(_FIRST, _TRIES, self.draws))
+        for row in z:
+            states = self.moved(states, row)
+        return bool((states != states[0]).any())
+
     def affine(self, states: np.ndarray) -> Affine | None:
         """F(x, z) = m(x) + A(x) z as m and A Aᵀ; None where a step is not of this form."""
         count, draws = len(states), self.draws
@@ -89,6 +105,32 @@ class Steps:
             if not (np.abs(self.moved(states, z) - expected) <= _AFFINE * size + 1e-14 * np.abs(mean)).all():
                 return None
         return Affine(mean, slopes @ slopes.transpose(0, 2, 1))
+
+
+def check_jumps(steps: Steps) -> None:
+    """Refuse steps that jump elsewhere than where the sampled gradient vanishes.
+
+    Raises:
+        TypeError: if this one may
+    """
+    method = getattr(steps.process, "method", None)
+    if getattr(method, "jumps_elsewhere", False) or getattr(method, "jumps_on_surfaces", False):
+        raise TypeError(
+            "the transfer operator follows a step that jumps where ∇ℓ(θ) vanishes, and nowhere else: take one ascent "
+            f"in the 2-norm, and decay that is coupled or in the landscape, or eps > 0; got {checks.shown(method)}"
+        )
+
+
+def critical(steps: Steps, bounds: np.ndarray) -> np.ndarray:
+    """Critical points in a rectangle (dim, 2), where the direction of an ascent turns round, (m, dim); none if none."""
+    process = steps.process
+    if not (isinstance(process, Iteration) and getattr(process.method, "may_jump", False)):
+        return np.zeros((0, process.dim))
+    check_jumps(steps)
+    box = tuple(map(tuple, bounds.tolist()))
+    with jax.enable_x64(True):
+        points = searches.search(process.landscape.grad, process.landscape.hessian, box, process.dim, False)[0]
+    return np.array([point for point, _ in points]).reshape(-1, process.dim)
 
 
 def in_pieces(function: Any, *arrays: np.ndarray) -> np.ndarray:
