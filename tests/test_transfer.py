@@ -227,10 +227,14 @@ def test_bad_questions_are_refused():
     quiet = fd.Iteration(LINE, fd.GD(0.1))
     with pytest.raises(TypeError, match="random process"):
         fd.escape.exit_law(quiet, (-1, 1), 0.0)
-    with pytest.raises(TypeError, match="one coordinate"):
+    with pytest.raises(ValueError, match=r"start must .*shape"):
         law(fd.landscapes.saddle((1.0, -1.0)), fd.GD(0.1), 1.0)
     with pytest.raises(TypeError, match="heavy-ball"):
-        law(LINE, fd.GD(0.1, 0.5, nesterov=True), 1.0)
+        transfer.expectation(
+            fd.Iteration(LINE, fd.GD(0.1, 0.5, True), fd.noise.Gaussian(1.0)), [np.cos], 0.0, 1, (-1, 1)
+        )
+    with pytest.raises(ValueError, match="sides is for the plane"):
+        law(LINE, fd.GD(0.1), 1.0, sides=lambda theta: 0)
     with pytest.raises(ValueError, match=r"start must lie inside the interval \(-1, 1\), got 2"):
         law(LINE, fd.GD(0.1), 1.0, start=2.0)
     with pytest.raises(ValueError, match="lower < upper"):

@@ -104,7 +104,7 @@ def exit_law(
             plane an escape.Box, Ball or Sublevel, or any JAX function from θ to True or False
         start: θ₀ inside, at rest: one number, or two coordinates
         panels: how finely the region is cut along its side that takes most; from the size of a step if not given
-        sides: of the plane: which side a landing place belongs to, a JAX function from θ to a whole number, 0 to 7
+        sides: of the plane: which side a landing place belongs to, a JAX function from θ to a whole number from 0 on
         box: of the plane: ((low, high), (low, high)) which is left when the region is, too, for one without an end
         progress: show a bar; if not given, after two seconds
     Returns:
@@ -118,7 +118,7 @@ def exit_law(
     if panels is not None:
         panels = checks.count("panels", panels, at_least=1)
     checks.kind("process", process, Process)
-    if process.dim == 2 or (process.dim == 1 and _remembers(process)):
+    if process.dim > 1 or _remembers(process):
         return _in_plane(process, inside, start, panels, sides, box, progress)
     for name, value in (("sides", sides), ("box", box)):
         if value is not None:
@@ -137,19 +137,19 @@ def _remembers(process: Process) -> bool:
 
 
 def _in_plane(process, inside, start, panels, sides, box, progress) -> ExitLaw:
+    steps = Steps(process)
     start = np.asarray(checks.point("start", [start] if np.ndim(start) == 0 else start, process.dim), float)
     if process.dim == 1 and not callable(inside):
         inside = Box([checks.interval("inside", inside)])
-    steps = Steps(process)
     place = regions.placed(inside, box, process.dim)
     if not place.test(start[None])[0]:
-        raise ValueError(f"start must lie inside the region, got {checks.shown(start)}")
+        raise ValueError(f"start must lie inside the region, got {start.tolist()}")
     if not steps.spread(start):
         return _certain(process, place.holds, start, progress)
     with segments.progress_bar(2, "grids", progress) as bar:
         operator = plane.operator(process, inside, start, box=box, panels=panels)
         bar.update()
-        side, number = exits.sides_of(inside, operator.bounds, sides, process.dim)
+        side, number = exits.sides_of(inside, operator.bounds, sides)
         left = exits.exit_from(operator, start, side, number)
         bar.update()
     if left.escape < _FORGOTTEN:

@@ -49,7 +49,7 @@ def kernels(process: Process, inside: Any, start: Any, box: Any, panels: int | N
         return Built(steps, *memory.kernels(steps, inside, box, panels))
     place = regions.placed(inside, box, process.dim)
     if start is not None and not place.test(start[None])[0]:
-        raise ValueError(f"start must lie inside the region, got {checks.shown(start)}")
+        raise ValueError(f"start must lie inside the region, got {start.tolist()}")
     if place.bounds is None:
         place = _looked_for(steps, place, start)
     points = _points_of(place)

@@ -19,13 +19,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatdyn.core import checks
-from flatdyn.laws.plane.operators import Plane
+from flatdyn.laws.plane import solving
+from flatdyn.laws.plane.operators import GridOperator, Plane
+from flatdyn.laws.plane.steps import in_pieces
 from flatdyn.processes.regions import Box, Region
 
 _KRYLOV = 40, 80, 160, 320  # sizes of the space, until the mean is that of the operator
 _AGREES = 1e-9  # to which it must be
 _LONGEST = 2_000_000  # steps after which survival must be a geometric sequence
-_SECTORS = 8
+_SECTORS, _MOST_SIDES = 8, 10_000
 
 
 class Exit(NamedTuple):
@@ -41,40 +43,48 @@ class Exit(NamedTuple):
     density: np.ndarray
 
 
+class Occupation(NamedTuple):
+    """From one start, until the exit: the expected number of visits of each node, and the law of the landing place."""
+
+    mean: float
+    landings: np.ndarray
+    chances: np.ndarray
+
+
 def exit_from(operator: Plane, start: np.ndarray, side: Callable, sides: int) -> Exit:
     """The first exit of a process from the region of its operator.
 
     Args:
         start: (dim,)
-        side: which side a landing place (dim,) belongs to, a whole number from 0 to sides − 1, in JAX
+        side: which side landing places (n, dim) belong to, whole numbers from 0 on
+        sides: how many there are at least
     """
-
-    def payoff(theta):
-        above = theta[0] >= start[0]
-        return jnp.concatenate([jnp.arange(sides) == side(theta), jnp.stack([above, False])]).astype(float)
-
-    def running(theta):
-        return jnp.append(jnp.zeros(sides + 1), 1.0)
-
-    value, error = operator.expected(payoff, running).at(start)
+    fine, coarse = (_occupation(grid, operator.steps.at_rest(start[None])) for grid in operator.grids)
+    places = operator.steps.positions(fine.landings)
+    shares = np.bincount(side(places), fine.chances, minlength=sides)
+    above = float(fine.chances[places[:, 0] >= start[0]].sum())
     slowest = operator.leading()
-    head = survival(operator, start, value[-1], slowest.escape)
-    return Exit(
-        float(value[-1]),
-        float(error[-1]),
-        slowest.escape,
-        head,
-        value[:-2],
-        float(value[-2]),
-        slowest.points,
-        slowest.density,
-    )
+    drift = slowest.errors[0] / slowest.escape if slowest.escape else 0.0  # where the means of both happen to agree
+    head = survival(operator, start, fine.mean, slowest.escape)
+    error = max(2 * abs(fine.mean - coarse.mean), float(drift) * fine.mean)
+    return Exit(fine.mean, error, slowest.escape, head, shares, above, slowest.points, slowest.density)
+
+
+def _occupation(grid: GridOperator, state: np.ndarray) -> Occupation:
+    """From the transposed equations, ν (I − K) = k₀, of which one solution answers all questions about one start."""
+    first, slowest = grid.kernel.rows(state), grid.modes(1)
+    turned = slowest._replace(left=slowest.right, right=slowest.left)
+    row = (first.matrix @ np.eye(first.matrix.shape[1])).ravel()
+    visits = solving.collected(grid.rows.matrix.T, turned, row[:, None])[:, 0]
+    places = np.concatenate([grid.rows.landings, first.landings])
+    chances = np.concatenate([grid.rows.out.T @ visits, (first.out.T @ np.ones(1)).ravel()])
+    return Occupation(1 + float(visits.sum()), places, chances)
 
 
 def survival(operator: Plane, start: np.ndarray, mean: float, escape: float) -> np.ndarray:
     """P(T > k) for k = 0, 1, … until it is a geometric sequence."""
-    rows = operator.grid.kernel.rows(operator.steps.at_rest(start[None]))
-    matrix = operator.grid.rows.matrix
+    rows = operator.grids[0].kernel.rows(operator.steps.at_rest(start[None]))
+    matrix = operator.grids[0].rows.matrix
     for size in _KRYLOV:
         weights, small, first = _krylov(matrix, rows.matrix, min(size, matrix.shape[0]))
         if np.isfinite(mean) and escape > 1e-6:
@@ -116,30 +126,44 @@ def _krylov(matrix: Any, row: Any, size: int) -> tuple[np.ndarray, np.ndarray, n
     return (row @ basis[:last].T).ravel(), small[:last, :last], first
 
 
-def sides_of(inside: Any, bounds: np.ndarray, sides: Any, dim: int) -> tuple[Callable, int]:
-    """Which side a landing place belongs to, and how many there are.
+def sides_of(inside: Any, bounds: np.ndarray, sides: Any) -> tuple[Callable, int]:
+    """Which side landing places belong to, and how many there are.
 
     Those of a box: the coordinates in their order, below and above; a place beyond two of them belongs to that which
     it passed by more half widths. Of any other region: eight sectors of the direction from its middle.
     """
+    dim = len(bounds)
     if sides is not None:
-        with jax.enable_x64(True):
-            answer = checks.traced(
-                "sides",
-                sides,
-                jax.ShapeDtypeStruct((dim,), jnp.float64),
-                what="a JAX function from θ (dim,) to a number",
-            )
-        if getattr(answer, "shape", None) != () or not jnp.issubdtype(answer.dtype, jnp.integer):
-            raise ValueError(f"sides must return one whole number, 0 to {_SECTORS - 1}, got {checks.shown(answer)}")
-        return sides, _SECTORS
+        return _of_yours(sides, dim)
     inner = inside.inside if isinstance(inside, Region) else inside
     middle, half = bounds.mean(axis=1), np.diff(bounds, axis=1)[:, 0] / 2
     if isinstance(inner, Box) or dim == 1:
-        return lambda theta: jnp.argmax(jnp.stack([-(theta - middle) / half, (theta - middle) / half], axis=1)), 2 * dim
 
-    def sector(theta):
-        angle = jnp.arctan2(theta[1] - middle[1], theta[0] - middle[0])
-        return jnp.floor(angle / (2 * jnp.pi / _SECTORS)).astype(int) % _SECTORS
+        def side(places):
+            gaps = (places - middle) / half
+            return np.stack([-gaps, gaps], axis=2).reshape(len(places), 2 * dim).argmax(axis=1)
+
+        return side, 2 * dim
+
+    def sector(places):
+        angle = np.arctan2(places[:, 1] - middle[1], places[:, 0] - middle[0])
+        return np.floor(angle / (2 * np.pi / _SECTORS)).astype(int) % _SECTORS
 
     return sector, _SECTORS
+
+
+def _of_yours(sides: Any, dim: int) -> tuple[Callable, int]:
+    with jax.enable_x64(True):
+        theta = jax.ShapeDtypeStruct((dim,), jnp.float64)
+        answer = checks.traced("sides", sides, theta, what="a JAX function from θ (dim,) to a whole number")
+    if getattr(answer, "shape", None) != () or not jnp.issubdtype(getattr(answer, "dtype", float), jnp.integer):
+        raise ValueError(f"sides must return one whole number from 0 on, got {checks.shown(answer)}")
+    asked = jax.jit(jax.vmap(sides))
+
+    def side(places):
+        numbers = in_pieces(asked, places).astype(int)
+        if numbers.min() < 0 or numbers.max() > _MOST_SIDES:
+            raise ValueError(f"sides must number them from 0 to {_MOST_SIDES}, got {numbers.min()} to {numbers.max()}")
+        return numbers
+
+    return side, 1

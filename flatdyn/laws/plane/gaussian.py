@@ -21,7 +21,7 @@ from flatdyn.laws.plane.steps import Affine, Steps
 
 REACH = 7.0  # of a step, in standard deviations: beyond it lies 2e-11
 CELL = 5.0  # width of a cell in standard deviations of a step
-_PAIRS = 3_000_000  # of states and nodes that are worked on at a time
+_PAIRS = 150_000  # of states and nodes that are worked on at a time
 _HERMITE = 8  # nodes in each coordinate of a step that ends far outside
 
 

@@ -126,7 +126,7 @@ class GridOperator:
     def expected(self, payoff: Callable, running: Callable) -> _Solved:
         """u at the nodes."""
         source = self.rows.out @ payoff(self.rows.landings) + running(self.kernel.nodes)
-        return _Solved(self.kernel, payoff, running, solving.collected(self.rows.matrix, self.modes(2), source))
+        return _Solved(self.kernel, payoff, running, solving.collected(self.rows.matrix, self.modes(1), source))
 
 
 class Plane:
@@ -141,9 +141,9 @@ class Plane:
         return self._steps
 
     @property
-    def grid(self) -> GridOperator:
-        """The finer grid, with the rows of K."""
-        return self._grids[0]
+    def grids(self) -> tuple[GridOperator, GridOperator]:
+        """Two grids with the rows of K, the finer first."""
+        return self._grids
 
     @property
     def points(self) -> np.ndarray:
@@ -171,7 +171,7 @@ class Plane:
     def leading(self, k: int = 1) -> Leading:
         """The k slowest modes of K."""
         k = checks.count("k", k, at_least=1, at_most=len(self._grids[1].kernel.nodes) - 2)
-        fine, coarse = (grid.modes(max(k, 2)) for grid in self._grids)
+        fine, coarse = (grid.modes(k) for grid in self._grids)
         values = fine.values[:k]
         errors = 2 * np.abs(values - coarse.values[:k])
         errors[0] = 2 * abs(fine.escape - coarse.escape)

@@ -44,7 +44,7 @@ class Modes(NamedTuple):
     laws: np.ndarray
 
 
-def modes(matrix: Any, ending: np.ndarray, number: int = 2) -> Modes:
+def modes(matrix: Any, ending: np.ndarray, number: int = 1) -> Modes:
     """The slowest modes of a matrix K (sparse) whose rows sum to 1 − ending."""
     size, transposed = matrix.shape[0], matrix.T
     number = max(1, min(number, size))
@@ -61,10 +61,10 @@ def modes(matrix: Any, ending: np.ndarray, number: int = 2) -> Modes:
         def backward(vector):
             return transposed @ vector
 
-        ones, steps = np.ones(size), min(size - 1, max(40, 4 * number))
+        ones, steps = np.ones(size), min(size - 1, max(20, 4 * number))
         both = [linalg.LinearOperator((size, size), matvec=side, dtype=float) for side in (forward, backward)]
         (right_values, right), (left_values, left) = (
-            linalg.eigs(side, k=number, v0=ones, ncv=steps, tol=1e-13) for side in both
+            linalg.eigs(side, k=number, v0=ones, ncv=steps, tol=1e-12) for side in both
         )
     first = np.argsort(-np.abs(right_values), kind="stable")[:number]
     left = left[:, np.argsort(-np.abs(left_values), kind="stable")[:number]]
