@@ -5,5 +5,5 @@ operator(process, inside, start)    expected(payoff, running), leading(k), each 
 
 from flatdyn.laws.plane.operators import Expectation as Expectation
 from flatdyn.laws.plane.operators import Leading as Leading
-from flatdyn.laws.plane.operators import Plane as Plane
+from flatdyn.laws.plane.operators import PlaneOperator as PlaneOperator
 from flatdyn.laws.plane.operators import operator as operator

@@ -20,7 +20,7 @@ import numpy as np
 
 from flatdyn.core import checks
 from flatdyn.laws.plane import solving
-from flatdyn.laws.plane.operators import GridOperator, Plane
+from flatdyn.laws.plane.operators import GridOperator, PlaneOperator
 from flatdyn.laws.plane.steps import in_pieces
 from flatdyn.processes.regions import Box, Region
 
@@ -51,7 +51,7 @@ class Occupation(NamedTuple):
     chances: np.ndarray
 
 
-def exit_from(operator: Plane, start: np.ndarray, side: Callable, sides: int) -> Exit:
+def exit_from(operator: PlaneOperator, start: np.ndarray, side: Callable, sides: int) -> Exit:
     """The first exit of a process from the region of its operator.
 
     Args:
@@ -81,7 +81,7 @@ def _occupation(grid: GridOperator, state: np.ndarray) -> Occupation:
     return Occupation(1 + float(visits.sum()), places, chances)
 
 
-def survival(operator: Plane, start: np.ndarray, mean: float, escape: float) -> np.ndarray:
+def survival(operator: PlaneOperator, start: np.ndarray, mean: float, escape: float) -> np.ndarray:
     """P(T > k) for k = 0, 1, … until it is a geometric sequence."""
     rows = operator.grids[0].kernel.rows(operator.steps.at_rest(start[None]))
     matrix = operator.grids[0].rows.matrix

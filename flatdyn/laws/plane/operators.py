@@ -129,7 +129,7 @@ class GridOperator:
         return _Solved(self.kernel, payoff, running, solving.collected(self.rows.matrix, self.modes(1), source))
 
 
-class Plane:
+class PlaneOperator:
     """The transfer operator of a process in a region of the plane; see :func:`operator`."""
 
     def __init__(self, process: Process, grids: tuple[GridOperator, GridOperator], steps: Steps, bounds: np.ndarray):
@@ -188,7 +188,7 @@ def operator(
     *,
     box: Any = None,
     panels: int | None = None,
-) -> Plane:
+) -> PlaneOperator:
     """The transfer operator of a process in a region of the plane.
 
     Args:
@@ -198,13 +198,13 @@ def operator(
         box: ((low, high), ...) which is left when the region is, too; for regions that have no end
         panels: how many cells along the side of the region that takes most; from the size of a step if not given
     Returns:
-        Plane, with `expected`, `leading`
+        PlaneOperator, with `expected`, `leading`
     Raises:
         ValueError: if the region has no end or no inside, or steps are too short or too uneven for a grid
         TypeError: if the process has other states than two numbers, or other noise
     """
     built = building.kernels(process, inside, start, box, panels)
-    return Plane(process, tuple(GridOperator(kernel) for kernel in built.kernels), built.steps, built.bounds)
+    return PlaneOperator(process, tuple(GridOperator(kernel) for kernel in built.kernels), built.steps, built.bounds)
 
 
 def _vectorised(payoff: Any, running: Any, steps: Steps) -> tuple[tuple[Callable, Callable], tuple]:
