@@ -81,6 +81,12 @@ def run_key(seed: jax.Array, run: jax.Array, step: jax.Array) -> jax.Array:
     return _wrap((seed[0] + run.astype(jnp.uint32), seed[1] + step.astype(jnp.uint32)))
 
 
+def shifted(key: jax.Array, words: tuple) -> jax.Array:
+    """The key whose two words are those of `key` with others added, modulo 2³²."""
+    own = _words(key)
+    return _wrap((own[0] + words[0], own[1] + words[1]))
+
+
 def split(key: jax.Array, number: int = 2) -> tuple[jax.Array, ...]:
     """Independent keys from one; like `jax.random.split`, but it fuses with the step."""
     return tuple(_wrap(threefry2x32(_words(key), (i, _SPLIT))) for i in range(number))

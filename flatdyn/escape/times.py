@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -17,7 +17,7 @@ from flatdyn.core.records import Record
 from flatdyn.escape import survival
 from flatdyn.processes import Process
 from flatdyn.processes.regions import check_inside
-from flatdyn.runs import fingerprints, queues, stepping
+from flatdyn.runs import cohorts, fingerprints, queues, stepping
 from flatdyn.runs.stepping import Carry
 
 _RUN_BYTES = 48  # of a run's index, steps and outcome, while it waits and when it is done
@@ -131,11 +131,7 @@ def escape_times(
     """
     checks.kind("process", process, Process)
     starts = _starts(process, theta0, runs)
-    max_steps = checks.count("max_steps", max_steps, at_least=1)
-    if max_steps >= 2**31:
-        raise ValueError(
-            f"max_steps must be below 2**31, got {max_steps}: ask flatdyn.escape.multilevel_splitting for rare escapes"
-        )
+    max_steps = _check_most(max_steps)
     inside = check_inside(inside, starts)
     config = {"process": records.described(process), "inside": records.described(inside)}
     config |= {"max_steps": str(max_steps), "runs": str(len(starts))}
@@ -143,8 +139,48 @@ def escape_times(
     task = _Leaving(stepping.prepared(inside, starts.dtype), precision.on_device(np.int32(max_steps)))
     options = {"key": key, "chunk": chunk, "progress": progress, "store": store}
     outcome = queues.run(process, starts, task, config=config | identity, **options)
-    dt = np.asarray(getattr(process, "dt", 1.0), float)
-    return Escapes(config=config, provenance=records.provenance(), start=starts, dt=dt, **outcome._asdict())
+    return Escapes(
+        config=config, provenance=records.provenance(), start=starts, dt=_dt(process), **outcome._asdict()
+    )
+
+
+def escapes_together(
+    processes: Sequence[Process],
+    theta0: Any,
+    inside: Callable,
+    runs: int | None = None,
+    max_steps: int = 100_000,
+    keys: Sequence[jax.Array | None] | None = None,
+    *,
+    chunk: int | None = None,
+    progress: bool | None = None,
+) -> list[Escapes]:
+    """What :func:`escape_times` gives for each of several processes, which move as one ensemble.
+
+    Args:
+        processes: which differ in numbers only: :func:`flatdyn.runs.cohorts.batches` says which do
+        keys: one for each, if they are random
+        theta0, inside, runs, max_steps, chunk, progress: as for :func:`escape_times`, the same for all
+    Returns:
+        one Escapes for each process. It does not depend on the others
+    """
+    starts = _starts(processes[0], theta0, runs)
+    inside = check_inside(inside, starts)
+    max_steps = _check_most(max_steps)
+    for process in processes:
+        process.check(jax.device_put(starts[:1] if np.ndim(theta0) == 1 else starts))
+    cohort = cohorts.joined(processes, keys, len(starts), starts.dtype)
+    test = stepping.prepared(cohorts.within(inside), starts.dtype)
+    task = _Leaving(test, precision.on_device(np.int32(max_steps)))
+    key = cohorts.driving_key(cohort)
+    outcome = queues.run(cohort, cohort.starts(starts), task, key=key, chunk=chunk, progress=progress)
+    outcome = outcome._replace(exit=outcome.exit[:, :-1])
+    config = {"inside": records.described(inside), "max_steps": str(max_steps), "runs": str(len(starts))}
+    given, escapes = records.provenance(), []
+    for process, rows in zip(processes, cohort.slices(), strict=True):
+        own = {name: values[rows] for name, values in outcome._asdict().items()} | {"start": starts, "dt": _dt(process)}
+        escapes.append(Escapes(config=config | {"process": records.described(process)}, provenance=given, **own))
+    return escapes
 
 
 class _Outcome(NamedTuple):
@@ -207,6 +243,20 @@ class _Leaving(queues.Job):
         steps, most = results.steps, int(self.max_steps)
         ranges = (steps >= 1) & (steps <= most) & (results.escaped | (steps == most) & ~results.diverged)
         return bool(ranges.all() and not np.isnan(results.exit).any())
+
+
+def _check_most(max_steps: Any) -> int:
+    max_steps = checks.count("max_steps", max_steps, at_least=1)
+    if max_steps >= 2**31:
+        raise ValueError(
+            f"max_steps must be below 2**31, got {max_steps}: ask flatdyn.escape.multilevel_splitting for rare escapes"
+        )
+    return max_steps
+
+
+def _dt(process: Process) -> np.ndarray:
+    """Time per step."""
+    return np.asarray(getattr(process, "dt", 1.0), float)
 
 
 def _starts(process: Process, theta0: Any, runs: int | None) -> np.ndarray:
