@@ -19,6 +19,7 @@ run
     flows           ordinary and stochastic differential equations that approximate a method
     runs            simulate: one run or a million
     sweeps          sweep: one question for every cell of a grid of hyperparameters
+    asks            mean_stay, share_captured, final_loss, …: the usual questions of a sweep, many cells at once
 ask
     stability       is a point an attractor? Jacobians, multipliers, Lyapunov exponents
     fixedpoints     fixed points and cycles, their branches, bifurcations and manifolds

@@ -2,6 +2,7 @@
 
 # describe
 # ask
+from . import asks as asks
 from . import audits as audits
 from . import basins as basins
 from . import curvature as curvature

@@ -52,6 +52,9 @@ class Labels(Record):
         "points": "f attractors most dim",
         "spread": "f attractors",
     }
+    _units: ClassVar = {"labels": "1", "periods": "steps", "points": "theta", "spread": "theta"}
+    _units |= {"box": "theta", "at": "theta"}
+    _flags: ClassVar = Record._flags | {"labels": f"{UNDECIDED} undecided, {DIVERGED} diverged, others are of names"}
 
     @classmethod
     def misfit(cls, arrays):

@@ -12,14 +12,19 @@ import os
 import platform
 import re
 import secrets
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import jax
 import numpy as np
 
-from flatdyn.core import checks
+from flatdyn.core import checks, tables
+
+if TYPE_CHECKING:
+    import pandas
+    import xarray as xr
 
 
 class Status(enum.IntEnum):
@@ -60,6 +65,9 @@ class Record:
     provenance: dict[str, Any]
     _own: ClassVar = ("config", "provenance")
     _form: ClassVar[dict[str, str]] = {}  # of fields, as in misfit
+    _dims: ClassVar[dict[str, str]] = {}  # names of dimensions of fields that have no form
+    _units: ClassVar[dict[str, str]] = {}  # of fields, where their names alone do not say them: see tables.unit_of
+    _flags: ClassVar[dict[str, str]] = {"status": ", ".join(f"{int(one)} {one.name}" for one in Status)}
     _asked: ClassVar[tuple[str, ...]] = ()  # entries of config that the record itself reads
 
     @property
@@ -77,6 +85,31 @@ class Record:
         """The arrays by name."""
         names = [field.name for field in dataclasses.fields(self) if field.name not in self._own]
         return {name: np.asarray(getattr(self, name)) for name in names}
+
+    def to_xarray(self, *, split_complex: bool = False) -> xr.Dataset:
+        """The arrays as an xarray.Dataset, with names of dimensions and units; configuration in the attributes.
+
+        `record.to_xarray().to_netcdf("runs.nc")` needs the package h5netcdf or netCDF4, and `.to_zarr("runs.zarr")` the
+        package zarr: pip install h5netcdf zarr. Arrays that were not asked for, and so are empty, are left out.
+
+        Args:
+            split_complex: complex arrays x as x_real and x_imag, for netCDF, which has no complex numbers
+        """
+        return tables.dataset(self, split_complex=split_complex)
+
+    def to_dataframe(self, over: str | Sequence[str] | None = None) -> pandas.DataFrame:
+        """The arrays as a pandas.DataFrame, one row for each run, or for each index of other dimensions.
+
+        Arrays with one further dimension take a column for each entry, theta_0, theta_1, …; those without the
+        dimensions, or with more, are left out.
+
+        Args:
+            over: the dimensions that the rows run over, of those that :meth:`to_xarray` has, such as ["runs", "times"];
+                that which most arrays have if not given
+        Raises:
+            ValueError: if the record has no such dimension
+        """
+        return tables.dataframe(self, over)
 
     def save(self, path: str | Path) -> Path:
         """Write to `path` as a .npz file, complete or not at all; the same record gives the same bytes."""
@@ -143,6 +176,7 @@ class Ensemble(Record):
         "status": "iu ?runs",
         "steps": "iu ?runs",
     }
+    _dims: ClassVar = {"observed": "?runs times"}
 
     def counts(self) -> dict[str, int]:
         """Number of runs by status, for summaries."""

@@ -46,6 +46,10 @@ class Sharpness(Record):
         "loss": "fiu",
         "displacement": "fiu dim",
     }
+    _units: ClassVar = dict.fromkeys(("one_step", "ascent", "starts"), "loss") | {
+        "rho": "theta",
+        "displacement": "theta",
+    }
 
     def __repr__(self) -> str:
         return f"Sharpness(rho {self.rho:g}: one step {self.one_step:.4g}, ascent {self.ascent:.4g})"

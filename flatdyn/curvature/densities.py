@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -37,6 +37,14 @@ class Density(Record):
     coarser_weights: np.ndarray
     exact: np.ndarray
     dim: np.ndarray
+    _dims: ClassVar = dict.fromkeys(("nodes", "weights"), "probes k") | {
+        "coarser_nodes": "coarser probes k",
+        "coarser_weights": "coarser probes k",
+        "exact": "probes",
+    }
+    _units: ClassVar = dict.fromkeys(("nodes", "coarser_nodes"), "curvature") | {
+        **dict.fromkeys(("weights", "coarser_weights", "dim"), "1")
+    }
 
     def mean(self, function: Callable) -> tuple[np.ndarray, np.ndarray]:
         """(1/dim) Σᵢ f(λᵢ) with its standard error; f maps (n,) to (n,) or (..., n).

@@ -42,6 +42,8 @@ class Line(Record):
         "length": "fiu",
         "names": "U layers",
     }
+    _dims: ClassVar = {"layer_loss": "layers points"}
+    _units: ClassVar = {"alpha": "1", "length": "theta", "layer_loss": "loss"}
 
     @property
     def bump(self) -> float:
@@ -154,6 +156,7 @@ class Plane(Record):
         "directions": "fiu two dim",
         "marks": "fiu marks two",
     }
+    _units: ClassVar = dict.fromkeys(("x", "y", "marks"), "directions")
 
 
 def slice2d(

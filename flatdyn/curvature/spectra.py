@@ -49,6 +49,7 @@ class Spectrum(Record):
         "starts": "fiu starts two",
         "k": "iu",
     }
+    _units: ClassVar = dict.fromkeys(("largest", "smallest", "residuals", "starts"), "curvature") | {"k": "1"}
 
     @property
     def converged(self) -> bool:

@@ -63,6 +63,9 @@ class Splitting(Record):
         "gap": "fiu",
         "steps": "iu",
     }
+    _dims: ClassVar = {"levels": "levels", "chances": "passed"}
+    _units: ClassVar = {"mean": "steps", "stderr": "steps", "rates": "per step", "gap": "steps"}
+    _units |= {"levels": "1", "chances": "1"}
 
     def __repr__(self) -> str:
         return f"Splitting({self.mean:.4g} +- {self.stderr:.2g} steps, {len(self.chances)} levels)"

@@ -50,6 +50,7 @@ class Escapes(Record):
         "exit": "f runs dim",
         "dt": "f",
     }
+    _units: ClassVar = {"dt": "time per step"}
 
     @property
     def direction(self) -> np.ndarray:
@@ -139,9 +140,7 @@ def escape_times(
     task = _Leaving(stepping.prepared(inside, starts.dtype), precision.on_device(np.int32(max_steps)))
     options = {"key": key, "chunk": chunk, "progress": progress, "store": store}
     outcome = queues.run(process, starts, task, config=config | identity, **options)
-    return Escapes(
-        config=config, provenance=records.provenance(), start=starts, dt=_dt(process), **outcome._asdict()
-    )
+    return Escapes(config=config, provenance=records.provenance(), start=starts, dt=_dt(process), **outcome._asdict())
 
 
 def escapes_together(
@@ -176,10 +175,10 @@ def escapes_together(
     outcome = queues.run(cohort, cohort.starts(starts), task, key=key, chunk=chunk, progress=progress)
     outcome = outcome._replace(exit=outcome.exit[:, :-1])
     config = {"inside": records.described(inside), "max_steps": str(max_steps), "runs": str(len(starts))}
-    given, escapes = records.provenance(), []
-    for process, rows in zip(processes, cohort.slices(), strict=True):
+    given, escapes, words = records.provenance(), [], cohorts.described(processes)
+    for process, rows, word in zip(processes, cohort.slices(), words, strict=True):
         own = {name: values[rows] for name, values in outcome._asdict().items()} | {"start": starts, "dt": _dt(process)}
-        escapes.append(Escapes(config=config | {"process": records.described(process)}, provenance=given, **own))
+        escapes.append(Escapes(config=config | {"process": word}, provenance=given, **own))
     return escapes
 
 

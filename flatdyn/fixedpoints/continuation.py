@@ -62,6 +62,13 @@ class Branch(Record):
         "kinds": "U points",
         "period": "iu",
     }
+    _dims: ClassVar = dict.fromkeys(("special_kind", "special_parameter"), "special") | {
+        "special_theta": "special dim",
+        "special_state": "special n",
+        "special_multipliers": "special n",
+        "special_tangent": "special tangent",
+    }
+    _units: ClassVar = {"multipliers": "1", "special_theta": "theta", "special_multipliers": "1", "period": "steps"}
 
     @property
     def bifurcations(self) -> list[Bifurcation]:

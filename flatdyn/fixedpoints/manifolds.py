@@ -50,6 +50,7 @@ class Manifold(Record):
         "multiplier": "fiu",
         "ends": "U two",
     }
+    _units: ClassVar = {"saddle": "theta", "multiplier": "1"}
 
 
 def invariant_manifold(

@@ -42,6 +42,7 @@ class Solution(Record):
         "arrival": "fiu ?runs",
         "status": "iu ?runs",
     }
+    _units: ClassVar = {"times": "steps times lr", "arrival": "steps times lr"}
 
 
 def solve(

@@ -44,6 +44,7 @@ class WeakError(Record):
         "method": "fiu steps functions",
         "sde": "fiu steps functions",
     }
+    _units: ClassVar = {"lr": "inverse curvature", "method": "u", "sde": "u"}
 
     @property
     def error(self) -> np.ndarray:

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import sympy
 
-from flatdyn.core import checks, precision, randomness
+from flatdyn.core import checks, precision, randomness, records
 from flatdyn.processes import Process
 from flatdyn.runs import stepping
 
@@ -186,6 +186,12 @@ def _word(leaf: Any) -> Any:
     """What is the same for leaves that are shared: a number's value, or the object itself."""
     plain = isinstance(leaf, (bool, int, str, sympy.Basic))
     return (type(leaf), leaf) if plain else ("the same", id(leaf))
+
+
+def described(processes: Sequence[Process]) -> list[str]:
+    """Texts for the records of processes that go together: the first in full, as the text of an object is slow."""
+    first, size = records.described(processes[0]), len(processes)
+    return [first] + [f"number {i} of {size} that differ in numbers from {first}" for i in range(1, size)]
 
 
 # --- together -----------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ holds to the last bit. Networks agree to rounding: XLA chooses the order of a su
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -19,7 +19,7 @@ from flatdyn.core import checks, memory, precision, records
 from flatdyn.core.memory import array_bytes
 from flatdyn.core.records import Ensemble, Status
 from flatdyn.processes import Process
-from flatdyn.runs import devices, loop, rest, stepping
+from flatdyn.runs import cohorts, devices, loop, rest, stepping
 from flatdyn.runs.devices import Chunk
 from flatdyn.runs.stepping import Carry
 
@@ -68,6 +68,86 @@ def simulate(
         ValueError: if theta0, steps, every, bound, tol, chunk or key do not fit; if the method cannot start at theta0;
             if the trajectories would not fit into memory; if a hyperparameter is a symbol
     """
+    asked = _asked(process, theta0, steps, every, observe, bound, tol)
+    starts, times = asked.starts, asked.times
+    process.check(starts)
+    seed, given = stepping.seed_of(process, key), process
+    program = _Program(stepping.prepared(process, starts.dtype), observe, seed, asked.bound, asked.tol)
+    finished = _finished(program, asked, starts, chunk, progress)
+    if finished.still:
+        finished.status[_held(given, finished.still, float(asked.tol))] = Status.UNDECIDED
+    per_run = finished.per_run()
+    if asked.single:
+        per_run = {name: values[0] for name, values in per_run.items()}
+    config = {"process": records.described(given)} | asked.config
+    return Ensemble(config=config, provenance=records.provenance(), times=times, **per_run)
+
+
+def simulate_together(
+    processes: Sequence[Process],
+    theta0: Any,
+    steps: int,
+    keys: Sequence[jax.Array | None] | None = None,
+    every: int = 1,
+    *,
+    bound: float = np.inf,
+    tol: float | None = None,
+    chunk: int | None = None,
+    progress: bool | None = None,
+) -> list[Ensemble]:
+    """What :func:`simulate` gives for each of several processes, which move as one ensemble.
+
+    Args:
+        processes: which differ in numbers only: :func:`flatdyn.runs.cohorts.batches` says which do
+        keys: one for each, if they are random
+        theta0, steps, every, bound, tol, chunk, progress: as for :func:`simulate`, the same for all
+    Returns:
+        one Ensemble for each process. It does not depend on the others
+    """
+    asked = _asked(processes[0], theta0, steps, every, None, bound, tol, len(processes))
+    for process in processes:
+        process.check(asked.starts)
+    kind, runs = asked.starts.dtype, len(asked.starts)
+    cohort = cohorts.joined(processes, keys, runs, kind)
+    seed = stepping.seed_of(cohort, cohorts.driving_key(cohort))
+    starts = precision.on_device(cohort.starts(np.asarray(asked.starts)))
+    program = _Program(stepping.prepared(cohort, kind), None, seed, asked.bound, asked.tol)
+    finished = _finished(program, asked, starts, chunk, progress)
+    per_run = finished.per_run()
+    per_run |= {name: per_run[name][..., :-1] for name in ("theta", "final")}
+    ensembles, given, words = [], records.provenance(), cohorts.described(processes)
+    for process, rows, word in zip(processes, cohort.slices(), words, strict=True):
+        own = {name: values[rows] for name, values in per_run.items()}
+        if still := _those_in(finished.still, rows):
+            own["status"][_held(process, still, float(asked.tol))] = Status.UNDECIDED
+        if asked.single:
+            own = {name: values[0] for name, values in own.items()}
+        config = {"process": word} | asked.config
+        ensembles.append(Ensemble(config=config, provenance=given, times=asked.times, **own))
+    return ensembles
+
+
+# --- the parts of simulate ------------------------------------------------------------------------------------
+
+
+class _Asked(NamedTuple):
+    """What is asked of the runs of one process, checked."""
+
+    starts: jax.Array
+    single: bool
+    steps: int
+    every: int
+    extra: Any
+    bound: jax.Array
+    tol: jax.Array
+    config: dict[str, str]
+
+    @property
+    def times(self) -> np.ndarray:
+        return np.arange(0, self.steps + 1, self.every)
+
+
+def _asked(process, theta0, steps, every, observe, bound, tol, processes: int = 1) -> _Asked:
     checks.kind("process", process, Process)
     steps, every = checks.count("steps", steps), checks.count("every", every, at_least=1)
     theta0 = checks.points("theta0", theta0, process.dim)
@@ -81,35 +161,35 @@ def simulate(
     if kept <= 2:
         remedy = "start fewer runs at once, in `theta0`"
     row = array_bytes(dim, itemsize=starts.dtype.itemsize) + array_bytes(*extra.shape, itemsize=extra.dtype.itemsize)
-    memory.check_memory(runs * (kept + 1) * row, "the trajectories", remedy)
+    memory.check_memory(processes * runs * (kept + 1) * row, "the trajectories", remedy)
     stepping.check_steps("steps", steps)
-    process.check(starts)
     tol = float(jnp.finfo(starts.dtype).eps) if tol is None else checks.number("tol", tol, at_least=0, one=True)
     bound = checks.bound("bound", bound)
-    config = {"process": records.described(process), "steps": str(steps), "bound": f"{bound:g}", "tol": f"{tol:g}"}
-    seed, given = stepping.seed_of(process, key), process
-    process = stepping.prepared(process, starts.dtype)
+    config = {"steps": str(steps), "bound": f"{bound:g}", "tol": f"{tol:g}"}
     bound, tol = (precision.on_device(float(number), starts.dtype) for number in (bound, tol))
-    program = _Program(process, observe, seed, bound, tol)
+    return _Asked(starts, theta0.ndim == 1, steps, every, extra, bound, tol, config)
+
+
+def _finished(program: _Program, asked: _Asked, starts: jax.Array, chunk: Any, progress: Any) -> _Trajectories:
+    """All runs from `starts` at their end."""
 
     def attempt(chunk: int | None) -> _Trajectories:
-        work = _Trajectories(program, starts, steps, every, extra, devices.chunks(process, starts, chunk))
+        parts = devices.chunks(program.process, starts, chunk)
+        work = _Trajectories(program, starts, asked.steps, asked.every, asked.extra, parts)
         loop.run(work, progress)
         return work
 
-    times = np.arange(0, kept * every, every)
-    finished = devices.fitting(attempt, chunk)
-    if finished.still:
-        finished.status[_held(given, finished.still, float(tol))] = Status.UNDECIDED
-    per_run = {name: getattr(finished, name) for name in ("theta", "final", "status", "observed")} | {
-        "steps": finished.taken
-    }
-    if theta0.ndim == 1:
-        per_run = {name: values[0] for name, values in per_run.items()}
-    return Ensemble(config=config, provenance=records.provenance(), times=times, **per_run)
+    return devices.fitting(attempt, chunk)
 
 
-# --- the parts of simulate ------------------------------------------------------------------------------------
+def _those_in(still: list[tuple], rows: slice) -> list[tuple]:
+    """Of the runs of a cohort that stand still, those of one of its processes, in the form that :func:`_held` takes."""
+    kept = []
+    for numbers, states in still:
+        own = (rows.start <= numbers) & (numbers < rows.stop)
+        if own.any():
+            kept.append((numbers[own] - rows.start, jax.tree.map(lambda leaf, own=own: leaf[own], states.inner)))
+    return kept
 
 
 class _Program(NamedTuple):
@@ -136,6 +216,11 @@ class _Trajectories(loop.Work):
         width = dim + int(np.prod(extra.shape))
         capacity = max(1, _BUFFER_BYTES // (parts[0].size * width * kind.itemsize))
         self.most_periods = min(capacity, 1 << (kept - 1).bit_length())  # a power of 2: similar lengths share a program
+
+    def per_run(self) -> dict[str, np.ndarray]:
+        """The fields of an Ensemble that have the runs in front."""
+        names = ("theta", "final", "status", "observed")
+        return {name: getattr(self, name) for name in names} | {"steps": self.taken}
 
     def compile(self, numbers, carry):
         self.advance(numbers, carry, 0, 0, 1)

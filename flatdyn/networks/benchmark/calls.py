@@ -38,6 +38,7 @@ class Calls(Record):
         "clock": "f calls times",
         "processor": "f calls times",
     }
+    _units: ClassVar = {"programs": "1", "clock": "s", "processor": "s"}
     _asked: ClassVar = ("device",)
 
     @property

@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -69,6 +69,11 @@ class Scale(Record):
     memory: np.ndarray
     accuracy: np.ndarray
     error: np.ndarray
+    _dims: ClassVar = dict.fromkeys(("part", "what", "method", "precision", "networks", "parameters", "rate"), "rows")
+    _dims |= dict.fromkeys(("unit", "seconds", "low", "high", "clock", "compiling", "of_product", "of_copy"), "rows")
+    _dims |= dict.fromkeys(("memory", "accuracy", "error"), "rows")
+    _units: ClassVar = dict.fromkeys(("low", "high", "clock", "compiling"), "s") | {"memory": "bytes"}
+    _units |= dict.fromkeys(("networks", "parameters", "of_product", "of_copy", "accuracy", "error"), "1")
 
     @property
     def device(self) -> str:

@@ -60,6 +60,7 @@ class MethodComparison(Record):
         "theta": "fiu candidates runs dim",
         "status": "iu candidates runs",
     }
+    _units: ClassVar = dict.fromkeys(("valid", "test", "stopped"), "accuracy or squared error")
     _asked: ClassVar = ("metric",)
 
     def number(self, name: str) -> int:

@@ -58,6 +58,7 @@ class Training(Record):
         "steps": "iu runs",
         "seconds": "f",
     }
+    _units: ClassVar = {"metrics": "accuracy or squared error"}
     _asked: ClassVar = ("metric",)
 
     def metric(self, name: str) -> np.ndarray:
