@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flatdyn.basins.mapper import as_mapper
 from flatdyn.basins.maps import basin_stability
 from flatdyn.core import checks
 

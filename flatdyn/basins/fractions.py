@@ -61,7 +61,7 @@ class FractionCurve(Record):
         "theta": "fiu values attractors dim",
         "kinds": "U values attractors",
     }
-    _units: ClassVar = {"fractions": "1", "stderr": "1"}
+    _units: ClassVar = {"fractions": "1", "stderr": "1", "parameter": ""}
 
     def __getitem__(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Fraction and standard error of one name, each of shape (values,)."""

@@ -53,7 +53,7 @@ class Labels(Record):
         "spread": "f attractors",
     }
     _units: ClassVar = {"labels": "1", "periods": "steps", "points": "theta", "spread": "theta"}
-    _units |= {"box": "theta", "at": "theta"}
+    _units |= {"box": "theta", "axes": "1", "at": "theta"}
     _flags: ClassVar = Record._flags | {"labels": f"{UNDECIDED} undecided, {DIVERGED} diverged, others are of names"}
 
     @classmethod

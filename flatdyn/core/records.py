@@ -67,6 +67,7 @@ class Record:
     _form: ClassVar[dict[str, str]] = {}  # of fields, as in misfit
     _dims: ClassVar[dict[str, str]] = {}  # names of dimensions of fields that have no form
     _units: ClassVar[dict[str, str]] = {}  # of fields, where their names alone do not say them: see tables.unit_of
+    _over: ClassVar[str] = ""  # the dimension that the rows of a table run over, where it is not the usual one
     _flags: ClassVar[dict[str, str]] = {"status": ", ".join(f"{int(one)} {one.name}" for one in Status)}
     _asked: ClassVar[tuple[str, ...]] = ()  # entries of config that the record itself reads
 
@@ -90,7 +91,7 @@ class Record:
         """The arrays as an xarray.Dataset, with names of dimensions and units; configuration in the attributes.
 
         `record.to_xarray().to_netcdf("runs.nc")` needs the package h5netcdf or netCDF4, and `.to_zarr("runs.zarr")` the
-        package zarr: pip install h5netcdf zarr. Arrays that were not asked for, and so are empty, are left out.
+        package zarr: pip install "flatdyn[tables]". Arrays that were not asked for, and so are empty, are left out.
 
         Args:
             split_complex: complex arrays x as x_real and x_imag, for netCDF, which has no complex numbers
@@ -105,7 +106,7 @@ class Record:
 
         Args:
             over: the dimensions that the rows run over, of those that :meth:`to_xarray` has, such as ["runs", "times"];
-                that which most arrays have if not given
+                the runs, or what the first array has in front, if not given
         Raises:
             ValueError: if the record has no such dimension
         """
@@ -177,6 +178,7 @@ class Ensemble(Record):
         "steps": "iu ?runs",
     }
     _dims: ClassVar = {"observed": "?runs times"}
+    _units: ClassVar = {"observed": ""}
 
     def counts(self) -> dict[str, int]:
         """Number of runs by status, for summaries."""

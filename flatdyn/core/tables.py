@@ -11,7 +11,6 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +39,7 @@ def dataset(record: Any, *, split_complex: bool = False) -> xr.Dataset:
     every = {name: array for name, array in record.arrays().items() if array.size or array.ndim == 1}
     dims = {name: _dims(record, name, array) for name, array in every.items()}
     for name, array in every.items():
-        attributes = {"units": unit_of(type(record), name), "comment": words.get(name, "")}
+        attributes = {"units": unit_of(type(record), name), "comment": _meaning(words, name)}
         attributes["flag_meanings"] = record._flags.get(name, "")
         attributes = {key: text for key, text in attributes.items() if text}
         for part, values in _parts(name, array, split_complex):
@@ -55,8 +54,9 @@ def dataframe(record: Any, over: Any = None) -> pandas.DataFrame:
     import pandas
 
     found = dataset(record)
-    most = _most_common(record, found) if over is None else [over] if isinstance(over, str) else over
-    over = list(checks.sequence("over", most, "names of dimensions"))
+    usual = _rows(record, {name: found[name].dims for name in record.arrays() if name in found})
+    over = usual if over is None else [over] if isinstance(over, str) else over
+    over = list(checks.sequence("over", over, "names of dimensions"))
     if unknown := [dim for dim in over if dim not in found.dims]:
         raise ValueError(f"over must be dimensions of the record, {', '.join(map(str, found.dims))}; got {unknown}")
     columns = {}
@@ -122,15 +122,21 @@ def _parts(name: str, array: np.ndarray, split: bool) -> Iterator[tuple[str, np.
         yield name, array
 
 
-def _most_common(record: Any, found: xr.Dataset) -> list[str]:
-    """The dimension that most arrays have; of a grid all of its axes."""
-    counted = Counter(dim for variable in found.variables.values() for dim in variable.dims)
-    if not counted:
-        return []
-    best = counted.most_common(1)[0][0]
-    stem = re.sub(r"_\d+$", "", str(best))
-    starred = any(f"*{stem}" in form.split() for form in record._form.values())
-    return [dim for dim in counted if re.fullmatch(rf"{stem}_\d+", str(dim))] if starred and stem != best else [best]
+def _rows(record: Any, dims: dict[str, tuple[str, ...]]) -> list[str]:
+    """The dimension that rows run over: the runs, or what the first array has in front; of a grid all of its axes."""
+    leading = [own[0] for own in dims.values() if own]
+    if record._over or "runs" in leading or not leading:
+        return [record._over or "runs"] if leading else []
+    name = next(name for name, own in dims.items() if own)
+    starred = [dim[1:] for dim in record._form.get(name, "").split()[1:] if dim[0] == "*"]
+    axes = [dim for dim in dims[name] if starred and re.fullmatch(rf"{starred[0]}(_\d+)?", dim)]
+    return axes or leading[:1]
+
+
+def _meaning(words: dict[str, str], name: str) -> str:
+    """What a field is; of many that are called alike, such as special_…, what all of them are."""
+    alike = [text for one, text in words.items() if one.endswith("…") and name.startswith(one[:-1])]
+    return words.get(name) or next(iter(alike), "")
 
 
 def _meanings(kind: type) -> dict[str, str]:
@@ -142,6 +148,6 @@ def _meanings(kind: type) -> dict[str, str]:
         for entry in re.findall(
             r"^    (\w[\w, …]*): ((?:.*)(?:\n {5,}.*)*)", section.group(1) if section else "", re.M
         ):
-            for name in entry[0].split(", "):
+            for name in re.split(r", (?=\w)", entry[0]):
                 words[name] = re.sub(r"\s+", " ", entry[1])
     return words

@@ -42,7 +42,7 @@ class Sharpness(Record):
         "rho": "fiu",
         "one_step": "fiu",
         "ascent": "fiu",
-        "starts": "fiu starts",
+        "starts": "fiu ascents",
         "loss": "fiu",
         "displacement": "fiu dim",
     }

@@ -37,10 +37,13 @@ class Density(Record):
     coarser_weights: np.ndarray
     exact: np.ndarray
     dim: np.ndarray
-    _dims: ClassVar = dict.fromkeys(("nodes", "weights"), "probes k") | {
-        "coarser_nodes": "coarser probes k",
-        "coarser_weights": "coarser probes k",
-        "exact": "probes",
+    _form: ClassVar = {
+        "nodes": "fiu probes k",
+        "weights": "fiu probes k",
+        "coarser_nodes": "fiu coarser probes k",
+        "coarser_weights": "fiu coarser probes k",
+        "exact": "b probes",
+        "dim": "iu",
     }
     _units: ClassVar = dict.fromkeys(("nodes", "coarser_nodes"), "curvature") | {
         **dict.fromkeys(("weights", "coarser_weights", "dim"), "1")

@@ -154,9 +154,9 @@ class Plane(Record):
         "y": "fiu rows",
         "loss": "fiu rows columns",
         "directions": "fiu two dim",
-        "marks": "fiu marks two",
+        "marks": "fiu points two",
     }
-    _units: ClassVar = dict.fromkeys(("x", "y", "marks"), "directions")
+    _units: ClassVar = dict.fromkeys(("x", "y", "marks"), "directions") | {"directions": "theta"}
 
 
 def slice2d(

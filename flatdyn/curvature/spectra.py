@@ -46,10 +46,13 @@ class Spectrum(Record):
         "residuals": "fiu two",
         "status": "iu two",
         "directions": "fiu two dim",
-        "starts": "fiu starts two",
+        "starts": "fiu trials two",
         "k": "iu",
     }
-    _units: ClassVar = dict.fromkeys(("largest", "smallest", "residuals", "starts"), "curvature") | {"k": "1"}
+    _units: ClassVar = dict.fromkeys(("largest", "smallest", "residuals", "starts"), "curvature") | {
+        "directions": "theta",
+        "k": "1",
+    }
 
     @property
     def converged(self) -> bool:

@@ -58,6 +58,7 @@ class Committor(Record):
         "lost": "f *places",
         "undecided": "f *places",
     }
+    _units: ClassVar = {"points": "theta"} | dict.fromkeys(("probability", "error", "lost", "undecided"), "1")
 
     def of(self, name: str) -> np.ndarray:
         """The probability of one attractor, by its name, shape (...)."""

@@ -69,6 +69,9 @@ class Branch(Record):
         "special_tangent": "special tangent",
     }
     _units: ClassVar = {"multipliers": "1", "special_theta": "theta", "special_multipliers": "1", "period": "steps"}
+    _units |= dict.fromkeys(
+        ("parameter", "state", "special_kind", "special_parameter", "special_state", "special_tangent"), ""
+    )
 
     @property
     def bifurcations(self) -> list[Bifurcation]:
@@ -115,6 +118,7 @@ class Curve(Record):
         "theta": "fiu points dim",
         "kind": "U",
     }
+    _units: ClassVar = {"parameters": ""}
 
     def __repr__(self) -> str:
         return f"Curve({self.kind}, {len(self.parameters)} points in {self.config['parameters']})"

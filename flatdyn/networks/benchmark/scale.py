@@ -69,10 +69,10 @@ class Scale(Record):
     memory: np.ndarray
     accuracy: np.ndarray
     error: np.ndarray
-    _dims: ClassVar = dict.fromkeys(("part", "what", "method", "precision", "networks", "parameters", "rate"), "rows")
-    _dims |= dict.fromkeys(("unit", "seconds", "low", "high", "clock", "compiling", "of_product", "of_copy"), "rows")
-    _dims |= dict.fromkeys(("memory", "accuracy", "error"), "rows")
-    _units: ClassVar = dict.fromkeys(("low", "high", "clock", "compiling"), "s") | {"memory": "bytes"}
+    _form: ClassVar = dict.fromkeys(("part", "what", "method", "precision", "unit"), "U rows")
+    _form |= dict.fromkeys(("networks", "parameters", "rate", "seconds", "low", "high", "clock"), "fiu rows")
+    _form |= dict.fromkeys(("compiling", "of_product", "of_copy", "memory", "accuracy", "error"), "fiu rows")
+    _units: ClassVar = dict.fromkeys(("low", "high", "clock", "compiling"), "s") | {"memory": "bytes", "rate": ""}
     _units |= dict.fromkeys(("networks", "parameters", "of_product", "of_copy", "accuracy", "error"), "1")
 
     @property

@@ -61,6 +61,8 @@ class MethodComparison(Record):
         "status": "iu candidates runs",
     }
     _units: ClassVar = dict.fromkeys(("valid", "test", "stopped"), "accuracy or squared error")
+    _units |= {"owner": "1", "chosen": "1"}
+    _over: ClassVar = "candidates"
     _asked: ClassVar = ("metric",)
 
     def number(self, name: str) -> int:
