@@ -214,6 +214,7 @@ PROGRAMS = {
     "README: In twelve lines": 6,
     "README: Your own loss, your own optimiser": 6,
     "flatdyn": 10,
+    "flatdyn.asks": 6,
     "flatdyn.audits": 1,
     "flatdyn.basins": 9,
     "flatdyn.core": 0,

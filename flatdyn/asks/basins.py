@@ -12,7 +12,7 @@ from flatdyn.core import checks
 
 @dataclass(frozen=True, eq=False)
 class _BasinShare:
-    """One cell after the other: what is a trap is found out by test runs of each process."""
+    """One cell after the other: what is a trap is learnt by test runs of each process."""
 
     attractor: Any
     sampler: Any

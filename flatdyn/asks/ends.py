@@ -37,10 +37,10 @@ class _OfEnsembles(Ask):
         return cohorts.batches(processes, runs * max(1, kept // 2), self.theta0)
 
     def together(self, processes, keys):
-        found = simulate_together(
+        several = simulate_together(
             processes, self.theta0, self.steps, keys, self.every, bound=self.bound, chunk=self.chunk, progress=False
         )
-        return [self.then(one, process) for one, process in zip(found, processes, strict=True)]
+        return [self.then(one, process) for one, process in zip(several, processes, strict=True)]
 
 
 def ensembles(
@@ -114,11 +114,11 @@ def share_captured(theta0: Any, inside: Callable, steps: int, runs: int | None =
     return ensembles(_Captured(inside), theta0, steps, runs, name="share_captured")
 
 
-def _loss(found: Ensemble, process: Process) -> tuple[float, float, float]:
+def _loss(ensemble: Ensemble, process: Process) -> tuple[float, float, float]:
     landscape = getattr(process, "landscape", None)
     if landscape is None:
         raise ValueError(f"a process without a landscape has no loss: {process!r}")
-    final, there = np.atleast_2d(found.final), ~_failed(found)
+    final, there = np.atleast_2d(ensemble.final), ~_failed(ensemble)
     losses = np.asarray(landscape.loss(precision.on_device(final)), float)[there]
     if not len(losses):
         return np.inf, np.inf, 1.0
@@ -132,13 +132,13 @@ class _Captured:
 
     inside: Callable
 
-    def __call__(self, found: Ensemble, process: Process) -> tuple[float, float]:
-        final = np.atleast_2d(found.final)
+    def __call__(self, ensemble: Ensemble, process: Process) -> tuple[float, float]:
+        final = np.atleast_2d(ensemble.final)
         test = as_test("inside", self.inside, jax.ShapeDtypeStruct(final.shape[1:], final.dtype))
-        held = np.asarray(jax.vmap(test)(precision.on_device(final)), bool) & ~_failed(found)
+        held = np.asarray(jax.vmap(test)(precision.on_device(final)), bool) & ~_failed(ensemble)
         return held.mean(), float(binomial_error(held.sum(), len(held)))
 
 
-def _failed(found: Ensemble) -> np.ndarray:
+def _failed(ensemble: Ensemble) -> np.ndarray:
     """Which runs did not take all steps, shape (runs,)."""
-    return np.isin(np.atleast_1d(found.status), [Status.DIVERGED, Status.IMPOSSIBLE])
+    return np.isin(np.atleast_1d(ensemble.status), [Status.DIVERGED, Status.IMPOSSIBLE])

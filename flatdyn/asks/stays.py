@@ -28,10 +28,10 @@ class _OfEscapes(Ask):
         return cohorts.batches(processes, self.runs or len(self.theta0), self.theta0)
 
     def together(self, processes, keys):
-        found = escapes_together(
+        several = escapes_together(
             processes, self.theta0, self.inside, self.runs, self.max_steps, keys, chunk=self.chunk, progress=False
         )
-        return [self.then(one) for one in found]
+        return [self.then(one) for one in several]
 
 
 def escapes(

@@ -91,7 +91,7 @@ class Record:
         """The arrays as an xarray.Dataset, with names of dimensions and units; configuration in the attributes.
 
         `record.to_xarray().to_netcdf("runs.nc")` needs the package h5netcdf or netCDF4, and `.to_zarr("runs.zarr")` the
-        package zarr: pip install "flatdyn[tables]". Arrays that were not asked for, and so are empty, are left out.
+        package zarr: pip install h5netcdf zarr. Arrays that were not asked for, and so are empty, are left out.
 
         Args:
             split_complex: complex arrays x as x_real and x_imag, for netCDF, which has no complex numbers

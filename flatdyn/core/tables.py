@@ -45,33 +45,33 @@ def dataset(record: Any, *, split_complex: bool = False) -> xr.Dataset:
         for part, values in _parts(name, array, split_complex):
             variables[part] = xr.Variable(_apart(dims[name], dims, part), values, attributes)
     about = {name: json.dumps(getattr(record, name), default=str) for name in ("config", "provenance")}
-    found = xr.Dataset(variables, attrs={"record": type(record).__name__, **about})
-    return found.set_coords([name for name, variable in variables.items() if variable.dims == (name,)])
+    data = xr.Dataset(variables, attrs={"record": type(record).__name__, **about})
+    return data.set_coords([name for name, variable in variables.items() if variable.dims == (name,)])
 
 
 def dataframe(record: Any, over: Any = None) -> pandas.DataFrame:
     """See :meth:`flatdyn.records.Record.to_dataframe`."""
     import pandas
 
-    found = dataset(record)
-    usual = _rows(record, {name: found[name].dims for name in record.arrays() if name in found})
+    data = dataset(record)
+    usual = _rows(record, {name: data[name].dims for name in record.arrays() if name in data})
     over = usual if over is None else [over] if isinstance(over, str) else over
     over = list(checks.sequence("over", over, "names of dimensions"))
-    if unknown := [dim for dim in over if dim not in found.dims]:
-        raise ValueError(f"over must be dimensions of the record, {', '.join(map(str, found.dims))}; got {unknown}")
+    if unknown := [dim for dim in over if dim not in data.dims]:
+        raise ValueError(f"over must be dimensions of the record, {', '.join(map(str, data.dims))}; got {unknown}")
     columns = {}
-    for name, variable in found.variables.items():
+    for name, variable in data.variables.items():
         further = [dim for dim in variable.dims if dim not in over]
-        if len(further) > 1 or len(further) + len(over) != variable.ndim or (name in found.coords and name in over):
+        if len(further) > 1 or len(further) + len(over) != variable.ndim or (name in data.coords and name in over):
             continue
         values = variable.transpose(*over, *further).values
         if not further:
             columns[name] = values.reshape(-1)
             continue
-        labels = found[further[0]].values if further[0] in found.coords else range(values.shape[-1])
+        labels = data[further[0]].values if further[0] in data.coords else range(values.shape[-1])
         for i, label in enumerate(labels):
             columns[f"{name}_{label}"] = values[..., i].reshape(-1)
-    levels = [found[dim].values if dim in found.coords else np.arange(found.sizes[dim]) for dim in over]
+    levels = [data[dim].values if dim in data.coords else np.arange(data.sizes[dim]) for dim in over]
     if not over:
         return pandas.DataFrame({name: np.atleast_1d(values) for name, values in columns.items()})
     index = (
