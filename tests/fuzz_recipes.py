@@ -543,6 +543,74 @@ call(
     version=None,
     progress=False,
 )
+# Each ask is made, and asked of one process.
+bound(
+    "asks.escapes",
+    lambda f: lambda **given: fd.asks.escapes(**given)(f.noisy, f.key),
+    then=of(lambda f: lambda escapes: escapes.rate().value),
+    theta0=AT,
+    inside=of(lambda f: escape.Ball([0.0, 0.0], 1.5)),
+    runs=60,
+    max_steps=100,
+    chunk=None,
+    name="rate",
+)
+bound(
+    "asks.mean_stay",
+    lambda f: lambda **given: fd.asks.mean_stay(**given)(f.noisy, f.key),
+    theta0=AT,
+    inside=of(lambda f: escape.Ball([0.0, 0.0], 1.5)),
+    runs=60,
+    max_steps=100,
+)
+bound(
+    "asks.median_stay",
+    lambda f: lambda **given: fd.asks.median_stay(**given)(f.noisy, f.key),
+    theta0=AT,
+    inside=of(lambda f: escape.Ball([0.0, 0.0], 1.5)),
+    runs=60,
+    max_steps=100,
+)
+bound(
+    "asks.ensembles",
+    lambda f: lambda **given: fd.asks.ensembles(**given)(f.process, None),
+    then=of(lambda f: lambda ensemble, process: ensemble.final.mean()),
+    theta0=AT,
+    steps=5,
+    runs=3,
+    every=1,
+    bound=1e6,
+    chunk=None,
+    name="ends",
+)
+bound(
+    "asks.final_loss",
+    lambda f: lambda **given: fd.asks.final_loss(**given)(f.process, None),
+    theta0=AT,
+    steps=5,
+    runs=3,
+)
+bound(
+    "asks.share_captured",
+    lambda f: lambda **given: fd.asks.share_captured(**given)(f.process, None),
+    theta0=AT,
+    inside=of(lambda f: escape.Ball([0.0, 0.0], 1.5)),
+    steps=5,
+    runs=3,
+)
+bound(
+    "asks.basin_share",
+    lambda f: lambda **given: fd.asks.basin_share(**given)(f.process, f.key),
+    attractor=[1.0, 0.0],
+    sampler=BOX,
+    runs=20,
+    max_steps=60,
+    radius=0.1,
+    tol=None,
+    stay=None,
+    check_every=10,
+    bound=1e6,
+)
 call("flows.Flow", flows.Flow, landscape=L, method=method, dt=0.1, order=0, inertia=False)
 call(
     "flows.Diffusion",
@@ -1270,6 +1338,16 @@ call(
     chunk=None,
     progress=False,
 )
+bound(
+    "networks.trained",
+    lambda f: lambda **given: networks.trained(**given)(fd.Iteration(f.task.landscape, fd.GD(0.1)), None),
+    task=task,
+    starts=of(lambda f: f.starts),
+    steps=4,
+    then=None,
+    every=2,
+    eval_sets=of(lambda f: {"a": f.split}),
+)
 bound("Training.last", lambda f: f.training.last, name="a")
 bound("Training.metric", lambda f: f.training.metric, name="a")
 bound("Training.early_stopped", lambda f: f.training.early_stopped, by="a", name="b")
@@ -1720,6 +1798,8 @@ call(
 bound("Explorer.set", lambda f: f.explorer.set, lr=0.1, rho=0.1, momentum=0.0, scale=0.0, seed=1, start=AT, steps=5)
 bound("Record.save", lambda f: f.ensemble.save, path=of(lambda f: os.path.join(f.folder, "again.npz")))
 bound("Record.load", lambda f: fd.records.Ensemble.load, path=of(lambda f: f.record))
+bound("Record.to_xarray", lambda f: f.ensemble.to_xarray, split_complex=True)
+bound("Record.to_dataframe", lambda f: f.ensemble.to_dataframe, over=["dim"])
 bound("Ensemble.counts", lambda f: f.ensemble.counts)
 bound("FractionCurve.of_kind", lambda f: lambda kind: f.curve.of_kind(kind), kind="minimum")
 bound("FractionCurve.at", lambda f: lambda value, kind: f.curve.at(value, kind), value=0.1, kind="minimum")
@@ -1747,7 +1827,7 @@ _contract = """init step position check gap possible ascend gradient draw follow
         example_metric metric_sum slack tangent thermal single pieces masked tangency of header misfit arrays Task.loss
         Method.project Alternating.project Wrapper.project"""
 _bases = """Landscape Process OnLandscape Method FirstOrder Noise Normal Minibatches Constraint Free Exact Network Task
-        Classifier Regressor Saddle"""
+        Classifier Regressor Saddle asks.Ask Ask.batches Ask.together"""
 _inner = """masks.check masks.masked masks.match masks.pick masks.settled notebook.measured notebook.check_figures
         stability.orbit_jacobian stability.unperturbed stability.quadratic.has_two_cycles
         records.damaged records.described records.digest records.misfit records.packed

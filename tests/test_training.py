@@ -200,3 +200,28 @@ def test_a_network_that_leaves_the_finite_numbers_keeps_its_last_weights():
 def test_a_process_of_something_else_is_refused():
     with pytest.raises(ValueError, match=f"moves 2 coordinates, the task's networks have {TASK.dim}"):
         fd.networks.train(TASK, fd.Iteration(fd.landscapes.beale(), fd.GD(0.1)), jnp.zeros(2), 10)
+
+
+def test_settings_of_a_sweep_are_trained_together_with_the_numbers_of_each_alone():
+    """Up to rounding: a sum is taken in another order where other networks lie beside it."""
+    sets = {"other": OTHER}
+    ask = fd.networks.trained(TASK, TASK.starts(make, KEY, 3), 20, eval_sets=sets)
+
+    def process(lr, rho):
+        return fd.Iteration(TASK.landscape, fd.SAM(lr, rho, momentum=0.5), fd.noise.FiniteSum(20))
+
+    grid = {"lr": [0.05, 0.1], "rho": [0.0, 0.1]}
+    assert ask.batches([process(lr, rho) for lr in grid["lr"] for rho in grid["rho"]]) == [[0, 1, 2, 3]]
+    swept = fd.sweep(process, grid, ask, KEY)
+    assert set(swept) == {"loss", "loss_stderr", "other", "other_stderr"}
+    key = fd.sweep(process, grid, lambda p, key: jax.random.key_data(key), KEY).value
+    for lr, rho in ((0.05, 0.1), (0.1, 0.0)):
+        cell = swept.sel(lr=lr, rho=rho)
+        own = jax.random.wrap_key_data(jnp.asarray(key.sel(lr=lr, rho=rho).values))
+        alone = fd.networks.train(TASK, process(lr, rho), TASK.starts(make, KEY, 3), 20, own, eval_sets=sets)
+        assert_allclose(cell.loss, alone.loss[:, -1].mean(), rtol=1e-9)
+        assert_allclose(cell.other, alone.last("other").mean(), rtol=1e-12)  # counts of right answers
+    with pytest.raises(ValueError, match="other names than loss"):
+        fd.networks.trained(TASK, STARTS[:, :-2], 20, eval_sets={"loss": OTHER})
+    with pytest.raises(TypeError, match="then must be"):
+        fd.networks.trained(TASK, STARTS[:, :-2], 20, "last")

@@ -5,6 +5,7 @@
     final_loss                      how high are they?
     basin_share                     which share of random starts ends at an attractor?
     escapes, ensembles              a number of yours, of all escapes, or of all runs, of a cell
+    flatdyn.networks.trained        how well are networks trained?
 
 Cells that differ in numbers only, and their repetitions, move as one ensemble: that takes a fraction of the time that
 one cell after the other takes. The numbers of a cell do not depend on what it is asked together with.

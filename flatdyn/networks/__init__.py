@@ -131,6 +131,7 @@ from flatdyn.networks.training import factor as factor
 from flatdyn.networks.training import paired as paired
 from flatdyn.networks.training import regressor as regressor
 from flatdyn.networks.training import train as train
+from flatdyn.networks.training import trained as trained
 from flatdyn.networks.training import with_weight_decay as with_weight_decay
 
 __getattr__ = renamed(

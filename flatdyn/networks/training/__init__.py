@@ -1,5 +1,6 @@
 """A network on data as a landscape; training, many networks at once; methods side by side."""
 
+from flatdyn.networks.training.asks import trained as trained
 from flatdyn.networks.training.comparison import MethodComparison as MethodComparison
 from flatdyn.networks.training.comparison import Tally as Tally
 from flatdyn.networks.training.comparison import compare as compare
