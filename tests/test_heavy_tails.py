@@ -263,6 +263,27 @@ def test_momentum_jumps_as_far_as_a_kick_leads():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("alpha", "key"), [(0.8, 0), (1.3, 1)])
+def test_exponents_are_the_index_for_scale_and_width_where_normal_noise_is_exponential(alpha, key):
+    """ln E T against ln s and ln width has the slopes −α and α, by runs; under normal noise no power does it."""
+
+    def mean(noise, width):
+        process, ball = fd.Iteration(LINE, fd.GD(0.2), noise), escape.Ball([0.0], width)
+        return fd.escape_times(process, [0.0], ball, 2000, 100_000, jax.random.key(key)).steps.mean()
+
+    scales = np.array([0.03, 0.06, 0.12])
+    times = [mean(Stable(alpha, s), 1.0) for s in scales]
+    # a slope over a factor of 4 from times known to 1/√2000 each: their difference over ln 4, 4 of it; and the well's
+    # own width, which shortens the last time by a few per cent
+    error = 4 * np.sqrt(2 / 2000) / np.log(4) + 0.03
+    assert abs(np.polyfit(np.log(scales), np.log(times), 1)[0] + alpha) < error
+    assert abs(np.log(mean(Stable(alpha, 0.03), 2.0) / times[0]) / np.log(2) - alpha) < 2 * error
+    # V = λ(2 − ηλ) width²/(2 η s²) is 2.9 at s = 1.25: twice the width makes E T e^{3 V}-fold, and a power 2^α or less
+    normal = [mean(fd.noise.Gaussian(1.25), width) for width in (1.0, 1.6)]
+    assert normal[1] / normal[0] > 4 * 1.6**2
+
+
+@pytest.mark.slow
 def test_splitting_agrees_with_plain_runs_where_jumps_pass_over_levels():
     process, ball = fd.Iteration(LINE, fd.GD(0.2), Stable(1.5, 0.05)), escape.Ball([0.0], 1.0)
     plain = fd.escape_times(process, [0.0], ball, 10_000, 200_000, KEY).steps

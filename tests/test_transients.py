@@ -156,7 +156,17 @@ def test_along_a_branch_every_point_has_its_own(along, tmp_path):
     assert "largest finite growth" in repr(found)
     back = TransientGrowth.load(found.save(tmp_path / "growth.npz"))
     assert_array_equal(back.growth, found.growth)
-    assert "at step" in repr(transient_growth(make(1.0), at=[0.0], kreiss=False))
+
+
+def test_what_was_not_looked_at_is_not_certain():
+    """The heavy ball grows up to step 4: of fewer steps the largest is said to be that at least."""
+    norms = powers(heavy_ball(0.1), 10)
+    for most in (1, 2, 3, 4, 5, 300):
+        short = transient_growth(make(1.0), at=[0.0], most=most, kreiss=False)
+        assert short.step == min(most, 4)
+        assert_allclose(short.growth, norms[: most + 1].max(), rtol=1e-12)
+        assert short.certain == (most == 300)
+        assert ("at least" in repr(short)) == (most < 300)
 
 
 def test_singular_points_of_a_branch_are_not_known(along):

@@ -145,7 +145,8 @@ def jump_time(
         alpha: α in (0, 2) of :class:`flatdyn.noise.Stable`
         scale: s > 0 of the same
         distances: dᵢ > 0 from the minimum to the ends of the region, one for each way to jump: both sides on a line,
-            both sides along each axis where coordinates are independent
+            both sides along each axis where coordinates are independent. Where their scales differ, give s = 1 and
+            divide each distance by its own
         batch_size: B ≥ 1
         dim: number of coordinates if the noise is isotropic; then `distances` are those in directions spread evenly
             over the sphere, one for a ball, and the mean stands in place of the sum, with
@@ -156,7 +157,7 @@ def jump_time(
         ValueError: if a number is out of range; at α = 2 there are no jumps
     References:
         Imkeller, Pavlyukevich, First exit times of SDEs driven by stable Lévy processes, Stoch. Proc. Appl. 116, 611
-        (2006), theorem 1, in continuous time; arXiv math/0409246.
+        (2006), in continuous time.
     """
     lr, alpha, scale, batch_size = checks.floats(lr=lr, alpha=alpha, scale=scale, batch_size=batch_size)
     if checks.number("alpha", alpha, above=0, at_most=2) == 2:

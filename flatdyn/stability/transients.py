@@ -71,8 +71,9 @@ class TransientGrowth(Record):
 
     def __repr__(self) -> str:
         if self.growth.ndim == 0:
+            least = "" if self.certain else "at least "
             return (
-                f"TransientGrowth({self.growth:.4g} at step {self.step}, Kreiss {self.kreiss:.4g}, radius "
+                f"TransientGrowth({least}{self.growth:.4g} at step {self.step}, Kreiss {self.kreiss:.4g}, radius "
                 f"{self.radius:.6g})"
             )
         finite = self.growth[np.isfinite(self.growth)]
@@ -109,7 +110,7 @@ def transient_growth(
     Raises:
         ValueError: as :func:`multipliers`
     References:
-        Trefethen, Embree, Spectra and pseudospectra (2005), chapters 14 and 18.
+        Trefethen, Embree, Spectra and pseudospectra (2005), chapters 16 and 18.
     """
     most = checks.count("most", most, at_least=1, at_most=10**9)
     checks.flag("kreiss", kreiss)
@@ -215,7 +216,7 @@ def _grown(slopes: list[np.ndarray], places: np.ndarray, most: int, kreiss: bool
     back = np.linalg.pinv(places)  # a displacement of θ alone, as one of the state
     spread = np.linalg.norm(places, 2) * np.linalg.norm(back, 2)
     every, seen = _Largest(), _Largest()
-    length = int(np.clip(_BLOCK // (period * size**2), 1, 256))
+    length = min(int(np.clip(_BLOCK // (period * size**2), 1, 256)), most // period + 1)
     powers = [np.eye(size)]
     for _ in range(length):
         powers.append(whole @ powers[-1])
@@ -230,6 +231,7 @@ def _grown(slopes: list[np.ndarray], places: np.ndarray, most: int, kreiss: bool
         if done == length:  # the first power is among those that were seen, too
             left = min(left, float(np.linalg.norm(whole, 2)))
         certain = left <= _CONTRACTS and left * every.value * spread <= max(seen.value, 1) * _CONTRACTS
+        certain = certain and done * period <= most + 1  # none of the steps before it was left out
     at, phase = divmod(every.step, period)
     power = parts[phase] @ np.linalg.matrix_power(whole, at)
     start = np.linalg.svd(power)[2][0]
