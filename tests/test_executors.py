@@ -11,8 +11,10 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 import types
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -20,8 +22,9 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import flatdyn as fd
+from flatdyn.__main__ import main
 from flatdyn.core import leases
-from flatdyn.sweeps import grid, handing, travel
+from flatdyn.sweeps import grid, handing, manifest, travel
 from flatdyn.sweeps.workers import Processes, WorkerDied
 
 KEY = jax.random.key(0)
@@ -539,6 +542,63 @@ def test_a_disk_without_leases_is_said_once_and_nothing_is_lost(tmp_path, monkey
         assert same(fd.sweep(make, LISTS, drawn, KEY, store=tmp_path), whole())
     assert len(caught) == 1
     assert files(tmp_path) == 8
+
+
+# --- the manifest ---------------------------------------------------------------------------------------------
+
+
+def test_a_store_says_what_is_in_it(tmp_path, capsys):
+    def ask(process, key):
+        if process.method.rho == 0.3:
+            raise OSError("no more")
+        return 1.0
+
+    with pytest.raises(RuntimeError, match="no more"):
+        fd.sweep(make, LISTS, ask, KEY, store=tmp_path, seeds=2)
+    assert main(["sweeps", "show", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    for text in (
+        f"{tmp_path}: 12 finished cells",
+        "ask of Iteration(",
+        "  rho: 0.0, 0.1, 0.2, 0.3\n",
+        "  cells: 12 finished; 2 seeds each",
+        "  seconds: ",
+        "the longest rho=",
+        f"flatdyn {fd.__version__}, jax {jax.__version__}",
+        "  failures: 1\n    ask, in the cell rho=0.3, momentum=0, seed 0: OSError: no more\n",
+    ):
+        assert text in printed, text
+    fd.sweep(make, {"rho": [0.0, 0.1], "momentum": [0.0]}, ask, KEY, store=tmp_path, seeds=2)
+    (path,) = tmp_path.glob("sweep-*.json")
+    content = json.loads(path.read_text())
+    assert len(content["cells"]) == 12  # a smaller call forgets nothing
+    assert all(entry["seconds"] >= 0 for entry in content["cells"].values())
+    next(tmp_path.glob("*.npz")).unlink()
+    (tmp_path / ".abc.lease").write_text(json.dumps(leases.Holder("1", "2", "far", 5)._asdict()))
+    text = manifest.shown(tmp_path)
+    assert "1 cells were finished, but their files are gone" in text
+    assert "by process 5 on far" in text
+    path.write_text('{"cells": {"a": 3}, "failures": [], "parameters": 3, "provenance": {"versions": 1}}')
+    assert "11 cells stand in no manifest" in manifest.shown(tmp_path)  # and a damaged manifest breaks nothing
+    assert fd.sweep(make, LISTS | {"rho": [0.2]}, ask, KEY, store=tmp_path, seeds=2).value.sum() == 2
+
+
+def test_a_folder_without_a_sweep_is_a_sentence(tmp_path, capsys):
+    for folder, said in (
+        (tmp_path, "there is no sweep in"),
+        (tmp_path / "none", "is no folder: give the one that was"),
+    ):
+        assert main(["sweeps", "show", str(folder)]) == 2
+        assert said in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["sweeps"])
+
+
+def test_the_console_script_is_the_module():
+    setup = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    assert setup["scripts"] == {"flatdyn": "flatdyn.__main__:main"}
+    done = subprocess.run([sys.executable, "-m", "flatdyn", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"flatdyn {fd.__version__}\n"
 
 
 # --- the whole machine: Ctrl-C, Dask --------------------------------------------------------------------------

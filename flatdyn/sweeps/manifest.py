@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from flatdyn.core import records, stores
+from flatdyn.core.leases import Leases
 from flatdyn.sweeps.asking import Errand
 from flatdyn.sweeps.grid import describe
 
-_LONGEST = 5  # cells whose seconds are shown
+_LONGEST = 3  # cells whose seconds are shown
 _SHOWN = 20  # failures that are shown
+_VALUES = 8  # of a parameter
 
 
 class Manifest:
@@ -83,6 +85,75 @@ def seconds_of(folder: Path) -> dict[str, float]:
             with contextlib.suppress(AttributeError, TypeError, ValueError):
                 took.setdefault(str(entry["cell"]), []).append(float(entry["seconds"]))
     return {cell: sum(several) / len(several) for cell, several in took.items()}
+
+
+def shown(folder: str | Path) -> str:
+    """What is in the store of a sweep, as text: questions, parameters, seconds, versions, failures, who works now.
+
+    Raises:
+        ValueError: if there is no such folder, or no sweep in it
+    """
+    folder = stores.folder_of(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder: give the one that was store= of a sweep")
+    here = {path.stem for path in folder.glob("*.npz")}
+    manifests = [content for path in sorted(folder.glob("sweep-*.json")) if (content := read(path)) is not None]
+    if not here and not manifests:
+        raise ValueError(f"there is no sweep in {folder}: give the folder that was store= of one")
+    lines = [f"{folder}: {len(here)} finished cells"]
+    for content in manifests:
+        lines += ["", *_of_one(content, here)]
+        here -= set(_entries(content, "cells"))
+    if here:
+        lines += ["", f"{len(here)} cells stand in no manifest: their call was killed, or has not ended"]
+    held = [path.name[1 : -len(".lease")] for path in folder.glob(".*.lease")]
+    holders = sorted({str(holder) for name in held if (holder := Leases(folder, "").holder(name)) is not None})
+    if holders:
+        lines += ["", f"{len(held)} cells are being computed, or were when their call died: by {', '.join(holders)}"]
+    return "\n".join(lines)
+
+
+def _of_one(content: dict[str, Any], here: set[str]) -> list[str]:
+    """The lines about one question. What is in a file may be anything."""
+    cells, failures = _entries(content, "cells"), _entries(content, "failures")
+    there = {name: entry for name, entry in cells.items() if name in here}
+    given = content.get("parameters")
+    parameters = {n: v for n, v in given.items() if isinstance(v, list)} if isinstance(given, dict) else {}
+    lines = [f"{content.get('ask', 'a question')} of {_short(content.get('process', 'a process'))}"]
+    for name, values in parameters.items():
+        some = [str(value) for value in values]
+        lines.append(f"  {name}: {', '.join(some if len(some) <= _VALUES else [*some[: _VALUES - 2], '…', some[-1]])}")
+    lines.append(f"  cells: {len(there)} finished; {content.get('seeds', 1)} seeds each")
+    if lost := len(cells) - len(there):
+        lines.append(f"  {lost} cells were finished, but their files are gone")
+    took = [(e["seconds"], e) for e in there.values() if isinstance(e.get("seconds"), int | float)]
+    if took:
+        took.sort(key=lambda one: -one[0])
+        longest = "; ".join(f"{_called(entry)}: {seconds:.3g}" for seconds, entry in took[:_LONGEST])
+        lines.append(f"  seconds: {sum(one for one, _ in took):.3g} in all; the longest {longest}")
+    lines.append(
+        f"  computed with: {_versions(content.get('provenance'))}; written {content.get('written', 'some time')}"
+    )
+    if failures:
+        lines.append(f"  failures: {len(failures)}")
+        lines += [f"    {entry.get('message', _called(entry))}" for entry in [*failures.values()][:_SHOWN]]
+    return lines
+
+
+def _called(entry: dict[str, Any]) -> str:
+    return f"{entry.get('cell')}, seed {entry.get('seed')}"
+
+
+def _short(text: Any, most: int = 100) -> str:
+    one_line = " ".join(str(text).split())
+    return one_line if len(one_line) <= most else one_line[: most - 2] + " …"
+
+
+def _versions(provenance: Any) -> str:
+    given = provenance if isinstance(provenance, dict) else {}
+    versions = given.get("versions") if isinstance(given.get("versions"), dict) else {}
+    parts = [f"{name} {number}" for name, number in {"Python": given.get("python", "?"), **versions}.items()]
+    return ", ".join([*parts, str(given.get("device", "?")), "64 bits" if given.get("x64") else "32 bits"])
 
 
 def _entries(content: dict[str, Any], name: str) -> dict[str, dict[str, Any]]:
