@@ -1,5 +1,7 @@
 """Flows and diffusions: exact solutions, arrival at SAM's jump, orders of modified equations, moments of the step."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -420,6 +422,25 @@ def test_state_dependent_noise_and_the_plane_run():
 # --- bad input ------------------------------------------------------------------------------------------------
 
 
+PAIR = fd.Landscape.from_function(lambda t: t["x"] ** 2 - t["y"] ** 2, like={"x": jnp.zeros(()), "y": jnp.zeros(())})
+TENSOR = fd.SAM(0.1, 0.1, scope="tensor")
+
+
+@pytest.mark.parametrize("ascent", ["shared", "independent"])
+@pytest.mark.parametrize(
+    ("landscape", "method"),
+    [(SADDLE, fd.SAM(0.1, 0.1, mask=[0, 1])), (SADDLE, fd.ASAM(0.1, 0.1, mask=[1, 0])), (PAIR, TENSOR)],
+    ids=["SAM", "ASAM", "tensors"],
+)
+def test_moments_are_refused_where_an_ascent_jumps_along_a_line(landscape, method, ascent):
+    """The rule knows one point at which it jumps: near it the mean of SAM on one coordinate was a fifth too large."""
+    noise, easy = fd.noise.Gaussian(0.1), dataclasses.replace(method, eps=0.1)
+    with pytest.raises(TypeError, match="a norm for each tensor, it jumps where a part of it does"):
+        Diffusion(landscape, method, noise, form="derived", ascent=ascent)
+    Diffusion(landscape, easy, noise, form="derived", ascent=ascent)
+    Diffusion(landscape, method, noise, form="derived", ascent="full")
+
+
 def test_bad_flows_are_refused():
     with pytest.raises(TypeError, match="follows one gradient"):
         Flow(SADDLE, fd.from_optax(__import__("optax").adam(1e-2)))
@@ -431,6 +452,10 @@ def test_bad_flows_are_refused():
         Flow(SADDLE, fd.GD(0.1), inertia=True)
     with pytest.raises(ValueError, match="slides along the surface"):
         Flow(SADDLE, fd.SAM(0.1, 0.1, mask=[1, 0]))
+    with pytest.raises(ValueError, match="slides along the surface"):
+        Flow(PAIR, fd.SAM(0.1, 0.1, scope="tensor"))
+    for method in (fd.SAM(0.1, 0.1, mask=[1, 0], scope="all"), fd.SAM(0.1, 0.1, mask=[1, 2]), TENSOR):
+        assert Flow(SADDLE, method).jumping  # at critical points alone, so that it is known
     with pytest.raises(ValueError, match="increasing numbers"):
         solve(Flow(SADDLE, fd.GD(0.1)), np.ones(2), [1.0, 0.5])
     with pytest.raises(TypeError, match="flow must be a Flow"):

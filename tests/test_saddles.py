@@ -192,6 +192,31 @@ def test_linear_theory_with_a_moving_base_says_when_each_minibatch_run_leaves(sm
     assert_allclose(expected.steps, seen.steps, atol=1)
 
 
+def test_a_frozen_base_remembers_gradients(small):
+    """Lagged SAM ascends along the last step's gradient, which is that of a minibatch at the saddle, and not zero."""
+    rho, eps, lr = 0.3, 0.01, 0.05
+    process = displacement(small, fd.methods.LaggedSAM(lr, rho, eps=eps), FEW)
+    landscape, basis = small.landscape, small.basis
+    theta, z = jnp.asarray(small.theta), jnp.eye(len(small.basis))[0]
+    state, last, shift, turned = process.init(z), jnp.zeros_like(theta), z @ basis, jnp.zeros_like(theta)
+    for i in range(2):
+        key = jax.random.key(i)
+        sample = process.process.sample(process.process.draw(key, landscape.vector(theta)))
+
+        def step(theta, last, sample=sample):
+            ahead = theta + rho * last / (jnp.linalg.norm(last) + eps)
+            g = landscape.array(sample(landscape.vector(ahead)))
+            return theta - lr * g, g
+
+        # ‖·‖ has no slope at the first step's zero, where ρ s/(‖s‖ + ε) has ρ/ε, and nothing has changed s yet
+        slopes = (shift, turned) if i else (shift,)
+        function = step if i else lambda theta, step=step: step(theta, jnp.zeros_like(theta))
+        (_, last), (shift, turned) = jax.jvp(function, (theta, last) if i else (theta,), slopes)
+        shift, turned = ((basis @ part) @ basis for part in (shift, turned))
+        state = process.step(state, key)
+        assert_allclose(process.position(state), basis @ shift, rtol=1e-9, atol=1e-12)
+
+
 def test_another_minibatch_for_the_ascent_traps_less(small):
     rhos = np.linspace(0, 0.4, 5)
     shared = nw.transverse_exponent(small, fd.SAM(0.2, rhos), FEW, 500, 8, KEY)

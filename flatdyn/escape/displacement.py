@@ -11,20 +11,21 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import equinox as eqx
 import jax
 import numpy as np
 from numpy.polynomial import legendre
 
 from flatdyn.core import checks, memory
 from flatdyn.landscapes import saddle
-from flatdyn.laws.stationary import derivatives
 from flatdyn.methods import Method
-from flatdyn.noise import Gaussian, Noise
+from flatdyn.noise import Gaussian
 from flatdyn.processes import Iteration
 from flatdyn.processes.base import ASCENTS
-from flatdyn.processes.flat import flat_state
+from flatdyn.processes.flat import as_row, whole_from
 
 _STIFFEST = 100.0  # ηM up to which 16 nodes a step resolve the turns of the Langevin equation
 
@@ -44,7 +45,8 @@ def msd_theory(
         s⁺ = A s + G ξ,   P⁺ = A P Aᵀ + G Gᵀ,   E (w_k − w₀)² = P_ww + (E w_k − w₀)²
 
     A and G are the derivatives of the method's step on ½ λ w² by its state and by its normal draws, so momentum,
-    Nesterov and the three ways in which an ascent sees its minibatch are what `simulate` runs.
+    Nesterov and the three ways in which an ascent sees its minibatch are what `simulate` runs. Of a method that counts
+    its steps (schedules, switches, averages, Lookahead, a first step of its own) they are those of each step.
 
     Args:
         method: GD or USAM, with or without momentum, or any method whose step is linear on a quadratic
@@ -53,7 +55,8 @@ def msd_theory(
         scale: σ, standard deviation of one example's gradient; √|λ| if not given, as in the papers
         batch_size: B ≥ 1; the noise has variance σ²/B
         ascent: as for :class:`flatdyn.Iteration`
-        start: w₀, at rest; at the saddle (0) the displacement is the variance
+        start: w₀, with the velocity that the method starts with; at the saddle (0) and at rest the displacement is the
+            variance
     Returns:
         array (steps + 1,), in units of θ²; relative error about 1e-13
     Raises:
@@ -67,34 +70,59 @@ def msd_theory(
     steps, start = step_count(steps), float(checks.number("start", start, one=True))
     # Powers of two bring the scale to 1, and change no digit
     share, power = np.frexp(abs(curvature) ** 0.5 if scale is None else scale)
-    transition, gain = _linear_step(method, curvature, Gaussian(float(share), batch_size), ascent)
-    covariance, mean = np.zeros_like(transition), np.zeros(len(transition))
-    mean[0], displacement = start, np.zeros(steps + 1)
-    with np.errstate(over="ignore", invalid="ignore"):  # beyond the largest number: infinite
-        added = gain @ gain.T
-        for k in range(1, steps + 1):
-            covariance, mean = transition @ covariance @ transition.T + added, transition @ mean
-            displacement[k] = np.ldexp(covariance[0, 0], 2 * power) + (mean[0] - start) ** 2
+    process = Iteration(saddle((curvature,)), method, Gaussian(float(share), batch_size), ascent)
+    with jax.enable_x64(True):
+        mean = np.asarray(as_row(process.init(np.array([start]))))
+        covariance, displacement = np.zeros((len(mean), len(mean))), np.zeros(steps + 1)
+        linear = _linear_steps(process)
+        with np.errstate(over="ignore", invalid="ignore"):  # beyond the largest number: infinite
+            for k, (transition, gain) in zip(range(1, steps + 1), linear, strict=False):
+                covariance, mean = transition @ covariance @ transition.T + gain @ gain.T, transition @ mean
+                displacement[k] = np.ldexp(covariance[0, 0], 2 * power) + (mean[0] - start) ** 2
     return np.where(np.isnan(displacement), np.inf, displacement)  # ∞ − ∞, and 0 · ∞ where a number is lost
 
 
-def _linear_step(method: Method, curvature: float, noise: Noise, ascent: str) -> tuple[np.ndarray, np.ndarray]:
-    """A (n, n) and G (n, draws) of a step; G has a column for the descent's draw, and one for another of the ascent."""
-    process = Iteration(saddle((curvature,)), method, noise, ascent)
-    with jax.enable_x64(True):
-        step, size = derivatives(process), flat_state(process).size
-        somewhere = np.linspace(0.3, 1.7, size), np.linspace(-0.7, 0.4, process.draws)
-        landed, transition, gain = map(np.asarray, step(*somewhere))
-        landed_else, *again = map(np.asarray, step(*(-2 * x for x in somewhere)))
+def _linear_steps(process: Iteration) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """A (n, n) and G (n, draws) of each step; G has a column for the descent's draw, and one for the ascent's own."""
+    start = process.init(np.zeros(1))
+    counts = eqx.filter(start, eqx.is_inexact_array, inverse=True)
+    whole = whole_from(start)
+
+    def step(row, normals, counts):
+        state = eqx.combine(eqx.filter(whole(row), eqx.is_inexact_array), counts)
+        after = process.driven(state, normals)
+        return as_row(after), eqx.filter(after, eqx.is_inexact_array, inverse=True)
+
+    @jax.jit
+    def linear(row, normals, counts):
+        landed, after = step(row, normals, counts)
+        slopes = jax.jacfwd(lambda row, normals: step(row, normals, counts)[0], argnums=(0, 1))(row, normals)
+        return (landed, *slopes), after
+
+    counted = bool(jax.tree.leaves(counts))
+    while True:
+        transition, gain, counts = _checked(process, linear, len(as_row(start)), counts)
+        yield transition, gain
+        while not counted:  # every step is the same
+            yield transition, gain
+
+
+def _checked(process: Iteration, linear: Callable, size: int, counts: Any) -> tuple[np.ndarray, np.ndarray, Any]:
+    """A and G of one step, and what its state counts after it; ValueError unless it is linear."""
+    somewhere = np.linspace(0.3, 1.7, size), np.linspace(-0.7, 0.4, process.draws)
+    first, after = linear(*somewhere, counts)
+    landed, transition, gain = map(np.asarray, first)
+    landed_else, *again = map(np.asarray, linear(*(-2 * x for x in somewhere), counts)[0])
     with np.errstate(over="ignore", invalid="ignore"):
         expected = np.outer([1, -2], transition @ somewhere[0] + gain @ somewhere[1])
     through_zero = np.allclose([landed, landed_else], expected, equal_nan=True)
     if not (through_zero and np.allclose(transition, again[0]) and np.allclose(gain, again[1])):
         raise ValueError(
-            f"the step of {type(method).__name__} is not linear on a quadratic, so no recursion of second moments "
-            "closes: simulate it, or ask for its transfer operator; sam_first_step_variance has SAM's first step"
+            f"the step of {type(process.method).__name__} is not linear on a quadratic, so no recursion of second "
+            "moments closes: simulate it, or ask for its transfer operator; sam_first_step_variance has SAM's first "
+            "step"
         )
-    return transition, gain
+    return transition, gain, after
 
 
 def sam_first_step_variance(

@@ -134,7 +134,8 @@ def find(
 def _reduced(process: Process, box: tuple) -> tuple[list[np.ndarray], bool, str] | None:
     """Places, completeness and how, for a method whose fixed points are tied to critical points; else None."""
     method = getattr(process, "method", None)
-    if not isinstance(process, Iteration) or not isinstance(method, FirstOrder) or not method.tied:
+    known = isinstance(process, Iteration) and isinstance(method, FirstOrder)
+    if not known or not method.tied or method.vanishes_apart(process.shapes()):
         return None
     points = process.landscape.critical_points()
     places = [point.theta for point in points]
@@ -142,8 +143,7 @@ def _reduced(process: Process, box: tuple) -> tuple[list[np.ndarray], bool, str]
     if points.continua:
         how += "; those on continua are not listed"
     complete = points.complete and not points.continua
-    rho = float(getattr(method, "rho", 0.0))
-    if rho == 0:
+    if (rho := float(getattr(method, "rho", 0.0))) == 0:
         return places, complete, how
     if isinstance(method, SAM):
         seeing, certain, way = _circle_points(process, places, rho)

@@ -72,6 +72,11 @@ def check_derived(process: Iteration) -> None:
             "cubature follows a step that jumps where ∇ℓ(θ) vanishes, and nowhere else: take one ascent, and decay "
             "that is coupled or in the landscape, or eps > 0"
         )
+    elif _vanishes_apart(process) and process.ascent != "full":
+        raise TypeError(
+            "cubature follows a step that jumps where ∇ℓ(θ) vanishes, and nowhere else, and with a mask, or a norm for "
+            "each tensor, it jumps where a part of it does: take eps > 0, scope='all', or a sum over minibatches"
+        )
     elif process.ascent == "independent" and isinstance(process.method, GSAM):
         raise TypeError(
             "what GSAM follows is not linear in the descent's sample, which cubature makes use of: take "
@@ -82,6 +87,13 @@ def check_derived(process: Iteration) -> None:
             f"the moments of a {type(process.method).__name__} step are computed by cubature in 1 and 2 dimensions, "
             f"this landscape has {process.dim}: the published form of GD, USAM and DNSAM under additive noise knows any"
         )
+
+
+def _vanishes_apart(process: Iteration) -> bool:
+    """Whether a normalised ascent jumps where a part of the gradient vanishes."""
+    method = process.method
+    sharp = method.may_jump and not isinstance(method, DNSAM)
+    return process.dim > 1 and sharp and method.vanishes_apart(process.shapes())
 
 
 def derived(process: Iteration, theta: Vector) -> Moments:

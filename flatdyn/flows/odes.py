@@ -59,9 +59,10 @@ class Flow(OnLandscape):
         inertia: keep the velocity as a variable
     Raises:
         TypeError: if the method does not follow one gradient, or jumps along surfaces (ASAM with p = ∞)
-        ValueError: if dt or order is out of range; inertia without momentum; SAM with a mask and eps = 0, whose flow
-            slides along the surface on which the masked gradient vanishes, or with decay that does not vanish there; a
-            convention that is known at order 0 alone (dampening, decoupled decay of a velocity)
+        ValueError: if dt or order is out of range; inertia without momentum; SAM with eps = 0 and a mask that leaves
+            parts out, or a norm for each tensor, whose flow slides along the surface on which such a part of the
+            gradient vanishes, or with decay that does not vanish there; a convention that is known at order 0 alone
+            (dampening, decoupled decay of a velocity)
     References:
         Modified equations: Barrett and Dherin, arXiv 2009.11162 (GD); Kovachki and Stuart, JMLR 22 (2021) (momentum).
         Inertia: Qian, Neural Networks 12 (1999); Hessian damping of Nesterov: Shi, Du, Jordan, Su, Math. Program. 195
@@ -85,15 +86,16 @@ class Flow(OnLandscape):
         if checks.flag("inertia", inertia) and not method.inertial:
             raise ValueError("inertia needs a method with momentum: without it the equation is of first order")
         _check_conventions(method, order, inertia)
-        Iteration(landscape, method)  # refuses a mask that does not fit
+        form = Iteration(landscape, method).shapes()  # refuses a mask that does not fit
         self.landscape, self.method, self.order, self.inertia = landscape, method, order, bool(inertia)
         self.dt = method.lr if dt is None else checks.number("dt", checks.real(dt), above=0, one=True)
         self.jumping = method.may_jump and not self.inertia
         if self.jumping and method.jumps_on_surfaces:
             raise TypeError(f"the flow of {method!r} slides along the surfaces where its gradient jumps: take p=2")
-        if self.jumping and getattr(method, "mask", None) is not None and not _all_ones(method.mask):
+        if self.jumping and method.vanishes_apart(form):
             raise ValueError(
-                "with a mask SAM's flow slides along the surface on which the masked gradient vanishes: give eps > 0"
+                "with a mask, or a norm for each tensor, SAM's flow slides along the surface on which that part of the "
+                "gradient vanishes: give eps > 0, or scope='all'"
             )
         if self.jumping and not method.decays("loss") and "weight_decay" not in method.absent:
             raise ValueError(
@@ -202,7 +204,3 @@ def _check_conventions(method: FirstOrder, order: int, inertia: bool) -> None:
 
 def _where(condition: jax.Array, yes: Vector, no: Vector) -> Vector:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
-
-
-def _all_ones(mask: Any) -> bool:
-    return not checks.any_traced(mask) and all((np.asarray(leaf) == 1).all() for leaf in jax.tree.leaves(mask))

@@ -72,11 +72,11 @@ def recursion(process: Iteration | Method, landscape: Landscape | None = None, *
             "at", np.zeros(process.dim) if at is None else checks.entries("at", at, "coordinates"), process.dim
         )
         checks.point("at", at, process.dim)
-        size = flat_state(process).size
-        needed = memory.array_bytes(12, size, size + process.draws)
+        draws, size = process.draws, flat_state(process).size
+        needed = memory.array_bytes(12, size, size + draws)
         memory.check_memory(needed, f"the covariance of {size} numbers", "ask for a `landscape` of fewer coordinates")
         start = flat_state(process).at_rest(np.asarray(at, float))
-        linear = derivatives(process)(start, np.zeros(process.draws))
+        linear = derivatives(process)(start, np.zeros(draws))
     start, landed, transition, gain = map(np.asarray, (start, *linear))
     moved = np.abs(landed - start).max()
     if not moved <= 1e-9 * (1 + np.abs(start).max()):
@@ -145,6 +145,11 @@ def formula(method: Method | LinearRecursion, landscape: Landscape | None = None
     checks.kind("landscape", landscape, Landscape)
     if not method.draws:
         raise TypeError(f"{type(method).__name__} draws no random numbers itself: ask covariance, with noise")
+    if method.period > 1:
+        raise TypeError(
+            f"this needs a map that is the same at every step, and that of {type(method).__name__} repeats itself only "
+            f"after {method.period}: ask simulate"
+        )
     symbols, state = symbolic_state(method, landscape.symbols)
     drive = sympy.symbols(f"R:{len(landscape.symbols) * method.draws}", real=True)
     width = len(landscape.symbols)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -12,7 +13,7 @@ import sympy
 
 from flatdyn.core import checks
 from flatdyn.methods.base import Wrapper, hyperparameter
-from flatdyn.methods.schedules import check_schedule
+from flatdyn.methods.schedules import LATE, check_schedule, settled
 
 
 class AveragedState(eqx.Module):
@@ -83,6 +84,15 @@ class Averaged(Wrapper):
         if any(isinstance(leaf, sympy.Basic) for leaf in jax.tree.leaves(theta)):
             raise TypeError("the weights of an average change from step to step")
         return AveragedState(theta, self.method.init(theta), jnp.asarray(0))
+
+    def seasoned(self, state):
+        return dataclasses.replace(super().seasoned(state), count=state.count + int(self.start) + LATE)
+
+    def cycles(self, state):
+        # The share of a uniform average falls for ever; between updates there is none
+        if super().cycles(state) or self.decay is None or self.every != 1:
+            return True
+        return callable(self.decay) and not settled(self.decay, state.count)
 
     def step(self, grad, state, *normals):
         inner = self.method.step(grad, state.inner, *normals)

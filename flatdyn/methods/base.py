@@ -116,7 +116,7 @@ class Method(eqx.Module):
         return state
 
     def cycles(self, state: State) -> bool:
-        """Whether steps from a seasoned state differ in turn, by a count that goes round: then one is not the map."""
+        """Whether steps from a seasoned state differ by a count, in turn or for ever: then one is not the map."""
         return False
 
     def check(self, theta: Any) -> None:
@@ -341,6 +341,10 @@ class FirstOrder(Method):
     def tied(self) -> bool:
         """Whether it rests where ∇L vanishes at θ or at the one point to which it ascends with the whole gradient."""
         return "weight_decay" in self.absent
+
+    def vanishes_apart(self, theta: Any) -> bool:
+        """Whether what a norm is taken of may vanish where the gradient does not: a part of it, or one tensor of θ."""
+        return False
 
     @property
     def gain(self) -> Any:

@@ -6,10 +6,11 @@ import math
 from typing import Any
 
 import equinox as eqx
+import jax
 import numpy as np
 
 from flatdyn.core import checks
-from flatdyn.core.algebra import largest, length_of_each, norm, norm_of_each, sign
+from flatdyn.core.algebra import Vector, is_coordinates, largest, length_of_each, norm, norm_of_each, sign
 from flatdyn.methods import masks
 from flatdyn.methods.base import FirstOrder, hyperparameter, is_zero, word
 from flatdyn.methods.fields import GradientField
@@ -83,6 +84,13 @@ class Normalised(Ascending):
 
     def __check_init__(self):
         checks.choice("scope", self.scope, SCOPES)
+
+    def vanishes_apart(self, theta):
+        if self.scope == "masked":
+            known = not checks.any_traced(self.mask)
+            return not known or any((np.asarray(leaf) == 0).any() for leaf in jax.tree.leaves(self.mask))
+        coordinates = not isinstance(theta, Vector) or is_coordinates(theta.tree)
+        return self.scope == "tensor" and not coordinates and len(jax.tree.leaves(theta)) > 1
 
     def scoped(self, g: Any) -> Any:
         """What the norm is taken of."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -90,9 +91,35 @@ class Alternating(Method):
     def samples(self):
         return max(method.samples for method in self.methods)
 
+    @property
+    def period(self):
+        return math.lcm(*(method.period for method in self.methods))
+
+    @property
+    def jumps(self):
+        return functools.reduce(operator.or_, (method.jumps for method in self.methods))
+
+    @property
+    def may_jump(self):
+        return any(method.may_jump for method in self.methods)
+
+    @property
+    def jumps_on_surfaces(self):
+        return self.may_jump  # where the gradient of one block vanishes
+
     def single(self):
         for method in self.methods:
             method.single()
+
+    def seasoned(self, state):
+        return BlockState(state.theta, tuple(without_theta(m.seasoned(own)) for m, own in self._each(state)))
+
+    def cycles(self, state):
+        return any(method.cycles(own) for method, own in self._each(state))
+
+    def _each(self, state: BlockState) -> list[tuple[Method, Any]]:
+        """The methods and their states."""
+        return [(m, with_theta(own, state.theta)) for m, own in zip(self.methods, state.inner, strict=True)]
 
     def check(self, theta):
         for method in self.methods:

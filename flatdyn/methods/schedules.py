@@ -9,6 +9,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import sympy
 
 from flatdyn.core import checks
@@ -48,6 +49,9 @@ class Scheduled(Wrapper):
     leaves what was gathered before, if the velocity is a displacement, v⁺ = μ v − ηₖ g (units="displacement", the
     default: Keras). PyTorch and optax keep gradients and scale all of it, θ⁺ = θ − ηₖ b⁺: units="gradient" of the
     method. For a constant step it is the same; a step that drops moves the two far apart.
+
+    What asks where steps lead in the end (multipliers, fixed points, stationary laws) sees the numbers of a late step,
+    past warm-ups and decays; of a schedule that goes round there is no such step, and it is refused.
 
     Args:
         method: has the numbers that change; inside of it they may be those of another one, as of `Averaged(SAM(…))`
@@ -92,6 +96,12 @@ class Scheduled(Wrapper):
             raise TypeError("the step size changes from step to step")
         return ScheduledState(self.method.init(theta), jnp.asarray(0))
 
+    def seasoned(self, state):
+        return dataclasses.replace(super().seasoned(state), count=state.count + LATE)
+
+    def cycles(self, state):
+        return super().cycles(state) or not all(settled(factor, state.count) for factor in self._factors.values())
+
     def step(self, grad, state, *normals):
         now = self.method
         for name, factor in self._factors.items():
@@ -99,6 +109,16 @@ class Scheduled(Wrapper):
             scaled = jax.tree.map(lambda number, value=value: number * value, getattr(_holder(now, name), name))
             now = eqx.tree_at(lambda method, name=name: getattr(_holder(method, name), name), now, scaled)
         return ScheduledState(now.step(grad, state.inner, *normals), state.count + 1)
+
+
+LATE = 10**6  # steps, updates: past what only first ones do
+_SETTLED = 1e-3  # what a schedule that has come to its end may still change by, as a share of itself
+
+
+def settled(schedule: Callable, count: Any) -> bool:
+    """Whether a schedule has come to its end at a count: it hardly changes over the next few."""
+    values = np.array([schedule(count + more) for more in range(8)], float)
+    return bool(np.ptp(values) <= _SETTLED * np.abs(values).max())
 
 
 def check_schedule(name: str, schedule: Any, of: str) -> None:
@@ -113,7 +133,7 @@ def _holder(method: Method, name: str) -> Method | None:
     """The method, or the one inside of it, that has a number of this name."""
     if not isinstance(method, Method):
         return None
-    fields = {field.name for field in dataclasses.fields(method)}
+    fields = {field.name for field in dataclasses.fields(method) if not field.metadata.get("static")}
     if name in fields and _is_number(getattr(method, name)):
         return method
     return _holder(method.method, name) if isinstance(method, Wrapper) else None

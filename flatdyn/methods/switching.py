@@ -95,6 +95,10 @@ class Switched(Method):
     def jumps_on_surfaces(self):
         return any(method.jumps_on_surfaces for method in self.methods)
 
+    @property
+    def period(self):
+        return self.methods[-1].period
+
     def single(self):
         for method in self.methods:
             method.single()
@@ -161,6 +165,9 @@ class Switched(Method):
             for one, own in zip(self.methods, state.inner, strict=True)
         )
         return SwitchedState(state.theta, inner, state.count + int(sum(self.lengths)) + 1)
+
+    def cycles(self, state):
+        return self.methods[-1].cycles(with_theta(state.inner[-1], state.theta))
 
     def possible(self, state):
         return functools.reduce(

@@ -153,7 +153,7 @@ class Iteration(OnLandscape):
         checks.kind("noise", self.noise, noise.Noise)
         checks.choice("ascent", self.ascent, ASCENTS)
         self.noise.check(self.landscape)
-        form = self._form()
+        form = self.shapes()
         self.method.check(form)
         self.method.check_sample(form, self.ascent, self.noise)
 
@@ -189,9 +189,9 @@ class Iteration(OnLandscape):
     @property
     def _keyed(self) -> bool:
         """Whether the method draws by itself, from a key."""
-        return self.method.keyed(self._form)
+        return self.method.keyed(self.shapes)
 
-    def _form(self) -> Vector:
+    def shapes(self) -> Vector:
         """The vector of shapes of a position."""
         coordinates = jax.ShapeDtypeStruct((self.landscape.dim,), precision.floating())
         return jax.eval_shape(self.landscape.vector, coordinates)

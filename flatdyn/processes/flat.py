@@ -128,8 +128,9 @@ def flattening(process: Process) -> tuple[int, Callable, Callable]:
         own = start.inner if isinstance(start, Remembering) else start
         if hasattr(process, "method") and process.method.cycles(own):
             raise ValueError(
-                f"the steps of {process.method!r} take turns, as those of MultiSteps, lookahead and "
-                "reduce_on_plateau do by a count in their state: one step is not their map, so simulate it"
+                f"the steps of {process.method!r} take turns by a count in its state, as those of MultiSteps, "
+                "lookahead, reduce_on_plateau and schedules that go round, or differ for ever, as those of a uniform "
+                "average: one step is not their map, so simulate it, or ask the method inside"
             )
     return sum(leaf.size for leaf in jax.tree.leaves(_moving(start))), whole_from(start), as_row
 

@@ -42,9 +42,10 @@ class _Pair(NamedTuple):
 class Displacement(Process):
     """A small displacement from the set a saddle lies in, carried along by a method's own step.
 
-        δ⁺ = Q DF(s; ξ) δ,   s⁺ = F(s; ξ) ("moving"), or s⁺ = s ("frozen")
+        δ⁺ = Q DF(s; ξ) δ,   s⁺ = F(s; ξ) ("moving"), or with its parameters held ("frozen")
 
-    Its position is z = Q δθ, shape (k,). With the same key it sees the minibatches that the network itself would see.
+    What a method remembers of gradients goes on in a frozen base, too. Its position is z = Q δθ, shape (k,). With the
+    same key it sees the minibatches that the network itself would see.
 
     Args:
         process: the method on the saddle's landscape
@@ -88,8 +89,8 @@ class Displacement(Process):
             return eqx.partition(new, eqx.is_inexact_array)
 
         moved, shift, others = jax.jvp(stepped, (numbers,), (state.shift,), has_aux=True)
-        # Counters of steps, and where an epoch is, go on beside weights that stay
-        base = eqx.combine(moved if self.base == "moving" else numbers, others)
+        # Counters of steps, where an epoch is, and what is remembered of gradients go on beside weights that stay
+        base = eqx.combine(moved if self.base == "moving" else _held(moved, numbers), others)
         # Rounding leaks into the set, where displacements may shrink more slowly
         return _Pair(base, jax.tree.map(self._across, shift, is_leaf=lambda part: isinstance(part, Vector)))
 
@@ -101,6 +102,18 @@ class Displacement(Process):
             return part
         landscape = self.process.landscape
         return landscape.vector((self.basis @ landscape.array(part)) @ self.basis)
+
+
+_PLACES = ("theta", "slow", "other")  # fields of a state that are points
+
+
+def _held(moved: Any, before: Any) -> Any:
+    """A state after a step, with its points where they were."""
+
+    def one(path: tuple, new: Any, old: Any) -> Any:
+        return old if any(getattr(key, "name", "") in _PLACES for key in path) else new
+
+    return jax.tree.map_with_path(one, moved, before)
 
 
 def displacement(
@@ -218,7 +231,11 @@ def transverse_exponent(
             carry = jax.block_until_ready(_grown(process, names, values, carry, seed, where))
     logs = np.asarray(carry[1]) / steps
     if not np.isfinite(logs).all():
-        raise ValueError("a displacement has left the finite numbers: take a smaller step, or base='frozen'")
+        raise ValueError(
+            "a displacement has left the finite numbers: take a smaller step, or base='frozen'. A method that divides "
+            "by what it remembers (momentum SAM, lagged SAM: give eps > 0; Adam) has no derivative where that is zero, "
+            "as at the start"
+        )
     logs = logs if names else logs[0]
     value, stderr = mean_sem_of(logs, axis=-1)
     return Exponent(*(float(x) if not names else x for x in (value, stderr)), logs)
