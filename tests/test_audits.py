@@ -455,9 +455,75 @@ def test_a_broken_step_is_named_only_if_the_map_is_the_same():
     assert (broken(momentum_of_one).method.lr, broken(momentum_of_one).method.momentum) == (LR, 0.9)
 
 
+# optax computes schedules in 32 bits
+STUCK = ("constant radius", "low precision", "NaN at zero gradient", "not as expected")
+
+
 def test_every_fault_is_in_a_test():
-    elsewhere = {"statistics moved twice", "constant radius"}
+    elsewhere = {"statistics moved twice", *STUCK}
     assert {word for words in BROKEN.values() for word in words} | elsewhere == set(FAULTS)
+
+
+def shrinking(kind):
+    """An ascent whose radius, or rate, is halved at the second step, and so on: 1, 1/2, 1/3, ..."""
+
+    def make():
+        count = 0
+
+        def step(theta, gradient):
+            nonlocal count
+            count += 1
+            g = gradient(theta)
+            return theta - LR * gradient(theta + RHO / count * (direction(g) if kind == "SAM" else g))
+
+        return step
+
+    return make
+
+
+def sam_of_optax(schedule, reset):
+    """Its schedule counts the inner optimiser's steps, which begin anew at every step if that is reset."""
+    inner = optax.chain(optax.contrib.normalize(), optax.sgd(schedule))
+    return optax.contrib.sam(optax.sgd(LR), inner, reset_state=reset, opaque_mode=True)
+
+
+def falling(k):
+    return 1 / (1 + k)
+
+
+def test_a_radius_that_was_to_move_and_does_not_is_a_fault():
+    wanted = fd.Scheduled(fd.SAM(LR, RHO), rho=falling)
+    stays = fd.audit(sam_of_optax(lambda k: RHO * falling(k), reset=True), expected=wanted)
+    assert stays.faults == STUCK
+    assert (type(stays.method), stays.method.rho) == (fd.SAM, RHO)
+    moves = fd.audit(sam_of_optax(lambda k: RHO * falling(k), reset=False), expected=wanted)
+    assert moves.faults == ("NaN at zero gradient",)
+    for outer in (fd.Averaged(wanted), fd.Scheduled(wanted, falling)):
+        assert "constant radius" in fd.audit(sam, expected=outer).faults
+    # a schedule that was not to move within the steps that are seen
+    assert fd.audit(sam, expected=fd.Scheduled(fd.SAM(LR, RHO), rho=lambda k: 1.0 + (k > 1000))).faults == ()
+
+
+@pytest.mark.parametrize("lr", [0.1, 0.125])
+def test_a_step_size_of_32_bits_is_told_from_one_of_64(lr):
+    """As heavyball's, on parameters of 64 bits: 1/8 is the same in both, so that nothing is lost."""
+
+    def step(theta, gradient):
+        return theta - float(np.float32(lr)) * gradient(theta)
+
+    audit = fd.audit(step)
+    assert (audit.method.lr, audit.faults) == (lr, ("low precision",) if lr == 0.1 else ())
+
+
+@pytest.mark.parametrize("kind", ["SAM", "USAM"])
+def test_a_radius_that_moves_has_a_name(kind):
+    audit = fd.audit(shrinking(kind))
+    assert (type(audit.method), type(audit.method.method)) == (fd.Scheduled, getattr(fd, kind))
+    assert audit.method.method.rho == pytest.approx(RHO, rel=1e-12)  # a radius that was computed: rounding
+    factors = [float(audit.method.schedules["rho"](k)) for k in range(4)]
+    assert factors == pytest.approx([1, 1 / 2, 1 / 3, 1 / 4], rel=1e-12)
+    assert audit.faults == ()
+    assert audit.difference < 1e-13
 
 
 def test_running_statistics_are_asked_about_where_they_are_cared_for():

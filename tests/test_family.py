@@ -243,22 +243,16 @@ EDGED += [UnifiedSAM(0.1, 0.1, 0.5, eps=0.1), GSAM(0.1, 0.1, 0.4), WSAM(0.1, 0.1
 @pytest.mark.parametrize("method", EDGED, ids=range(len(EDGED)))
 def test_at_the_edge_of_stability_a_step_turns_the_gradient_round(method):
     """At 0.7/λ on a line of curvature λ the gradient's length is 0.7: it comes to rest on the other side."""
-    edge = fd.stability.edge_of_stability(method, 0.7)
+    edge = fd.stability.edge(method, 0.7)
     process = fd.Iteration(fd.landscapes.saddle((edge,)), method)
     there = process.position(process.step(process.init(jnp.array([0.7 / edge]))))[0]
     assert_allclose(there, -0.7 / edge, rtol=1e-12)  # sums of a few numbers: rounding
 
 
-def test_an_edge_that_hangs_on_the_gradient_or_on_a_memory_is_not_guessed():
-    edge = fd.stability.edge_of_stability
-    for method in (WSAM(0.1, 0.1, 0.9, eps=0.1), UnifiedSAM(0.1, 0.1, 0.5, eps=0.1), GSAM(0.1, 0.1, 0.4)):
+def test_an_edge_that_hangs_on_the_gradient_is_not_guessed():
+    for method in (WSAM(0.1, 0.1, 0.9), UnifiedSAM(0.1, 0.1, 0.5), GSAM(0.1, 0.1, 0.4)):
         with pytest.raises(ValueError, match="give gradient_norm"):
-            edge(method)
-    with pytest.raises(ValueError, match="the edge of GSAM is known without eps alone"):
-        edge(GSAM(0.1, 0.1, 0.4, eps=0.1), 1.0)
-    for method in (WSAM(0.1, 0.1, 0.9, momentum=0.5), MSAM(0.1, 0.1, 0.9), LookSAM(0.1, 0.1, 2, 0.4)):
-        with pytest.raises(TypeError, match="remembers more than a velocity"):
-            edge(method, 1.0)
+            fd.stability.edge(method)
 
 
 def test_a_saddle_holds_only_those_that_ascend_with_the_gradient_of_now():

@@ -18,7 +18,7 @@ from flatdyn.audits.problems import LEARNT, problems
 from flatdyn.audits.replays import Difference, difference
 from flatdyn.audits.runs import Recording, Tensors, distinct
 from flatdyn.audits.surveys import ascent, further
-from flatdyn.methods import Averaged, Method
+from flatdyn.methods import Averaged, FirstOrder, Method
 
 SAME = 2e-6  # share of the moves by which the iterates of one map may differ: norms in 32 bits leave 1e-7
 TRIED = (*LEARNT, "faint", "unseen", "slope")
@@ -198,7 +198,7 @@ def _nonlinear(one: Seen, form: Tensors) -> Seen:
     if one.ascent.kind != "none":
         plain = Descent(0.0, {"g1": 1.0}, {}, "g1", 0.0)
         made = candidates(one.ascent, plain, form, further(used))
-        if not made:
+        if not made or not isinstance(made[0][0], FirstOrder):
             return dataclasses.replace(one, rule=read)
         follows = made[0][0]
     method = read.method(follows)

@@ -8,9 +8,11 @@ import numpy as np
 
 from flatdyn.audits import views
 from flatdyn.audits.examining import Seen, frozen
+from flatdyn.audits.fits import in_single
+from flatdyn.audits.problems import STEPS
 from flatdyn.audits.report import FAULTS
 from flatdyn.audits.runs import Recording, Tensors, distinct
-from flatdyn.methods import Scheduled
+from flatdyn.methods.base import Wrapper
 
 ALIKE = 1e-6  # share within which two numbers are meant to be one
 
@@ -97,10 +99,18 @@ def _of_expected(seen: Seen, expected: Any, stated: float | None) -> list[str]:
         ratio = (fell.whole(fell.followed) if not fell.momentum else fell.slow[fell.followed]) / float(wanted)
         if abs(ratio - seen.passes) <= ALIKE * seen.passes:
             words.append("accumulation not divided")
-    moving = isinstance(expected, Scheduled) and "rho" in (getattr(expected, "schedules", None) or {})
-    if moving and "rho" in seen.ascent.numbers and not seen.ascent.changes:
+    if _moves_radius(expected) and "rho" in seen.ascent.numbers and not seen.ascent.changes:
         words.append("constant radius")
     return words
+
+
+def _moves_radius(method: Any) -> bool:
+    """Whether a method, or one inside of it, has a schedule for its radius that changes within a run."""
+    if not isinstance(method, Wrapper):
+        return False
+    factor = (getattr(method, "schedules", None) or {}).get("rho")
+    moves = factor is not None and len({float(factor(count)) for count in range(STEPS)}) > 1
+    return moves or _moves_radius(method.method)
 
 
 def is_lost(runs: list[Recording]) -> bool:
@@ -128,8 +138,14 @@ def _as_coarse(point: np.ndarray, like: np.ndarray) -> np.ndarray:
 
 
 def too_few_bits(seen: Seen, runs: list[Recording]) -> bool:
-    """Whether something is rounded to fewer bits than parameters of 64 have."""
+    """Whether something is rounded to fewer bits than parameters of 64 have: a step, or a number of the method."""
     # Between SAM and USAM an ε in the norm, which is not looked for, leaves something over as rounding does
     of_ascent = 0.0 if seen.ascent.kind == "UnifiedSAM" else seen.ascent.left
-    left = max(of_ascent, seen.descent.left if seen.descent is not None else 0.0)
-    return views.coarse(runs) is not None or left > 1e-11
+    left, numbers = of_ascent, []
+    if seen.descent is not None:
+        left = max(left, seen.descent.left)
+        numbers = [seen.descent.momentum, seen.descent.whole(seen.descent.followed)]
+    if seen.ascent.kind == "SAM" and seen.ascent.radii and not seen.ascent.changes:
+        numbers.append(float(np.median(seen.ascent.radii)))
+    rounded = any(in_single(number) is not None for number in numbers)
+    return views.coarse(runs) is not None or left > 1e-11 or rounded

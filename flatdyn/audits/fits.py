@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 
 EXACT = 1e-9  # what a fit may leave over, as a share, in 64 bits
+_OF_64 = 1e-12  # what a number may be off by that was learnt from steps in 64 bits
 ROUNDED = 3e-6  # the same where some of it is in 32 bits: a unit in the last place is 1e-7
 
 
@@ -61,8 +62,20 @@ def constant(values: np.ndarray, share: float) -> bool:
     return bool(values.size) and bool(np.ptp(values) <= share * np.abs(values).max())
 
 
+def in_single(value: float) -> float | None:
+    """The short number whose rounding to 32 bits this is: 0.1 for 0.10000000149011612; None if it is none."""
+    for digits in range(1, 8):
+        near = float(f"{value:.{digits}g}")
+        rounded = float(np.float32(near))
+        if rounded != near and abs(rounded - value) <= _OF_64 * abs(value):
+            return near
+    return None
+
+
 def short(value: float, share: float) -> float:
     """The number with the fewest digits within a share of this one: 0.1 for 0.10000000003."""
+    if (near := in_single(value)) is not None:
+        return near
     for digits in range(1, 13):
         near = float(f"{value:.{digits}g}")
         if abs(near - value) <= share * abs(value):

@@ -113,9 +113,14 @@ def _made(ascent: Ascent, descent: Descent, words: dict[str, Any], form: Tensors
     if name is None:
         return None
     try:
-        return getattr(methods, name)(**words, **own)
+        one = getattr(methods, name)(**words, **own)
     except (TypeError, ValueError, AttributeError):  # a number out of the method's range
         return None
+    if not ascent.changes or kind == "none":
+        return one
+    if ascent.along != "gradient":  # the radius of the first step was not seen
+        return None
+    return Scheduled(one, rho=table(np.array(ascent.radii) / ascent.numbers["rho"]))
 
 
 def _family(kind: str, own: dict, ascent: Ascent, descent: Descent, words: dict) -> tuple[str | None, dict]:
@@ -196,7 +201,10 @@ def scheduled(ascent: Ascent, descent: Descent, form: Tensors) -> list[tuple[Met
     if np.abs(decays).max() > 1e-8:
         words["weight_decay"] = short(float(np.median(decays)), 1e-7)
     one = _made(ascent, descent, words, form, 1)
-    return [] if one is None else [(Scheduled(one, table(rates / base)), "table")]
+    if one is None:
+        return []
+    inner, others = (one.method, one.schedules) if isinstance(one, Scheduled) else (one, {})
+    return [(Scheduled(inner, table(rates / base), **others), "table")]
 
 
 def table(factors: np.ndarray) -> Any:

@@ -58,7 +58,11 @@ def ascent(runs: list[Recording], form: Tensors, enough: float) -> Ascent:
         return Ascent("unknown", {})
     perturbed = [any(np.abs(step.reach[part]).max() > 0 for step in later) for part in form.slices]
     kept = np.concatenate([np.full(size, flag) for size, flag in zip(form.sizes, perturbed, strict=True)])
-    made = _whole(later, kept, enough) or _by_tensor(later, form, perturbed, enough) or _with_decay(later, kept, enough)
+    made = (
+        _whole(later, kept, enough, steps)
+        or _by_tensor(later, form, perturbed, enough)
+        or _with_decay(later, kept, enough)
+    )
     made = made or adaptive([_part(step, kept) for step in later], enough) or _adaptive_by_tensor(later, form, enough)
     if made is None:
         return Ascent("unknown", {})
@@ -73,7 +77,7 @@ def _part(step: Step, kept: np.ndarray) -> Step:
     return Step(step.run, step.number, step.theta[kept], step.gradient[kept], known, step.reach[kept])
 
 
-def _whole(steps: list[Step], kept: np.ndarray, enough: float) -> Ascent | None:
+def _whole(steps: list[Step], kept: np.ndarray, enough: float, all_steps: list[Step]) -> Ascent | None:
     """Along one vector, with one length for all that is perturbed."""
     parts = [_part(step, kept) for step in steps]
     along = direction(parts, ALONG, max(enough, 1e-8))
@@ -90,9 +94,10 @@ def _whole(steps: list[Step], kept: np.ndarray, enough: float) -> Ascent | None:
             numbers = numbers | ({"scope": "all"} if scope == "all" and kind == "SAM" else {})
             results.append(Ascent(kind, numbers, name, 0.0, _radii(parts), left, left, off))
     if not results:
-        # A radius that changes from step to step is the same in every run
-        radii = _radii_by_step(parts)
-        return Ascent("SAM", {"rho": radii[0]}, name, radii=radii, direction_off=off, changes=True) if radii else None
+        # A radius that changes from step to step is the same in every run; the first step may have none to go along
+        asked = all_steps if name == "gradient" else steps
+        pairs = [(step, _part(step, kept)) for step in asked]
+        return _changing(pairs, name, {} if kept.all() else {"scope": "all"}, off)
     return min(results, key=lambda one: one.left)
 
 
@@ -100,12 +105,23 @@ def _radii(steps: list[Step]) -> tuple[float, ...]:
     return tuple(float(np.linalg.norm(step.reach)) for step in steps)
 
 
-def _radii_by_step(steps: list[Step]) -> tuple[float, ...] | None:
-    by_step: dict[int, list[float]] = {}
-    for step in steps:
-        by_step.setdefault(step.number, []).append(float(np.linalg.norm(step.reach)))
-    if all(constant(np.array(values), 1e-6) for values in by_step.values()):
-        return tuple(float(np.median(values)) for values in by_step.values())
+def _changing(pairs: list[tuple[Step, Step]], name: str, everything: dict, off: float) -> Ascent | None:
+    """An ascent whose radius belongs to the step, of whole steps and of what is perturbed of them."""
+    whole, parts = zip(*pairs, strict=True)
+    reach = np.array(_radii(list(parts)))
+    norms = np.array([np.linalg.norm(step.known[name]) for step in parts])
+    total = np.array([np.linalg.norm(step.known[name]) for step in whole])
+    sizes = [("SAM", {}, reach), ("USAM", {}, reach / norms)]
+    if everything:
+        sizes.insert(1, ("SAM", everything, reach * total / norms))
+    for kind, numbers, values in sizes:
+        by_step: dict[int, list[float]] = {}
+        for step, value in zip(parts, values, strict=True):
+            by_step.setdefault(step.number, []).append(float(value))
+        if all(constant(np.array(several), 1e-6) for several in by_step.values()):
+            radii = tuple(float(np.median(by_step[number])) for number in sorted(by_step))
+            rho = radii[0] or max(radii)
+            return Ascent(kind, {"rho": rho} | numbers, name, radii=radii, direction_off=off, changes=True)
     return None
 
 

@@ -153,13 +153,13 @@ def effective_step(method: Method, curvature: Any) -> tuple[sympy.Expr, sympy.Ex
         )
     if getattr(method, "mask", None) is not None:
         raise ValueError("a masked method has no one-dimensional eigen-directions: ask jacobian for the whole map")
-    if method.may_jump and isinstance(getattr(method, "eps", None), (int, float)):
-        raise no_derivative(method, "a critical point")
     if method.remembers:
         raise TypeError(
             f"{type(method).__name__} remembers more than a velocity, so its threshold has another form: ask "
             "conditions, or multipliers for numbers"
         )
+    if method.may_jump and isinstance(getattr(method, "eps", None), (int, float)):
+        raise no_derivative(method, "a critical point")
     present, words = [], []
     for field in sorted(dataclasses.fields(method), key=lambda field: field.kw_only):
         if "hyperparameter" not in field.metadata:
