@@ -1,6 +1,7 @@
 """What other packages run: their own iterates against the methods that are said to be the same, and bad input."""
 
 import ast
+import itertools
 import json
 import math
 import re
@@ -217,9 +218,56 @@ def test_names_and_the_table_show_all():
         assert word in shown
 
 
+method = fd.packages.method
+SAMS = itertools.product(
+    ("normalize", "sgd", "adam"), (0.1, FACTORS["drop"]), (2, 3), (True, False), ((0.0, 0.0), (0.5, 0.3))
+)
+
+
+def test_optaxs_sam_with_any_arguments_is_what_is_named_or_refused():
+    """Options in any combination, beside the transformation itself as the table describes it."""
+    import optax
+
+    compared, curves = 0, CURVES["plane"]
+    for ascent, rho, period, reset, (momentum, decay) in SAMS:
+        given = {
+            "sync_period": period,
+            "reset_state": reset,
+            "ascent": ascent,
+            "weight_decay": decay,
+            "momentum": momentum,
+        }
+        try:
+            named = method("optax.contrib.sam", 0.1, rho, **given)
+        except LookupError:
+            assert callable(rho) or ascent == "adam"
+            continue
+        inner = {"sgd": [], "normalize": [optax.contrib.normalize()], "adam": [optax.contrib.normalize()]}[ascent]
+        inner = optax.chain(*inner, (optax.adam if ascent == "adam" else optax.sgd)(rho))
+        outer = optax.chain(optax.add_decayed_weights(decay), optax.sgd(0.1, momentum))
+        theirs = optax.contrib.sam(outer, inner, sync_period=period, reset_state=reset, opaque_mode=True)
+        step = jax.jit(lambda g, state, x, theirs=theirs: theirs.update(g, state, x, grad_fn=lambda x, _: curves * x))
+        x, own = STARTS["plane"], named.init(STARTS["plane"])
+        state = theirs.init(x)
+        for _ in range(7):  # past the step at which the schedule drops
+            updates, state = step(curves * x, state, x)
+            x, own = x + updates, named.step(lambda theta: curves * theta, own)
+        # optax computes schedules in 32 bits, and Adam's ε is 1e-8
+        assert_allclose(own.theta, x, rtol=0, atol=1e-7, err_msg=f"{given} {rho}")
+        compared += 1
+    assert compared > 20
+
+
+def test_what_an_option_changes_is_in_the_method():
+    lagged = method("pytorch_optimizer.SAM", closure_first=False, groups=[1.0, 0.0])
+    assert (type(lagged), lagged.scope, lagged.mask) == (fd.methods.LaggedSAM, "all", [True, False])
+    assert method("temperon.Temperon", 10, transfer="none").memory == "reset"
+    assert "One step for every" in str(fd.packages.entry("keras.SGD"))
+    assert method("lightning.StochasticWeightAveraging", GD, 3, 10, 5, swa_lrs=0.1).start == 10
+
+
 # --- what is refused --------------------------------------------------------------------------------------------
 
-method = fd.packages.method
 
 GD, KEPT = fd.GD(0.1), "timm.utils.ModelEmaV2"
 REFUSED = [
@@ -234,6 +282,7 @@ REFUSED = [
     (lambda: method("optax.sgd"), ValueError, "learning_rate of optax.sgd must be given"),
     (lambda: method("optax.sgd", 0.1, learning_rate=0.1), ValueError, "learning_rate of optax.sgd is given twice"),
     (lambda: method(KEPT, GD, 0.9, 1, 1, 1), ValueError, "takes 2 arguments here, got 5"),
+    (lambda: method("torch.optim.Adam", betas=(0.9,)), ValueError, r"betas must be two numbers, got \(0.9,\)"),
     (lambda: method("optax.sgd", -0.1), ValueError, "optax.sgd: lr must be finite and > 0, got -0.1"),
     (lambda: method("torch_optimizer.SGDP", momentum=1.0), ValueError, "SGDP: an argument is out of range"),
     (lambda: method("torch_sgld.SGLD", 0.1, momentum=2.0), ValueError, "SGLD: an argument is out of range"),
@@ -264,9 +313,20 @@ def test_what_is_refused(call, kind, message):
         call()
 
 
+WARM = {"use_ema": True, "ema_overwrite_frequency": 5}
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: method("keras.SGD", **WARM), "set to their average"),
+        (lambda: method("optax.contrib.sam", 0.1, FACTORS["drop"], sync_period=3), "counts ascents"),
+        (lambda: method("optax.contrib.sam", 0.1, FACTORS["drop"], ascent="adam", reset_state=False), "is none of"),
+        (lambda: method("pytorch_optimizer.SAM", closure_first=False, adaptive=True), "not as ASAM"),
+        (lambda: method("torchzero.m.SAM", eps=0.5), "least that is divided by"),
+        (lambda: method("torchzero.m.ASAM", eps=0.5), "least that is divided by"),
+        (lambda: method("temperon.Temperon", 10, transfer="all"), "'momentum' or 'none'"),
+        (lambda: method("lightning.StochasticWeightAveraging", GD, 3, 10, 5, swa_lrs=0.01), "annealed to swa_lrs"),
         (lambda: method("optax.contrib.sam", 0.1, 0.1, mask=[1, 0]), "a step of one.*set_to_zero"),
         (lambda: method("optax.contrib.sam", 0.1, 0.1, sync_period=1), "unstable for every h"),
         (lambda: method("posteriors.sghmc", lr=0.1), "explicit Euler.*fd.packages.recursion"),

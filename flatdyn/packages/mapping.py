@@ -161,6 +161,8 @@ def _checked(row: Entry, name: str, value: Any, default: Any) -> Any:
         return checks.function(name, value, "a function of the number of steps taken", number=1)
     if isinstance(value, str) and repr(value) in conditions:
         return value
+    if name == "betas" and np.shape(value) != (2,):
+        raise ValueError(f"betas must be two numbers, got {checks.shown(value)}")
     if value is default or name in ("mask", "groups", "betas", "swa_lrs"):
         return value  # None, or what is for the method to say
     if name in _COUNTS:
