@@ -127,7 +127,7 @@ def _pulled(process: Iteration, theta: Vector) -> Moments:
     mean, covariance = _plain(process, theta)
     if "weight_decay" in process.method.absent:
         return Moments(mean, covariance)
-    return Moments(mean + process.method.weight_decay * process.landscape.array(theta), covariance)
+    return Moments(mean + process.landscape.array(process.method.pulled(theta)), covariance)
 
 
 def _plain(process: Iteration, theta: Vector) -> Moments:

@@ -240,6 +240,8 @@ class FirstOrder(Method):
             "coupled"     g ← g + λ θ, at the unperturbed θ, through the momentum; no ascent sees it (PyTorch)
             "decoupled"   θ⁺ = (1 − η λ) θ + the displacement (AdamW, SGDW)
             "loss"        ∇ℓ + λ θ wherever a gradient is asked for, in the ascent too: that of ℓ + λ ‖θ‖²/2
+        decay_mask      which parameters are pulled, m ⊙ θ in place of θ; None for all. Programs often spare biases and
+                        norms: masks.where(parameters, lambda path, leaf: leaf.ndim > 1)
         dampening       τ in [0, 1):  v⁺ = μ v − η (1 − τ) g;  Nesterov's −η g stays whole, as in PyTorch
         units           what the velocity is kept in, which matters if η changes:
             "displacement"  as above: a smaller η leaves what was gathered before (Keras)
@@ -263,6 +265,7 @@ class FirstOrder(Method):
     absent: tuple[str, ...] = eqx.field(static=True, init=False, repr=False)
     weight_decay: Any = hyperparameter(kw_only=True, default=0.0)
     decay: str = word("coupled")
+    decay_mask: Any = eqx.field(converter=lambda m: masks.settled(m, "decay_mask"), kw_only=True, default=None)
     dampening: Any = hyperparameter(kw_only=True, default=0.0)
     units: str = word("displacement")
     start: str = word("rest")
@@ -280,6 +283,8 @@ class FirstOrder(Method):
         checks.choice("decay", self.decay, DECAYS)
         checks.choice("units", self.units, UNITS)
         checks.choice("start", self.start, STARTS)
+        if self.decay_mask is not None and "weight_decay" in self.absent:
+            raise ValueError("decay_mask says what weight decay pulls, and there is none: give weight_decay")
         if not self.inertial and self.start != "rest":
             raise ValueError(f"start={self.start!r} is of a velocity, and there is none without momentum: leave it out")
         if not self.inertial and "dampening" not in self.absent:
@@ -287,6 +292,10 @@ class FirstOrder(Method):
                 f"dampening is of what the velocity takes, and there is none without momentum: leave it out, "
                 f"got {checks.shown(self.dampening)}"
             )
+
+    def check(self, theta):
+        super().check(theta)
+        masks.check(self.decay_mask, theta, "decay_mask")
 
     def init(self, theta):
         # Symbols are of the steps after the first.
@@ -303,8 +312,12 @@ class FirstOrder(Method):
     def field(self, grad: Callable) -> Callable:
         """The gradient field as the method sees it: with weight decay, if that is in the loss."""
         block = getattr(grad, "block", None)
-        pulled = lambda theta, g: g + self.weight_decay * masks.masked(block, theta)  # noqa: E731
+        pulled = lambda theta, g: g + masks.masked(block, self.pulled(theta))  # noqa: E731
         return changed(grad, pulled) if self.decays("loss") else grad
+
+    def pulled(self, theta: Any) -> Any:
+        """λ θ, of what weight decay pulls: the gradient of λ ‖θ‖²/2."""
+        return self.weight_decay * masks.masked(self.decay_mask, theta)
 
     def ascend(self, grad: Callable, theta: Any) -> Any:
         """The point at which the gradient is taken; `grad` is that of :meth:`field`."""
@@ -322,7 +335,7 @@ class FirstOrder(Method):
 
     def coupled(self, g: Any, theta: Any) -> Any:
         """g with weight decay, if that is coupled."""
-        return g + self.weight_decay * theta if self.decays("coupled") else g
+        return g + self.pulled(theta) if self.decays("coupled") else g
 
     def pull(self, grad: Callable, theta: Any) -> Any:
         """What vanishes where the method rests: the gradient that is followed, and decay wherever it acts.
@@ -330,7 +343,8 @@ class FirstOrder(Method):
         θ' = −gain · pull, per η, is the limit of small steps.
         """
         g = self.followed(grad, theta)
-        return g + (self.weight_decay / self.gain) * theta if self.decays("decoupled") else g
+        pulled = masks.masked(self.decay_mask, theta)
+        return g + (self.weight_decay / self.gain) * pulled if self.decays("decoupled") else g
 
     @property
     def jumps_elsewhere(self) -> bool:
@@ -358,7 +372,10 @@ class FirstOrder(Method):
 
     def moved(self, state: State, g: Any) -> State:
         """The state after a step along −g, with momentum and decoupled decay."""
-        theta = (1 - self.lr * self.weight_decay) * state.theta if self.decays("decoupled") else state.theta
+        theta = state.theta
+        if self.decays("decoupled"):
+            whole = self.decay_mask is None
+            theta = (1 - self.lr * self.weight_decay) * theta if whole else theta - self.lr * self.pulled(theta)
         if not self.inertial:
             return dataclasses.replace(state, theta=theta - self.lr * g)
         share = self._share(state.fresh)

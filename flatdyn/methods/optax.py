@@ -13,6 +13,7 @@ import sympy
 
 from flatdyn.core import checks
 from flatdyn.core.algebra import Vector
+from flatdyn.methods import masks
 from flatdyn.methods.base import FirstOrder, Method
 from flatdyn.methods.fields import GradientField
 from flatdyn.methods.transformations import Facts, evaluated, examined, holds_keys, pair
@@ -177,7 +178,7 @@ class FromOptax(Method):
 
     def _decay(self, theta: Any) -> jax.Array:
         """λ ‖θ‖²/2 of the method that is followed."""
-        return self.follows.weight_decay / 2 * (theta @ theta)
+        return self.follows.weight_decay / 2 * (masks.masked(self.follows.decay_mask, theta) @ theta)
 
     def _check_has_loss(self) -> None:
         if self.follows is not None and type(self.follows).gradient is not FirstOrder.gradient:

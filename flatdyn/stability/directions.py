@@ -120,7 +120,7 @@ def threshold(method: Method, curvature: Any, parameter: str) -> Threshold:
 
 def _jury(method: Method, curvature: Any) -> sympy.Basic:
     """The inequality of :func:`conditions` for a method with a memory of its own, whose direction has two numbers."""
-    if getattr(method, "mask", None) is not None:
+    if is_masked(method):
         raise ValueError("a masked method has no one-dimensional eigen-directions: ask jacobian for the whole map")
     slopes = jacobian(method, saddle((_as_symbolic("curvature", curvature),)), at=(0,))
     if slopes.rows > 2:
@@ -151,7 +151,7 @@ def effective_step(method: Method, curvature: Any) -> tuple[sympy.Expr, sympy.Ex
         raise TypeError(
             "ASAM's ascent depends on the parameters, not on the curvature alone: ask multipliers, at a point"
         )
-    if getattr(method, "mask", None) is not None:
+    if is_masked(method):
         raise ValueError("a masked method has no one-dimensional eigen-directions: ask jacobian for the whole map")
     if method.remembers:
         raise TypeError(
@@ -169,6 +169,11 @@ def effective_step(method: Method, curvature: Any) -> tuple[sympy.Expr, sympy.Ex
     values = {_placeholder(name): _as_symbolic(name, getattr(method, name)) for name in present}
     limits = _step_and_limits(type(method), tuple(present), tuple(words))
     return *limits, values | {CURVATURE: _as_symbolic("curvature", curvature)}
+
+
+def is_masked(method: Method) -> bool:
+    """Whether a method treats coordinates differently by a mask, of what it perturbs or of what decays."""
+    return any(getattr(method, name, None) is not None for name in ("mask", "decay_mask"))
 
 
 def _as_symbolic(name: str, value: Any) -> sympy.Expr:

@@ -23,7 +23,7 @@ from flatdyn.methods.base import FirstOrder, Method, Wrapper
 from flatdyn.noise import Exact, Noise
 from flatdyn.processes import Iteration
 from flatdyn.stability import meansquare, norms, preconditioners
-from flatdyn.stability.directions import CURVATURE, effective_step
+from flatdyn.stability.directions import CURVATURE, effective_step, is_masked
 from flatdyn.stability.responses import Response, check_size, first_crossing, radii, sharpest
 
 _SMALL = 1e-9  # a gradient that no clipping reaches, with squares held
@@ -124,7 +124,7 @@ def _refuse_whole(method: Method, landscape: Landscape | None) -> None:
         return
     if isinstance(inner, ASAM):
         raise TypeError("ASAM's ascent depends on the parameters, not on the curvature alone: give landscape and at")
-    if getattr(inner, "mask", None) is not None:
+    if is_masked(inner):
         raise ValueError("a masked method has no one-dimensional eigen-directions: give landscape and at")
     if getattr(inner, "blocks", None) is not None:
         raise TypeError(f"{type(inner).__name__} moves blocks of parameters differently: give landscape and at")

@@ -212,8 +212,9 @@ def unperturbed(process: Iteration, theta: Any, *, partly: bool = False) -> bool
         return is_critical(landscape, theta, partly=partly)
     with jax.enable_x64(True):
         theta = jnp.asarray(checks.entries("theta", theta, "coordinates"), float)
-        gradient = landscape.grad(theta) + method.weight_decay * theta
-        hessian = landscape.hessian(theta) + method.weight_decay * jnp.eye(len(theta))
+        pulls = landscape.array(method.pulled(landscape.vector(jnp.ones_like(theta))))
+        gradient = landscape.grad(theta) + pulls * theta
+        hessian = landscape.hessian(theta) + jnp.diag(pulls)
     return _vanishes(theta, gradient, hessian, partly)
 
 

@@ -262,7 +262,7 @@ class TwoCycle(NamedTuple):
 
 def has_two_cycles(method: Any, *, decay: bool = True) -> bool:
     """Whether a method has the orbits of :func:`two_cycle`; with or without weight decay, which moves their centre."""
-    if not isinstance(method, SAM) or method.mask is not None:
+    if not isinstance(method, SAM) or method.mask is not None or method.decay_mask is not None:
         return False
     plain = method.eps == 0 and method.p == 2 and method.ascents == 1
     damped = method.nesterov and "dampening" not in method.absent
