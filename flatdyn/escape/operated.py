@@ -44,11 +44,11 @@ def committor(process: Process, cores: Cores, points: np.ndarray, inside: Any, p
 
 
 def rates(process: Process, cores: Cores, inside: Any, panels: int | None):
-    """k_ij and the rate at which each is lost, (cores, cores) and (cores,), each with its estimated error."""
+    """k_ij with its estimated error, (cores, cores), and the rate at which each is lost, (cores,)."""
     if panels is not None:
         panels = checks.count("panels", panels, at_least=2)
-    (fine, lost), (coarse, other) = (chain.rates() for chain in _lines(process, cores, inside, panels))
-    return fine, np.abs(fine - coarse), lost, np.abs(lost - other)
+    (fine, lost), (coarse, _) = (chain.rates() for chain in _lines(process, cores, inside, panels))
+    return fine, np.abs(fine - coarse), lost
 
 
 def _lines(process: Process, cores: Cores, inside: Any, panels: int | None) -> list[_Line]:
