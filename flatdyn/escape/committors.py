@@ -19,9 +19,8 @@ from flatdyn.core import checks, memory, precision, records
 from flatdyn.core.records import Record
 from flatdyn.core.statistics import binomial_error
 from flatdyn.escape import operated
-from flatdyn.escape.cores import NOWHERE, Cores, cores_of, overlap
+from flatdyn.escape.cores import NOWHERE, Cores, cores_of, overlap, region_of
 from flatdyn.processes import Process
-from flatdyn.processes.regions import Box, as_test
 from flatdyn.runs import queues, stepping
 from flatdyn.runs.stepping import Carry
 
@@ -175,15 +174,6 @@ def _by_runs(process, cores, points, inside, runs, max_steps, key, progress) -> 
     counts = np.stack([(ended == j).sum(axis=1) for j in range(len(cores))], axis=1)
     probability = counts / each
     return probability, binomial_error(counts, each), (ended == LOST).mean(axis=1), (ended == UNDECIDED).mean(axis=1)
-
-
-def region_of(inside: Any, dim: int) -> Callable | None:
-    """The region that must not be left, or None for all of space."""
-    if inside is None:
-        return None
-    if not callable(inside):
-        inside = Box([inside] if dim == 1 and np.ndim(inside) == 1 else inside)
-    return as_test("inside", inside, jax.ShapeDtypeStruct((dim,), precision.floating()))
 
 
 def refuse_several(cores: Cores, ends: Ends) -> None:

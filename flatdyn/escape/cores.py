@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatdyn.core import checks, precision
-from flatdyn.processes.regions import Ball, Region, Scored, as_test
+from flatdyn.processes.regions import Ball, Box, Region, Scored, as_test
 
 NOWHERE, SEVERAL = -1, -2  # labels of a point in no core, and in more than one
 _POINTS = 256  # of one attractor, at most: more make no other core
@@ -141,6 +141,15 @@ def _read(name: Any, value: Any, dim: int, radius: float | None) -> tuple[str, C
     test = Ball(points[0], radius) if len(points) == 1 else Near(points, radius)
     own = getattr(value, "name", None)
     return name or (own if isinstance(own, str) else shown_place(points[0])), test, points[0]
+
+
+def region_of(inside: Any, dim: int) -> Callable | None:
+    """The region that must not be left, or None for all of space."""
+    if inside is None:
+        return None
+    if not callable(inside):
+        inside = Box([inside] if dim == 1 and np.ndim(inside) == 1 else inside)
+    return as_test("inside", inside, jax.ShapeDtypeStruct((dim,), precision.floating()))
 
 
 def shown_place(theta: np.ndarray) -> str:

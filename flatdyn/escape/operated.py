@@ -10,16 +10,19 @@ q_j the committor of j, m the mean steps until any core is reached (0 in them). 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from flatdyn.core import checks
-from flatdyn.escape.cores import NOWHERE, Cores
-from flatdyn.laws import operators
+from flatdyn.escape.cores import NOWHERE, Cores, region_of
+from flatdyn.laws import operators, plane
 from flatdyn.processes import Process
+from flatdyn.processes.regions import Ball, Box, Region
 
 _SCAN = 4097  # points of an interval between which the ends of cores are looked for
 _HALVINGS = 60
@@ -38,27 +41,125 @@ def committor(process: Process, cores: Cores, points: np.ndarray, inside: Any, p
     """Probability of each core, its estimated error, what is lost, and zeros: nothing is left undecided."""
     if panels is not None:
         panels = checks.count("panels", panels, at_least=2)
-    values = [chain.at(points).reached for chain in _lines(process, cores, inside, panels)]
-    fine, coarse = (np.clip(value, 0.0, 1.0) for value in values)
-    return fine, np.abs(fine - coarse), np.clip(1 - fine.sum(axis=1), 0.0, 1.0), np.zeros(len(points))
+    if _on_a_line(process):
+        values = [chain.at(points).reached for chain in _lines(process, cores, inside, panels)]
+        fine, coarse = (np.clip(value, 0.0, 1.0) for value in values)
+        error = np.abs(fine - coarse)
+    else:
+        fine, error = _in_the_plane(process, cores, points, inside, panels)
+    return fine, error, np.clip(1 - fine.sum(axis=1), 0.0, 1.0), np.zeros(len(points))
 
 
 def rates(process: Process, cores: Cores, inside: Any, panels: int | None):
     """k_ij with its estimated error, (cores, cores), and the rate at which each is lost, (cores,)."""
     if panels is not None:
         panels = checks.count("panels", panels, at_least=2)
+    if not _on_a_line(process):
+        return _settled(process, cores, inside, panels)
     (fine, lost), (coarse, _) = (chain.rates() for chain in _lines(process, cores, inside, panels))
     return fine, np.abs(fine - coarse), lost
 
 
+def _on_a_line(process: Process) -> bool:
+    """Whether a state is one number."""
+    state = jax.eval_shape(process.init, jax.ShapeDtypeStruct((process.dim,), jnp.float32))
+    return process.dim == 1 and sum(leaf.size for leaf in jax.tree.leaves(state)) == 1
+
+
+# --- in the plane ---------------------------------------------------------------------------------------------
+
+
+class _Between(eqx.Module):
+    """In a region, but in no core other than of `source`."""
+
+    cores: Cores
+    inside: Callable
+    source: int = eqx.field(static=True, default=NOWHERE)
+
+    def __call__(self, theta):
+        label = self.cores(theta)
+        return self.inside(theta) & ((label == NOWHERE) | (label == self.source))
+
+
+def _operator(process: Process, cores: Cores, inside: Any, panels: int | None, source: int = NOWHERE) -> plane.Plane:
+    """K between the cores, and the box around."""
+    region, box, start = region_of(inside, process.dim), None, None
+    if isinstance(region, Box):
+        box = region.sides
+    elif isinstance(region, Ball):
+        box = np.stack([region.center - region.radius, region.center + region.radius], axis=1)
+    else:
+        known = cores.centers[np.isfinite(cores.centers).all(axis=1)]
+        start = None if not len(known) or source == NOWHERE else known[0]
+        if start is None:
+            raise ValueError(
+                f"inside must say where it ends: give a Box or a Ball, or pairs (low, high), got {inside!r}"
+            )
+    if box is not None:
+        _check_cores_within(cores, box)
+    return plane.operator(process, _Between(cores, region, source), start, box=box, panels=panels)
+
+
+def _check_cores_within(cores: Cores, box: Any) -> None:
+    for name, center in zip(cores.names, cores.centers, strict=True):
+        if np.isfinite(center).all() and len(center) == len(box) and not _within(center, np.asarray(box, float)):
+            raise ValueError(f"inside must hold every attractor, but {name!r} at {center} is outside")
+
+
+def _within(center: np.ndarray, box: np.ndarray) -> bool:
+    return bool(((center >= box[:, 0]) & (center <= box[:, 1])).all())
+
+
+def _arrivals(cores: Cores) -> Callable:
+    """One number for each core, 1 where θ is in it."""
+    return lambda theta: (cores(theta) == jnp.arange(len(cores))).astype(float)
+
+
+def _in_the_plane(process, cores, points, inside, panels) -> tuple[np.ndarray, np.ndarray]:
+    operator = _operator(process, cores, inside, panels)
+    labels = _labels(cores, points)
+    reached = (labels[:, None] == np.arange(len(cores))).astype(float)
+    error = np.zeros_like(reached)
+    with jax.enable_x64(True):
+        free = labels == NOWHERE
+        free[free] = np.asarray(jax.vmap(region_of(inside, process.dim))(jnp.asarray(points[free], float)))
+        if free.any():
+            value, error[free] = operator.expected(_arrivals(cores)).at(points[free])
+            reached[free] = np.clip(value, 0.0, 1.0)
+    return reached, error
+
+
+def _settled(process, cores, inside, panels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rates out of the quasi-stationary law of each: its rate of leaving, times where it arrives."""
+    number = len(cores)
+    rates, error, lost = np.zeros((number, number)), np.zeros((number, number)), np.zeros(number)
+    for i in range(number):
+        operator = _operator(process, cores, inside, panels, source=i)
+        slowest, exits = operator.leading(), operator.expected(_arrivals(cores))
+        law = slowest.laws[0].real
+        shares = law @ exits.values
+        doubt = np.asarray(exits.at(operator.points[np.argmax(law)][None])[1])[0] if number else 0.0
+        rates[i] = slowest.escape * shares
+        error[i] = slowest.errors[0] * shares + slowest.escape * doubt
+        lost[i] = max(slowest.escape * (1 - shares.sum()), 0.0)
+        rates[i, i] = error[i, i] = 0.0
+    return rates, error, lost
+
+
+# --- on the line ----------------------------------------------------------------------------------------------
+
+
 def _lines(process: Process, cores: Cores, inside: Any, panels: int | None) -> list[_Line]:
     """The operator on a line, as finely as asked for and half so finely."""
-    ends = checks.interval(
-        "inside", getattr(inside, "sides", [inside])[0] if not callable(inside) or hasattr(inside, "sides") else inside
-    )
-    middle = (ends[0] + ends[1]) / 2
-    if operators.fits(process, ends, middle)[1]:
-        raise TypeError("on the line this knows steps without memory: ask by runs")
+    inside = inside.inside if isinstance(inside, Region) else inside
+    if isinstance(inside, Box):
+        inside.check(1)
+        inside = inside.sides[0]
+    elif isinstance(inside, Ball):
+        inside.check(1)
+        inside = inside.center[0] - inside.radius, inside.center[0] + inside.radius
+    ends = checks.interval("inside", inside)
+    operators.fits(process, ends, (ends[0] + ends[1]) / 2)
     if not operators.swing(process, *ends).any():
         raise ValueError('nothing in a step is random here: ask with method="runs", runs=1')
     number = operators.panels(process, *ends, False) if panels is None else panels
@@ -71,7 +172,7 @@ class _Line:
 
     def __init__(self, process: Process, cores: Cores, ends: tuple[float, float], panels: int, edges: np.ndarray):
         self.cores, self.line = cores, operators.LineOperator(process, ends, panels, edges)
-        self.labels = _labels(cores, self.line.nodes)
+        self.labels = _labels(cores, self.line.nodes[:, None])
         missing = [name for j, name in enumerate(cores.names) if not (self.labels == j).any()]
         if missing:
             raise ValueError(
@@ -89,7 +190,7 @@ class _Line:
 
     def at(self, points: np.ndarray) -> Chances:
         """What happens next from points, (points, 1), by one step from there; in a core nothing more."""
-        labels, rows = _labels(self.cores, points[:, 0]), self.line.rows(points[:, 0])
+        labels, rows = _labels(self.cores, points), self.line.rows(points[:, 0])
         there = labels != NOWHERE
         reached = np.where(there[:, None], labels[:, None] == np.arange(len(self.cores)), rows @ self.chances.reached)
         return Chances(reached, np.where(there, 0.0, 1 + rows @ self.chances.steps))
@@ -122,9 +223,9 @@ def _stationary(matrix: np.ndarray) -> np.ndarray:
     return law
 
 
-def _labels(cores: Cores, nodes: np.ndarray) -> np.ndarray:
+def _labels(cores: Cores, points: np.ndarray) -> np.ndarray:
     with jax.enable_x64(True):
-        return cores.labels(nodes[:, None])
+        return cores.labels(points)
 
 
 def _edges(cores: Cores, low: float, high: float) -> np.ndarray:

@@ -14,8 +14,7 @@ from flatdyn.core import checks, memory, precision, records
 from flatdyn.core.records import Ensemble, Record
 from flatdyn.core.statistics import mean_sem_of
 from flatdyn.escape import chains, counting, operated
-from flatdyn.escape.committors import region_of
-from flatdyn.escape.cores import Cores, cores_of, overlap
+from flatdyn.escape.cores import Cores, cores_of, overlap, region_of
 from flatdyn.escape.progress import Progress
 from flatdyn.escape.splitting import climbed
 from flatdyn.processes import Process
@@ -201,7 +200,9 @@ def rates(
     none = {"counts": np.full((len(cores), len(cores)), np.nan), "spent": np.full(len(cores), np.nan)}
     if method == "operator":
         if inside is None:
-            raise ValueError("inside must be given: the region that the operator covers, outside of which a run is lost")
+            raise ValueError(
+                "inside must be given: the region that the operator covers, outside of which a run is lost"
+            )
         arrays = operated.rates(process, cores, inside, panels)
     else:
         begins = _begins(cores, starts, process)
@@ -230,8 +231,8 @@ def rates_from(
 
         k_ij = N_ij / T_i
 
-    A step belongs to the attractor in whose core the run was last; steps before the first visit of any do not count. What
-    happens between two records is not seen: keep records so dense that no visit is missed.
+    A step belongs to the attractor in whose core the run was last; steps before the first visit of any do not count.
+    What happens between two records is not seen: keep records so dense that no visit is missed.
 
     Args:
         path: positions in order of time, shape (times, dim) or (runs, times, dim), or what `simulate` returned. A run
@@ -264,7 +265,9 @@ def rates_from(
     counts = counting.recorded(labels, gaps, len(cores), parts)
     never = [name for name, spent in zip(cores.names, counts.spent.sum(axis=0), strict=True) if spent == 0]
     if never:
-        raise ValueError(f"path never is in the core of {never[0]!r}: leave it out, or give a longer run or larger cores")
+        raise ValueError(
+            f"path never is in the core of {never[0]!r}: leave it out, or give a longer run or larger cores"
+        )
     config = {"path": f"{path.shape[0]} runs of {path.shape[1]} records", "attractors": ", ".join(cores.names)}
     kept = {"counts": counts.transitions.sum(axis=0), "spent": counts.spent.sum(axis=0)}
     return _record(config, cores.names, *counting.estimated(counts), dt=dt, **kept)

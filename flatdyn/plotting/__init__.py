@@ -6,6 +6,7 @@
                         draw_gains: over a rival, for each task and method; draw_map: over two settings
                         draw_ratios: to each of several rivals
     against the step    draw_distance, draw_loss, draw_survival
+    between attractors  draw_committor, draw_reactive_paths, draw_current
     curvature           draw_line, draw_plane, draw_density
     keys and labels     draw_key, explain, setting, quantity_name, set_ticks
     colours             method_color, method_style, styles, shades, rho_colors, basin_colors
@@ -41,6 +42,9 @@ from flatdyn.plotting.colors import method_style as method_style
 from flatdyn.plotting.colors import rho_colors as rho_colors
 from flatdyn.plotting.colors import shades as shades
 from flatdyn.plotting.colors import styles as styles
+from flatdyn.plotting.crossings import draw_committor as draw_committor
+from flatdyn.plotting.crossings import draw_current as draw_current
+from flatdyn.plotting.crossings import draw_reactive_paths as draw_reactive_paths
 from flatdyn.plotting.curvature import draw_density as draw_density
 from flatdyn.plotting.curvature import draw_line as draw_line
 from flatdyn.plotting.curvature import draw_plane as draw_plane
