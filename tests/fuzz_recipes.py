@@ -131,6 +131,29 @@ class Fixtures:
         return fd.escape_times(self.noisy, AT, escape.Ball([0.0, 0.0], 1.1), 60, 400, self.key, progress=False)
 
     @functools.cached_property
+    def passing(self):
+        return fd.Iteration(self.line, fd.GD(0.1), fd.noise.Gaussian(1.5))
+
+    @functools.cached_property
+    def committor(self):
+        points = np.stack(np.meshgrid([0.0, 1.0], [0.0, 1.0]), axis=-1)
+        half, none = np.full((2, 2, 2), 0.5), np.zeros((2, 2))
+        arrays = {"points": points, "probability": half, "error": 0 * half, "lost": none, "undecided": none}
+        return escape.Committor(config={}, provenance={}, names=np.array(["left", "right"]), **arrays)
+
+    @functools.cached_property
+    def rates(self):
+        return escape.rates_from(
+            [[-1.0], [0.0], [1.0], [0.9], [0.0], [-1.1]], {"left": [-1.0], "right": [1.0]}, radius=0.2
+        )
+
+    @functools.cached_property
+    def crossing(self):
+        theta = np.array([[-1.0, 0.0], [0.0, 0.1], [1.0, 0.0], [-1.0, 0.1], [1.0, 0.2]])
+        counts = {"waited": np.zeros(2, int), "undecided": np.array(0), "lost": np.array(0)}
+        return escape.ReactivePaths(config={}, provenance={}, theta=theta, first=np.array([0, 3, 5]), **counts)
+
+    @functools.cached_property
     def curve(self):
         make = lambda lr: fd.Iteration(self.L, fd.GD(lr))  # noqa: E731
         return fd.fractions_in(make, "lr", [0.1, 0.2], BOX, 16, self.key, {"right": (1.0, 0.0)}, **RULES)
@@ -817,6 +840,109 @@ call(
     max_steps=1000,
     progress=False,
 )
+_wells = {"left": [-1.0], "right": [1.0]}
+_passing = of(lambda f: f.passing)
+call(
+    "escape.committor",
+    escape.committor,
+    process=_passing,
+    attractors=_wells,
+    points=[[0.0], [0.5]],
+    method="operator",
+    radius=0.2,
+    inside=(-4.0, 4.0),
+    panels=4,
+    progress=False,
+)
+call(
+    "escape.committor runs",
+    escape.committor,
+    process=_passing,
+    attractors=_wells,
+    points=None,
+    method="runs",
+    radius=0.2,
+    inside=None,
+    box=[(-0.5, 0.5)],
+    resolution=2,
+    runs=3,
+    max_steps=50,
+    key=key,
+    progress=False,
+)
+bound("Committor.of", lambda f: f.committor.of, name="left")
+call(
+    "escape.rates",
+    escape.rates,
+    process=_passing,
+    attractors=_wells,
+    method="operator",
+    radius=0.2,
+    inside=(-4.0, 4.0),
+    panels=4,
+)
+call(
+    "escape.rates runs",
+    escape.rates,
+    process=_passing,
+    attractors=_wells,
+    method="runs",
+    radius=0.2,
+    inside=None,
+    starts=[[-1.0], [1.0]],
+    runs=3,
+    steps=50,
+    relax=1,
+    key=key,
+    progress=False,
+)
+call(
+    "escape.rates splitting",
+    escape.rates,
+    process=of(lambda f: fd.Iteration(f.line, fd.GD(0.1), fd.noise.Gaussian(0.7))),
+    attractors=_wells,
+    method="splitting",
+    radius=0.2,
+    starts=None,
+    key=key,
+    scores=None,
+    walkers=60,
+    replicates=2,
+    relax=10,
+    max_steps=5000,
+    progress=False,
+)
+call(
+    "escape.rates_from",
+    escape.rates_from,
+    path=[[-1.0], [0.0], [1.0], [0.9], [0.0], [-1.1]],
+    attractors=_wells,
+    radius=0.2,
+    every=1,
+    parts=1,
+    dt=1.0,
+)
+_between = {"source": "left", "target": "right"}
+for _method in ("rate", "committor", "flux", "route", "routes"):
+    bound(f"Rates.{_method}", lambda f, name=_method: getattr(f.rates, name), **_between)
+bound("Rates.stationary", lambda f: f.rates.stationary)
+bound("Rates.passage_times", lambda f: f.rates.passage_times)
+call(
+    "escape.reactive_paths",
+    escape.reactive_paths,
+    process=_passing,
+    attractors=_wells,
+    **_between,
+    radius=0.2,
+    inside=None,
+    start=None,
+    runs=3,
+    max_steps=200,
+    key=key,
+    progress=False,
+)
+bound("ReactivePaths.path", lambda f: f.crossing.path, number=0)
+bound("ReactivePaths.current", lambda f: f.crossing.current, box=BOX, cells=3)
 call(
     "escape.exit_law",
     escape.exit_law,
@@ -1633,6 +1759,17 @@ call(
     color="black",
     label="x",
     ends=True,
+)
+call("plotting.draw_reactive_paths", plotting.draw_reactive_paths, ax=ax, paths=of(lambda f: f.crossing), most=2)
+call("plotting.draw_current", plotting.draw_current, ax=ax, current=of(lambda f: f.crossing.current(BOX, 3)), least=0.1)
+call(
+    "plotting.draw_committor",
+    plotting.draw_committor,
+    ax=ax,
+    committor=of(lambda f: f.committor),
+    name="left",
+    bar=False,
+    half=True,
 )
 call(
     "plotting.draw_surface",

@@ -34,15 +34,16 @@ Example:
     >>> print(f"{fd.escape.exit_law(full, (-1, 1), start=0.0).mean:.1f}")
     2664.2
 
-    Between the two wells of w⁴/4 − w²/2 SAM goes more than twice as often as SGD: it leaves a minimum sooner.
+    Between the two wells of w⁴/4 − w²/2 SAM goes three times as often as SGD: it leaves minima sooner.
 
     >>> wells = fd.Landscape.from_expression("w**4/4 - w**2/2", "w", box=[(-2, 2)])
     >>> minima = {"left": [-1.0], "right": [1.0]}
     >>> for method in (fd.GD(0.1), fd.SAM(0.1, rho=0.2)):
-    ...     k = fd.escape.rates(fd.Iteration(wells, method, fd.noise.Gaussian(1.0)), minima, radius=0.2, inside=(-3, 3))
-    ...     print(f"{k.rate('left', 'right').value:.3g} per step; {k.passage_times().value[0, 1]:.0f} steps to the right")
-    0.000142 per step; 7024 steps to the right
-    0.00049 per step; 2041 steps to the right
+    ...     process = fd.Iteration(wells, method, noise=fd.noise.Gaussian(1.0))
+    ...     between = fd.escape.rates(process, minima, radius=0.2, inside=(-3, 3))
+    ...     print(f"{between.rate('left', 'right').value:.3g} per step")
+    0.000142 per step
+    0.00049 per step
 """
 
 from flatdyn.core.renaming import renamed

@@ -94,7 +94,7 @@ class ReactivePaths(Record):
             where = owner[here], y[here], x[here]
             np.add.at(flow, where, move[here] / (_BETWEEN * area))
             np.add.at(time, where, 1 / (_BETWEEN * area))
-        error = flow.std(axis=0, ddof=1) / np.sqrt(len(self)) if len(self) > 1 else np.full(flow.shape[1:], np.nan)
+        error = flow.std(axis=0, ddof=1) / np.sqrt(len(self)) if len(self) > 1 else np.full(flow.shape[1:], np.inf)
         return Current(
             config=self.config,
             provenance=records.provenance(),

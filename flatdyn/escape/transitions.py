@@ -49,8 +49,8 @@ class Rates(Record):
             (attractors, attractors)
         error: standard errors; by the operator estimates of its error
         lost: rates at which runs of each left `inside` or the finite numbers, shape (attractors,)
-        counts: transitions that were seen; NaN where none were counted
-        spent: steps that belonged to each; NaN where none were counted, shape (attractors,)
+        counts: transitions that were seen, shape (attractors, attractors); 0 with spent where nothing was counted
+        spent: steps that belonged to each, shape (attractors,)
         dt: time per step, in steps × lr for continuous time; 1 for a discrete process
     """
 
@@ -131,7 +131,7 @@ class Rates(Record):
 
     def __repr__(self) -> str:
         number = len(self.names)
-        seen = "" if np.isnan(self.counts).any() else f", {int(self.counts.sum())} transitions"
+        seen = f", {int(self.counts.sum())} transitions" if self.spent.any() else ""
         return f"Rates(between {number} attractors: {', '.join(map(str, self.names))}{seen}; {self.dtype})"
 
 
@@ -197,7 +197,7 @@ def rates(
     if method is None:
         method = "operator" if process.dim == 1 and inside is not None and hasattr(process, "driven") else "runs"
     config = {"process": records.described(process), "attractors": ", ".join(cores.names), "method": method}
-    none = {"counts": np.full((len(cores), len(cores)), np.nan), "spent": np.full(len(cores), np.nan)}
+    counted = {"counts": np.zeros((len(cores), len(cores))), "spent": np.zeros(len(cores))}
     if method == "operator":
         if inside is None:
             raise ValueError(
@@ -209,13 +209,13 @@ def rates(
         if method == "runs":
             counts = _counted(process, cores, begins, inside, runs, steps, relax, key, progress)
             arrays = counting.estimated(counts)
-            none = {"counts": counts.transitions.sum(axis=0), "spent": counts.spent.sum(axis=0)}
+            counted = {"counts": counts.transitions.sum(axis=0), "spent": counts.spent.sum(axis=0)}
             config |= {"runs": str(runs), "steps": str(steps), "relax": str(relax)}
         else:
             sizes = {"walkers": walkers, "replicates": replicates, "relax": relax, "max_steps": max_steps}
             arrays = _split(process, cores, begins, inside, key, scores, progress, sizes)
             config |= {name: str(size) for name, size in sizes.items()}
-    return _record(config, cores.names, *arrays, dt=getattr(process, "dt", 1.0), **none)
+    return _record(config, cores.names, *arrays, dt=getattr(process, "dt", 1.0), **counted)
 
 
 def rates_from(
@@ -257,7 +257,8 @@ def rates_from(
     path = path if path.ndim == 3 else path[None]
     if every is not None or gaps is None:
         gaps = np.full(path.shape[1] - 1, checks.count("every", 1 if every is None else every, at_least=1))
-    parts = (_PARTS if len(path) == 1 else 1) if parts is None else parts
+    if parts is None:
+        parts = min(_PARTS, path.shape[1] - 1) if len(path) == 1 else 1
     parts = checks.count("parts", parts, at_least=1, at_most=path.shape[1] - 1)
     dt = checks.number("dt", dt, above=0, one=True)
     cores = cores_of(attractors, path.shape[-1], radius, at_least=2)
