@@ -148,7 +148,13 @@ def region_of(inside: Any, dim: int) -> Callable | None:
     if inside is None:
         return None
     if not callable(inside):
-        inside = Box([inside] if dim == 1 and np.ndim(inside) == 1 else inside)
+        sides = checks.entries("inside", inside, "a region, or pairs (low, high)")
+        sides = sides[None] if dim == 1 and sides.ndim == 1 else sides
+        if sides.shape != (dim, 2) or not (sides[:, 0] < sides[:, 1]).all():
+            raise ValueError(
+                f"inside must be a region, or {dim} pairs (low, high) with low < high, got {checks.shown(inside)}"
+            )
+        inside = Box(sides)
     return as_test("inside", inside, jax.ShapeDtypeStruct((dim,), precision.floating()))
 
 
