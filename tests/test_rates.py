@@ -18,7 +18,7 @@ ON_THE_LINE = {"radius": 0.2, "inside": (-3.0, 3.0)}
 
 PLANE = fd.Landscape.from_expression("(x**2 - 1)**2/4 + y**2/2", "x y", box=[(-2, 2), (-2, 2)], name="wells")
 PLANE_WELLS = {"left": [-1.0, 0.0], "right": [1.0, 0.0]}
-COARSE = fd.Iteration(PLANE, fd.GD(0.2), fd.noise.Gaussian(1.0))  # few cells: steps of 0.2
+COARSE = fd.Iteration(PLANE, fd.GD(0.2), fd.noise.Gaussian(1.8))  # few cells: steps of 0.36
 BOX = [(-2.2, 2.2), (-1.5, 1.5)]
 
 
@@ -102,20 +102,20 @@ def test_rates_on_the_line_are_those_of_exact_exit_laws(exact):
 
 def test_rates_by_runs_by_splitting_and_from_a_record_agree_with_the_operator(exact):
     runs = fd.escape.rates(
-        SGD, WELLS, radius=0.2, method="runs", runs=50, steps=20_000, relax=200, key=jax.random.key(2)
+        SGD, WELLS, radius=0.2, method="runs", runs=50, steps=10_000, relax=200, key=jax.random.key(2)
     )
-    assert runs.counts.sum() > 100
+    assert runs.counts.sum() > 60
     assert within(runs.rates, exact.rates, runs.error)
-    assert runs.spent.sum() == 100 * 20_000
+    assert runs.spent.sum() == 100 * 10_000
     split = fd.escape.rates(
-        SGD, WELLS, radius=0.2, method="splitting", walkers=300, replicates=6, relax=200, key=jax.random.key(3)
+        SGD, WELLS, radius=0.2, method="splitting", walkers=100, replicates=6, relax=200, key=jax.random.key(3)
     )
     # the quasi-stationary law is another than the stationary one by about k times 30 steps, 0.5 %
     assert within(split.rates, exact.rates, split.error + 0.005 * exact.rates)
-    record = fd.simulate(SGD, [[-1.0], [1.0]] * 8, 20_000, jax.random.key(4), every=1)
+    record = fd.simulate(SGD, [[-1.0], [1.0]] * 8, 10_000, jax.random.key(4), every=1)
     seen = fd.escape.rates_from(record, WELLS, radius=0.2)
     assert within(seen.rates, exact.rates, seen.error)
-    assert seen.spent.sum() == 16 * 20_000
+    assert seen.spent.sum() == 16 * 10_000
 
 
 def test_standard_errors_of_counted_rates_are_right():
@@ -218,13 +218,17 @@ def test_errors_of_what_follows_are_those_of_repetitions():
 def test_in_the_plane_the_operator_agrees_with_runs():
     at = np.array([[-0.4, 0.0], [0.0, 0.6], [0.3, -0.5]])
     exact = fd.escape.committor(COARSE, PLANE_WELLS, at, method="operator", radius=0.4, inside=BOX)
-    assert exact.of("left")[1] == pytest.approx(0.5, abs=1e-6)  # by symmetry
+    assert exact.of("left")[1] == pytest.approx(exact.of("right")[1], abs=1e-9)  # the grid is as symmetric as they are
     assert np.allclose(exact.probability.sum(axis=-1) + exact.lost, 1, atol=1e-12)
     runs = fd.escape.committor(
         COARSE, PLANE_WELLS, at, method="runs", radius=0.4, inside=BOX, runs=4000, key=jax.random.key(1)
     )
-    assert within(runs.probability, exact.probability, runs.error)
-    assert exact.error.max() < 1e-4
+    assert within(runs.probability, exact.probability, runs.error + exact.error)
+    assert within(runs.lost, exact.lost, np.sqrt((exact.lost + 1e-3) / 4000))
+    assert exact.error.max() < 1e-3  # large steps make large cells, in which the cores are small
+    between = fd.escape.rates(COARSE, PLANE_WELLS, method="operator", radius=0.4, inside=BOX)
+    assert between.rates[0, 1] == pytest.approx(between.rates[1, 0], rel=1e-6)
+    assert np.array_equal(between.rates > 0, ~np.eye(2, dtype=bool))
 
 
 # --- paths and currents ---------------------------------------------------------------------------------------
