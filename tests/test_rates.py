@@ -226,9 +226,20 @@ def test_in_the_plane_the_operator_agrees_with_runs():
     assert within(runs.probability, exact.probability, runs.error + exact.error)
     assert within(runs.lost, exact.lost, np.sqrt((exact.lost + 1e-3) / 4000))
     assert exact.error.max() < 1e-3  # large steps make large cells, in which the cores are small
+
+
+@pytest.mark.slow
+def test_in_the_plane_rates_by_the_operator_are_symmetric_and_those_of_runs():
     between = fd.escape.rates(COARSE, PLANE_WELLS, method="operator", radius=0.4, inside=BOX)
     assert between.rates[0, 1] == pytest.approx(between.rates[1, 0], rel=1e-6)
     assert np.array_equal(between.rates > 0, ~np.eye(2, dtype=bool))
+    quiet = fd.Iteration(PLANE, fd.GD(0.2), fd.noise.Gaussian(0.9))
+    exact = fd.escape.rates(quiet, PLANE_WELLS, method="operator", radius=0.4, inside=BOX)
+    assert exact.rates.max() < 1e-3  # so that the quasi-stationary law is the stationary one to a few percent
+    runs = fd.escape.rates(
+        quiet, PLANE_WELLS, method="runs", radius=0.4, inside=BOX, runs=100, steps=50_000, key=jax.random.key(2)
+    )
+    assert within(runs.rates, exact.rates, runs.error + 0.02 * exact.rates)
 
 
 # --- paths and currents ---------------------------------------------------------------------------------------

@@ -34,16 +34,14 @@ Example:
     >>> print(f"{fd.escape.exit_law(full, (-1, 1), start=0.0).mean:.1f}")
     2664.2
 
-    Between the two wells of w⁴/4 − w²/2 SAM goes three times as often as SGD: it leaves minima sooner.
+    Between attractors: a run belongs to the one that it visited last. Of a run that was recorded, or of a process:
 
-    >>> wells = fd.Landscape.from_expression("w**4/4 - w**2/2", "w", box=[(-2, 2)])
-    >>> minima = {"left": [-1.0], "right": [1.0]}
-    >>> for method in (fd.GD(0.1), fd.SAM(0.1, rho=0.2)):
-    ...     process = fd.Iteration(wells, method, noise=fd.noise.Gaussian(1.0))
-    ...     between = fd.escape.rates(process, minima, radius=0.2, inside=(-3, 3))
-    ...     print(f"{between.rate('left', 'right').value:.3g} per step")
-    0.000142 per step
-    0.00049 per step
+    >>> path = [[-1.0], [-0.2], [0.9], [1.1], [0.3], [-0.9], [-1.1], [-0.1], [1.0]]
+    >>> between = fd.escape.rates_from(path, {"left": [-1.0], "right": [1.0]}, radius=0.2)
+    >>> between
+    Rates(between 2 attractors: left, right, 3 transitions; float64)
+    >>> print(between.rate("left", "right").value, between.passage_times().value[1, 0])
+    0.4 3.0
 """
 
 from flatdyn.core.renaming import renamed

@@ -35,7 +35,7 @@ class Counts(NamedTuple):
     lost: np.ndarray
 
 
-class Seen(NamedTuple):
+class CountedRuns(NamedTuple):
     """As :class:`Counts`, with how each run ended, and where."""
 
     transitions: np.ndarray
@@ -97,13 +97,13 @@ class Counting(queues.Job):
     def blank(self, starts):
         runs, number = len(starts), len(self.cores)
         whole, counts = np.zeros(runs, np.int32), np.zeros((runs, number), np.int32)
-        return Seen(np.zeros((runs, number, number), np.int32), counts, whole, whole.copy(), np.array(starts))
+        return CountedRuns(np.zeros((runs, number, number), np.int32), counts, whole, whole.copy(), np.array(starts))
 
     def outcome(self, process, lanes):
         return lanes.transitions, lanes.spent, lanes.ended, lanes.last, jax.vmap(process.position)(lanes.carry.state)
 
     def results(self, outcome):
-        return Seen(*outcome)
+        return CountedRuns(*outcome)
 
     def possible(self, results):
         return bool((results.transitions >= 0).all() and (results.spent >= 0).all())

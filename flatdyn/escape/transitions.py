@@ -14,8 +14,8 @@ from flatdyn.core import checks, memory, precision, records
 from flatdyn.core.records import Ensemble, Record
 from flatdyn.core.statistics import mean_sem_of
 from flatdyn.escape import chains, counting, operated
+from flatdyn.escape.advance import Advance
 from flatdyn.escape.cores import Cores, cores_of, overlap, region_of
-from flatdyn.escape.progress import Progress
 from flatdyn.escape.splitting import climbed
 from flatdyn.processes import Process
 from flatdyn.runs import queues, stepping
@@ -331,7 +331,7 @@ def _split(process, cores, begins, inside, key, scores, progress, sizes) -> tupl
             answer = checks.traced(f"scores[{name!r}]", own, theta, what="a function from θ (dim,) to a number")
             if getattr(answer, "shape", None) != () or not jnp.issubdtype(answer.dtype, jnp.floating):
                 raise ValueError(f"scores[{name!r}] must return one real number, got {answer}")
-        score = Progress(cores, i, region, own)
+        score = Advance(cores, i, region, own)
         climb = climbed(process, begin, score, jax.random.fold_in(key, i), levels=None, progress=progress, **sizes)
         ends = np.where(climb.reached, cores.labels(climb.ends), number)
         ends = np.where(climb.reached & (ends < 0), number + 1, ends)  # out of the region, or of the finite numbers

@@ -12,7 +12,7 @@ from flatdyn.escape.cores import Cores, Near
 from flatdyn.processes.regions import Ball
 
 
-class Progress(eqx.Module):
+class Advance(eqx.Module):
     """s(θ) = d_i/(d_i + min_j d_j), d the distance from a core: 0 at the own core, below 0 in it, above 1 in another.
 
     Attributes:
