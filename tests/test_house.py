@@ -219,7 +219,7 @@ PROGRAMS = {
     "flatdyn.basins": 9,
     "flatdyn.core": 0,
     "flatdyn.curvature": 1,
-    "flatdyn.escape": 15,
+    "flatdyn.escape": 16,
     "flatdyn.explorer": 12,
     "flatdyn.fixedpoints": 6,
     "flatdyn.flows": 4,
