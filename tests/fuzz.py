@@ -260,7 +260,7 @@ NUMBERS_OF_THE_USERS = {
     "Extended.theta", "probe", "statistics.sem_of_interval", "networks.flops", "curvature.interpolate",
     "curvature.slice1d", "curvature.slice2d",
     "methods.State", "survival.mean", "survival.rate", "survival.compare", "Escapes.mean", "Escapes.rate",
-    "Escapes.compare", "networks.critical_rho", "escape.least_noise",
+    "Escapes.compare", "networks.critical_rho", "escape.least_noise", "escape.quasipotential",
     "map_basins", "map_basins given", "basin_fractions", "fractions_in", "masks.complement",
     "masks.union", "Attractor", "boundaries.basin_entropy",
 }  # fmt: skip

@@ -154,6 +154,14 @@ class Fixtures:
         return escape.ReactivePaths(config={}, provenance={}, theta=theta, first=np.array([0, 3, 5]), **counts)
 
     @functools.cached_property
+    def luck(self):
+        return escape.least_noise(self.noisy, [1.0, 0.0], [0.5, 0.25], steps=4, attempts=1)
+
+    @functools.cached_property
+    def field(self):
+        return escape.quasipotential(self.noisy, BOX, [1.0, 0.0], resolution=3, steps=4)
+
+    @functools.cached_property
     def curve(self):
         make = lambda lr: fd.Iteration(self.L, fd.GD(lr))  # noqa: E731
         return fd.fractions_in(make, "lr", [0.1, 0.2], BOX, 16, self.key, {"right": (1.0, 0.0)}, **RULES)
@@ -970,6 +978,18 @@ call(
     rtol=1e-3,
     progress=False,
 )
+call(
+    "escape.quasipotential",
+    escape.quasipotential,
+    process=noisy_line,
+    box=[(-1.5, -0.5)],
+    start=[-1.0],
+    resolution=3,
+    steps=4,
+    max_steps=8,
+    rtol=1e-3,
+    progress=False,
+)
 bound(
     "LeastNoise.log_mean",
     lambda f: escape.least_noise(f.noisy_line, [-1.0], [-0.5], steps=4, attempts=1).log_mean,
@@ -1749,6 +1769,23 @@ call(
     levels=4,
     spacing="log",
     resolution=5,
+)
+call(
+    "plotting.draw_quasipotential",
+    plotting.draw_quasipotential,
+    ax=ax,
+    field=of(lambda f: f.field),
+    levels=4,
+    bar=False,
+    label=None,
+)
+call(
+    "plotting.draw_least_noise",
+    plotting.draw_least_noise,
+    ax=ax,
+    luck=of(lambda f: f.luck),
+    color="black",
+    label="cheapest",
 )
 call("plotting.draw_manifold", plotting.draw_manifold, ax=ax, manifold=of(lambda f: f.manifold), color="black")
 call(

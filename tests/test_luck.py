@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from numpy.testing import assert_allclose
 
 import flatdyn as fd
-from flatdyn.escape import Ball, Box, HalfSpace, least_noise
+from flatdyn.escape import Ball, Box, HalfSpace, least_noise, quasipotential
 
 LINE = fd.landscapes.saddle((1.0,))
 NOISE = fd.noise.Gaussian(1.0, batch_size=4)
@@ -278,3 +279,65 @@ def test_what_has_no_least_noise_is_refused():
     for changed, error, words in cases:
         with pytest.raises(error, match=words):
             least_noise(**good | changed)
+
+
+# --- the quasi-potential ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bowl():
+    """GD on a quadratic, and its field."""
+    process = iteration(fd.GD(LR), landscape=fd.landscapes.saddle((1.0, 3.0)), noise=fd.noise.Gaussian(0.5, 7))
+    return process, quasipotential(process, [(-1, 1), (-0.7, 0.9)], [0.0, 0.0], resolution=5, progress=False)
+
+
+def test_the_field_of_a_quadratic_is_that_of_its_discrete_law(bowl):
+    """Σ λᵢ (2 − η λᵢ) xᵢ²/(2 η s²) in all places, and its slope."""
+    field = bowl[1]
+    x, y = np.meshgrid(*field.axes)
+    V = (1.9 * x**2 + 3 * 1.7 * y**2) / (2 * LR * 0.25)
+    assert_allclose(field.values, V, atol=1e-8 * V.max())
+    assert_allclose(field.slope[..., 0], 1.9 * x / (LR * 0.25), atol=1e-5 * 76)  # it converges as the root of V does
+    assert field.change < 1e-6
+
+
+@pytest.mark.slow
+def test_a_field_is_least_noise_at_each_point():
+    """Out of one of two wells, with a hill that paths go round on either side."""
+    wells = fd.Landscape.from_expression("((x**2 - 1)**2 + 2*y**2)/4 + exp(-8*x**2 - 8*y**2)/3", "x y", name="hill")
+    process = iteration(fd.USAM(LR, RHO), landscape=wells, noise=fd.noise.Gaussian(0.5))
+    field = quasipotential(
+        process, [(-1.2, 0.0), (-0.8, 0.8)], [-1.0, 0.0], resolution=5, max_steps=128, progress=False
+    )
+    # 4e-5 is seen, on top of the hill, where 128 steps are few
+    assert_allclose(field.values, field.values[::-1], rtol=1e-4)  # as y and −y are the same
+    for row, column in ((2, 4), (1, 3)):
+        at = [field.axes[0][column], field.axes[1][row]]
+        one = least_noise(process, [-1.0, 0.0], at, attempts=4, max_steps=128, progress=False)
+        assert_allclose(field.values[row, column], one.cost, rtol=1e-4)
+
+
+def test_a_field_on_a_line_and_what_it_refuses(tmp_path, bowl):
+    well = fd.Landscape.from_expression("w**4/4 - w**2/2", "w")
+    diffusion = fd.flows.Diffusion(well, fd.GD(0.02), fd.noise.Gaussian(1.0))
+    on = quasipotential(diffusion, [(-1, -0.2)], [-1.0], resolution=4, steps=256)
+    gradient = 2 * (on.axes[0] ** 4 / 4 - on.axes[0] ** 2 / 2 + 0.25) / 0.02
+    assert_allclose(on.values, gradient, atol=0.01 * gradient.max())  # 2 ΔL/(η s²), up to what dt = η makes
+    again = fd.escape.QuasiPotential.load(on.save(tmp_path / "field.npz"))
+    assert repr(again) == repr(on)
+    with pytest.raises(TypeError, match="signs of ascents"):
+        quasipotential(PROCESSES["SAM, shared"], [(-1, 1)], [0.0])
+    with pytest.raises(TypeError, match="least_noise for single points"):
+        quasipotential(iteration(fd.GD(LR), landscape=fd.landscapes.saddle((1.0,) * 3)), [(-1, 1)] * 3, [0.0] * 3)
+    with pytest.raises(ValueError, match="resolution"):
+        quasipotential(bowl[0], [(-1, 1)] * 2, [0.0, 0.0], resolution=1)
+
+
+def test_paths_and_fields_are_drawn(bowl):
+    figure = Figure()
+    ax = figure.add_subplot()
+    contours = fd.plotting.draw_quasipotential(ax, bowl[1], levels=[1.0, 10.0, 50.0])
+    assert len(contours.levels) == 3
+    path = least_noise(bowl[0], [0.0, 0.0], [1.0, 0.5], steps=16, attempts=1, progress=False)
+    (x, y) = fd.plotting.draw_least_noise(ax, path, label="cheapest").get_data()
+    assert_allclose([x[-1], y[-1]], [1.0, 0.5])

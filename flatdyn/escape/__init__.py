@@ -5,6 +5,7 @@
     exit_law(process, interval, start)         the exact law of the escape time, on the line
     multilevel_splitting(process, theta0, ...) escapes that are too rare for direct simulation
     least_noise(process, start, target)        the cheapest noise that leads there, on which E T for large batches hangs
+    quasipotential(process, box, start)        the cost of the cheapest noise to each point of a box
     mean_first_passage_1d, kramers, ...        closed forms and quadratures, for comparison
 
     committor(process, attractors, points)     which attractor is reached next, and from where
@@ -69,6 +70,8 @@ from flatdyn.escape.published import published_gap as published_gap
 from flatdyn.escape.published import published_momentum_msd as published_momentum_msd
 from flatdyn.escape.published import short_time_series as short_time_series
 from flatdyn.escape.published import variant_msd as variant_msd
+from flatdyn.escape.quasipotentials import QuasiPotential as QuasiPotential
+from flatdyn.escape.quasipotentials import quasipotential as quasipotential
 from flatdyn.escape.splitting import Splitting as Splitting
 from flatdyn.escape.splitting import multilevel_splitting as multilevel_splitting
 from flatdyn.escape.theory import jump_time as jump_time

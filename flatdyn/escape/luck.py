@@ -54,7 +54,7 @@ class LeastNoise(Record):
             for a linear problem; NaN where it was not found
         programmed: V by dynamic programming on a grid, where that is made: of steps that jump, on a line; else NaN
         miss: by how much the end misses the target, in units of how far it was at the start
-        replayed: by how much a run with this noise leaves the path, in units of θ
+        replayed: by how much a step of the process itself leaves the path, with this noise and from a point of it
         riding: whether a step stands where an ascent jumps, shape (n,)
     """
 
@@ -306,7 +306,7 @@ class _Search:
             if more < 0:
                 guesses.append(controls[-more:])
             for guess in guesses:
-                new = shooting.solve(problem, guess)
+                new = shooting.solve(problem, guess, best)
                 if new is not None:
                     reached.append((problem, new))
         return _distinct(reached)
@@ -364,8 +364,6 @@ class _Search:
 
     def answer(self, problem: Shooting, best: Best, settled: bool) -> dict[str, Any]:
         path = shooting.followed(problem, best.controls)
-        plain = problem.plain()
-        again = shooting.followed(plain, path.normals)
         z = np.linalg.norm(path.normals)
         return {
             "path": path.places,
@@ -379,7 +377,7 @@ class _Search:
             "curvature": np.asarray(shooting.curvature(problem, best) if z > 0 else 1.0),
             "programmed": np.asarray(self.grid),
             "miss": np.asarray(best.miss / problem.far),
-            "replayed": np.asarray(np.abs(again.places - path.places).max()),
+            "replayed": np.asarray(shooting.apart(problem, best.controls)),
             "riding": problem.steered.rides(best.controls, path.strays),
         }
 

@@ -20,7 +20,7 @@ from flatdyn.core import memory
 from flatdyn.escape.steering import Steered
 from flatdyn.escape.targets import Goal
 
-_OUTER, _INNER = 40, 2000  # updates of ν, and steps of L-BFGS between them
+_OUTER, _INNER = 40, 500  # updates of ν, and steps of L-BFGS between them
 _KEPT, _LARGE = 30, 10**6  # gradients that L-BFGS remembers, and controls from which on these are fewer
 _MISS = 1e-10  # by which a goal may be missed, in units of how far it was at the start
 _STRAY = 1e-8  # by which a path may leave what it is to keep, in units of the noise
@@ -97,7 +97,7 @@ def _pushed(c: jax.Array, exact: Any, multipliers: jax.Array, weight: Any) -> ja
     return jnp.sum(jnp.where(exact, multipliers * c + weight * c**2 / 2, below))
 
 
-def _lagrangian(problem: Shooting, controls: jax.Array, steps: Any, forces: Forces):
+def lagrangian(problem: Shooting, controls: jax.Array, steps: Any, forces: Forces):
     """Its value, and its derivative in the controls; those of steps that aren't taken are zero."""
     exact = problem.steered.exact
 
@@ -139,16 +139,31 @@ def _lagrangian(problem: Shooting, controls: jax.Array, steps: Any, forces: Forc
     return cost + value, slope
 
 
-_valued = eqx.filter_jit(_lagrangian)
+_valued = eqx.filter_jit(lagrangian)
 
 
-@eqx.filter_jit
-def _followed(problem, controls):
+def along(problem: Shooting, controls: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Positions, normal numbers and strays of a path."""
 
     def step(state, control):
         new, z, strays = _advanced(problem, state, control)
         return new, (problem.steered.process.position(new), z, strays)
+
+    return jax.lax.scan(step, problem.state, controls)[1]
+
+
+_followed = eqx.filter_jit(along)
+
+
+@eqx.filter_jit
+def _apart(problem, controls):
+    """By how much the process itself, from each place of a path and with its noise, leads elsewhere."""
+    position = problem.steered.process.position
+    plain = problem.plain()
+
+    def step(state, control):
+        new, z, _ = _advanced(problem, state, control)
+        return new, jnp.abs(position(_advanced(plain, state, z)[0]) - position(new)).max()
 
     return jax.lax.scan(step, problem.state, controls)[1]
 
@@ -175,6 +190,11 @@ def followed(problem: Shooting, controls: np.ndarray) -> Path:
     places, normals, strays = (np.asarray(part)[: len(controls)] for part in _followed(problem, padded(controls)))
     first = np.asarray(problem.steered.process.position(problem.state))
     return Path(np.vstack([first[None], places]), normals, strays)
+
+
+def apart(problem: Shooting, controls: np.ndarray) -> float:
+    """By how much a step of the process itself, with the noise of a path, leaves it at most."""
+    return float(np.asarray(_apart(problem, padded(controls)))[: len(controls)].max(initial=0.0))
 
 
 class _Standing(NamedTuple):
@@ -206,8 +226,12 @@ def _renewed(multipliers: np.ndarray, weight: float, c: np.ndarray, exact: Any) 
     return np.where(exact, pushed, np.maximum(0, pushed))
 
 
-def solve(problem: Shooting, controls: np.ndarray) -> Best | None:
-    """The local optimum that controls (n, size) lead to, or None if the goal is not reached."""
+def solve(problem: Shooting, controls: np.ndarray, near: Best | None = None) -> Best | None:
+    """The local optimum that controls (n, size) lead to, or None if the goal is not reached.
+
+    Args:
+        near: an optimum of another number of steps, whose multiplier is a first guess
+    """
     from scipy.optimize import minimize
 
     (steps, size), whole, exact = controls.shape, problem.steered, problem.goal.exact
@@ -222,7 +246,8 @@ def solve(problem: Shooting, controls: np.ndarray) -> Best | None:
         return None
     scale = max(now.cost, 1e-12)
     path = np.zeros((capacity(steps), len(whole.exact)))
-    forces = Forces(np.zeros(len(now.c)), np.float64(10 * scale / problem.far**2), path, np.float64(10 * scale))
+    goal, weight = np.zeros(len(now.c)) if near is None else near.forces.goal, np.float64(10 * scale / problem.far**2)
+    forces = Forces(goal, weight, path, np.float64(10 * scale))
 
     def evaluated(x):
         value, slope = _valued(problem, padded(x.reshape(steps, size)), steps, forces)
@@ -232,7 +257,7 @@ def solve(problem: Shooting, controls: np.ndarray) -> Best | None:
         return _FAILED * (1 + scale), np.zeros_like(x)
 
     missed, strayed = np.inf, np.inf
-    options = {"maxiter": _INNER, "maxfun": 2 * _INNER, "maxcor": kept, "ftol": 1e-15, "gtol": 1e-11 * (1 + scale)}
+    options = {"maxiter": _INNER, "maxfun": 2 * _INNER, "maxcor": kept, "ftol": 1e-14, "gtol": 1e-11 * (1 + scale)}
     for _ in range(_OUTER):
         x = minimize(evaluated, x, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
         now = standing(problem, x.reshape(steps, size))
@@ -243,15 +268,32 @@ def solve(problem: Shooting, controls: np.ndarray) -> Best | None:
         forces = forces._replace(goal=_renewed(forces.goal, forces.weight, now.c, exact))
         slack = 0.0 if exact else float(np.max(forces.goal * np.maximum(0, -now.c)))
         if miss <= _MISS and stray <= _STRAY and slack <= _MISS * (1 + now.cost):
-            slope = evaluated(x)[1]
-            slope = np.linalg.norm(np.where(x > low, slope, np.minimum(slope, 0)))
-            return Best(x.reshape(steps, size), now.cost, miss, float(slope), forces)
+            forces = forces._replace(weight=weight, stiffness=np.float64(10 * scale))
+            return _judged(problem, x.reshape(steps, size), now.cost, miss, forces)
         if miss > max(missed / 4, _MISS):
             forces = forces._replace(weight=8 * forces.weight)
         if stray > max(strayed / 4, _STRAY):
             forces = forces._replace(stiffness=8 * forces.stiffness)
         missed, strayed = miss, stray
     return None
+
+
+def _judged(problem: Shooting, controls: np.ndarray, cost: float, miss: float, forces: Forces) -> Best:
+    """The optimum with the multipliers of its goal that leave the least slope, under light weights."""
+    steps, low = len(controls), problem.steered.lowest(len(controls))
+
+    def slope(goal):
+        value = np.asarray(_valued(problem, padded(controls), steps, forces._replace(goal=goal))[1])[:steps]
+        return np.where(controls > low, value, np.minimum(value, 0)).ravel()
+
+    here, goal = slope(forces.goal), forces.goal
+    changes = np.diag(1e-3 * np.maximum(np.abs(goal), 1e-3 * np.abs(goal).max(initial=1e-300)))
+    along = np.stack([(slope(goal + change) - here) / change.max() for change in changes], axis=1)
+    if np.isfinite(along).all():
+        better = goal - np.linalg.lstsq(along, here, rcond=None)[0]
+        if np.linalg.norm(slope(better)) < np.linalg.norm(here):
+            goal = better
+    return Best(controls, cost, miss, float(np.linalg.norm(slope(goal))), forces._replace(goal=goal))
 
 
 def curvature(problem: Shooting, best: Best) -> float:

@@ -1,6 +1,7 @@
 """One way to draw each kind of result: `draw_*(ax, record)` draws into an axis you give, and never simulates.
 
     the plane           draw_landscape, draw_paths, draw_field, draw_critical_points, draw_manifold, draw_surface
+    rare escapes        draw_least_noise, draw_quasipotential
     where runs end      draw_basins, draw_fractions, draw_labels, draw_branch, draw_capture_set
     numbers             draw_series, draw_sweep: with errors against a setting, beside the law
                         draw_gains: over a rival, for each task and method; draw_map: over two settings
@@ -52,6 +53,8 @@ from flatdyn.plotting.keys import draw_key as draw_key
 from flatdyn.plotting.keys import explain as explain
 from flatdyn.plotting.keys import quantity_name as quantity_name
 from flatdyn.plotting.keys import setting as setting
+from flatdyn.plotting.luck import draw_least_noise as draw_least_noise
+from flatdyn.plotting.luck import draw_quasipotential as draw_quasipotential
 from flatdyn.plotting.maps import draw_capture_set as draw_capture_set
 from flatdyn.plotting.maps import draw_map as draw_map
 from flatdyn.plotting.planes import draw_critical_points as draw_critical_points
