@@ -86,6 +86,10 @@ class LeastNoise(Record):
         "replayed": "f",
         "riding": "b steps",
     }
+    _units: ClassVar = {"path": "theta", "replayed": "theta", "lengths": "steps"} | dict.fromkeys(
+        ("noise", "cost", "settled", "costs", "attempts", "gradient_norm", "curvature", "programmed", "miss", "riding"),
+        "1",
+    )
 
     @property
     def steps(self) -> int:

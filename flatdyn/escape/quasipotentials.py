@@ -59,6 +59,14 @@ class QuasiPotential(Record):
         "steps": "iu",
         "change": "f",
     }
+    _units: ClassVar = {
+        "axes": "theta",
+        "values": "1",
+        "slope": "1/theta",
+        "start": "theta",
+        "steps": "steps",
+        "change": "1",
+    }
 
     def __repr__(self) -> str:
         reached = np.isfinite(self.values)
