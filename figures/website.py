@@ -1,6 +1,7 @@
 """Build the site: `python figures/website.py` turns README, notebooks, ledger and docstrings into pages to be searched.
 
     build/site/source      what is gathered: copies whose links lead to pages, and a page for each public module
+    build/site/extra       the explorer as one page, computed anew, which takes two minutes
     build/site/html        the pages; index.html is the front, and all of it reads without a network, from a folder too
 
     --external             ask the addresses outside, too, whether they answer (needs a network, and minutes)
@@ -28,6 +29,8 @@ from reference import api_page, documented, entries, entry_name, module_page, mo
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "build" / "site"
 PAGES = ["README.md", "notebooks/README.md", "figures/ledger.md"]
+MADE = {"explorer.html"}  # files that are made for the site alone
+_PLAY = '<p><a href="explorer.html">Drag a start, and see where it goes</a>: nothing to install.</p>\n'
 
 # --- gathering ------------------------------------------------------------------------------------------------
 
@@ -110,6 +113,7 @@ def gathered() -> tuple[dict[str, str], set[str], set[str]]:
         else:
             texts[page(path)] = led((ROOT / path).read_text(), path, files, raw_files)
     notebooks = [f"{_title(path)} <{Path(path).stem}>" for path in sources() if path.endswith(".ipynb")]
+    texts["index.md"] = texts["index.md"].replace("\n## ", f"\n{_PLAY}\n## ", 1)
     texts["index.md"] += _toctree(["notebooks/index", "figures/ledger", "Reference <api/index>"])
     texts["notebooks/index.md"] += _toctree(notebooks)
     texts |= {api_page(name): module_page(name) for name in modules()}
@@ -279,6 +283,12 @@ def write() -> None:
         for name in names:
             (SITE / folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, SITE / folder / name)
+    import jax
+
+    from flatdyn.explorer.page import write_page
+
+    with jax.enable_x64(True):
+        write_page(SITE / "extra" / "explorer.html")
     here = str(Path(__file__).parent)
     configuration = (
         f"import sys\n\nsys.path.insert(1, {here!r})\nfrom website import CONFIG\n\nglobals().update(CONFIG)\n"

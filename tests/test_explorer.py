@@ -1,5 +1,8 @@
 """The explorer: what it shows is what the library's questions say; the newest move wins; bad input is a sentence."""
 
+import base64
+import json
+import re
 import threading
 
 import jax
@@ -7,7 +10,7 @@ import numpy as np
 import pytest
 
 import flatdyn as fd
-from flatdyn.explorer import answers, messages, setups
+from flatdyn.explorer import answers, messages, page, setups
 from flatdyn.explorer.lanes import Lane
 
 SAME = {"progress": False}
@@ -65,7 +68,7 @@ def test_multipliers_are_those_of_stability(method, momentum):
     exact = fd.stability.multipliers(setup.process, at=scene.points[0].theta)
     assert found == pytest.approx(exact, abs=1e-14)  # both are forward derivatives in 64 bits
     inside = bool((np.abs(exact) < 1).all())
-    assert ("none attract" in answers.words(setup, scene, [found])) is not inside
+    assert ("view: none" in answers.words(setup, scene, [found])) is not inside
 
 
 def test_a_normalised_ascent_has_no_multipliers():
@@ -261,3 +264,27 @@ def test_a_view_gets_every_kind_of_answer(explorer):
     for message, parts in explorer.sent:
         assert all(isinstance(part, bytes) for part in parts), message["kind"]
     explorer.set(shown=["basins"])
+
+
+def test_the_page_without_a_kernel_shows_the_same(tmp_path):
+    path = page.write_page(tmp_path / "p.html", ["saddle"], ["GD"], rates=[0.3], momenta=[0.5])
+    text = path.read_text()
+    stored = json.loads(re.search(r'id="answers">(.*?)</script>', text, re.S)[1])
+    (cell,) = stored["planes"]["saddle"]["cells"]
+    process = fd.Iteration(fd.landscapes.saddle(), fd.GD(cell["lr"], momentum=cell["momentum"]))
+    axis = np.linspace(-2, 2, stored["starts"])
+    starts = np.stack([part.ravel() for part in np.meshgrid(axis, axis)], axis=-1)
+    steps = stored["every"] * (stored["points"] - 1)
+    run = fd.simulate(process, starts, steps, every=stored["every"], **SAME)
+    places = np.frombuffer(base64.b64decode(cell["paths"]), "<u2").reshape(run.theta.shape) / 65535
+    room = stored["room"]
+    shown = -2 + 4 * (places * (1 + 2 * room) - room)
+    # sixteen bits of the view and the room around it, to which paths are cut
+    assert shown == pytest.approx(np.clip(run.theta, -2 - 4 * room, 2 + 4 * room), abs=4 * (1 + 2 * room) / 65535)
+    basins = fd.map_basins(process, [(-2, 2)] * 2, 40, [[0.0, 0.0]], max_steps=2000, **SAME)
+    assert (
+        dict(zip(cell["basins"][0]["names"], cell["basins"][0]["shares"], strict=True))["diverged"]
+        == (basins.fractions()["diverged"])
+    )
+    for piece in ("mount(", "flatdyn-explorer", "stillCarrier"):
+        assert piece in text

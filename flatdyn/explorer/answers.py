@@ -149,7 +149,7 @@ def words(setup: Setup, scene: Scene, values: list[np.ndarray] | None) -> str:
     holding = [point.kind for point, own in zip(scene.points, values, strict=True) if kind_of(own) == "stable"]
     counts = [_counted(holding.count(kind), kind) for kind in dict.fromkeys(holding)]
     rule = condition(setup.process.method)
-    sentence = f"Of the {len(values)} critical points in view {', '.join(counts) or 'none'} attract."
+    sentence = f"Attracting among the {len(values)} critical points in view: {', '.join(counts) or 'none'}."
     return sentence + (f" A direction of curvature λ attracts if {rule}." if rule else "")
 
 

@@ -173,10 +173,10 @@ class Plane {
     }
     for (const p of scene.points) {
       const y = flat ? level(p.at[0]) : p.at[1];
-      mark(pen, MARKS[p.kind], f.x(p.at[0]), f.y(y), 5, p.kind === "minimum" ? "#2e7d4f" : "#7a1fa0", ground);
+      mark(pen, MARKS[p.kind], f.x(p.at[0]), f.y(y), 5, p.kind === "minimum" ? "#2e7d4f" : "#7a1fa0", "#fff");
     }
     const [sx, sy] = values.start;
-    mark(pen, "o", f.x(sx), f.y(flat ? level(sx) : sy), 7, "#d55e00", ground);
+    mark(pen, "o", f.x(sx), f.y(flat ? level(sx) : sy), 7, "#d55e00", "#fff");
     pen.restore();
     pen.strokeStyle = faint; pen.lineWidth = 1; pen.strokeRect(f.left, 8, f.w, f.h);
     pen.fillStyle = ink; pen.textAlign = "center"; pen.textBaseline = "top";
@@ -268,7 +268,7 @@ function drawSeries(canvas, { loss, gap, every }, until) {
 }
 
 function drawCircle(canvas, points, found, count) {
-  const { pen, width, height, faint, ground } = sheet(canvas);
+  const { pen, width, height, faint } = sheet(canvas);
   const size = height / 2 - 6, middle = width / 2, y0 = height / 2, unit = size / 1.35;
   pen.strokeStyle = faint; pen.lineWidth = 1;
   pen.beginPath(); pen.arc(middle, y0, unit, 0, 7); pen.stroke();
@@ -278,7 +278,7 @@ function drawCircle(canvas, points, found, count) {
     for (let k = 0; k < count; k++) {
       const re = found[2 * count * i + k], im = found[2 * count * i + count + k];
       const x = middle + Math.max(-2.2, Math.min(2.2, re)) * unit, y = y0 - Math.max(-1.3, Math.min(1.3, im)) * unit;
-      mark(pen, MARKS[p.kind], x, y, 4, p.kind === "minimum" ? "#2e7d4f" : "#7a1fa0", ground);
+      mark(pen, MARKS[p.kind], x, y, 4, p.kind === "minimum" ? "#2e7d4f" : "#7a1fa0", "#fff");
     }
   });
 }
@@ -438,6 +438,14 @@ export function mount(root, carrier) {
     for (const [name, box] of Object.entries(layers)) box.checked = v.shown.includes(name);
   }
 
+  // without a kernel there is no answer to these
+  function hold() {
+    for (const box of [expression, seed, selects.steps, layers.field, layers.perturbed, layers.many]) { box.disabled = true; box.closest("label").hidden = true; }
+    for (const name of ["scale", "batch_size"]) sliders[name].range.closest("label").hidden = true;
+    selects.ascent.closest("label").hidden = true;
+    panels.stay.root.hidden = true;
+  }
+
   // drawing, once a frame
   let drawing = 0;
   function paint(kind, since) {
@@ -462,6 +470,7 @@ export function mount(root, carrier) {
       fill(selects.landscape, m.landscapes); fill(selects.method, m.methods); fill(selects.ascent, m.ascents);
       if (m.lengths) fill(selects.steps, [...new Set([...m.lengths, m.values.steps])].sort((a, b) => a - b));
       if ("own_noise" in m) state.ownNoise = m.own_noise;
+      if (m.still) hold();
       show();
     },
     scene(m, parts) {
