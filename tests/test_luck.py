@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from matplotlib.figure import Figure
 from numpy.testing import assert_allclose
@@ -279,6 +280,107 @@ def test_what_has_no_least_noise_is_refused():
     for changed, error, words in cases:
         with pytest.raises(error, match=words):
             least_noise(**good | changed)
+
+
+# --- more coordinates, other methods, differential equations ---------------------------------------------------
+
+
+def test_in_the_plane_an_ascent_turns_to_any_side_on_the_jump(least):
+    """Where all directions are alike the cheapest path is straight, and that of the line."""
+    process = iteration(fd.SAM(LR, RHO), landscape=fd.landscapes.saddle((1.0, 1.0)))
+    on = least_noise(process, [0.0, 0.0], inside=Ball([0.0, 0.0], 1.0), steps=32, attempts=2, progress=False)
+    assert_allclose(on.cost, least("SAM, shared").cost, rtol=1e-3)  # 33 steps are the best, and cost 0.0007 less
+    across = on.path - np.outer(on.path @ on.path[-1], on.path[-1])
+    assert np.abs(across[on.path @ on.path[-1] > 0.1]).max() < 1e-2
+    assert on.riding.sum() > 10
+    assert repr(on).endswith("in 32 steps, others not known to cost more; float64)")
+    assert on.replayed < 1e-6  # a direction is known to 1e-16/1e-9, and moves θ by ηλρ
+    assert abs(on.curvature) < 1e-3  # the path can be turned as a whole
+
+
+def test_adam_from_optax():
+    """With ε as large as the noise its steps have derivatives; V is far below that of GD of the same step size."""
+    adam = iteration(fd.from_optax(optax.adam(LR, eps=1.0)), noise=fd.noise.Gaussian(1.0))
+    on = least_noise(adam, [0.0], inside=OUT, attempts=2, max_steps=64, progress=False)
+    assert on.gradient_norm < 1e-5
+    assert on.curvature > 0
+    state = adam.init(jnp.array([0.0]))
+    for z in on.noise:
+        state = adam.driven(state, jnp.asarray(z))
+    assert_allclose(adam.position(state), on.path[-1], rtol=1e-8)
+    assert 1 < on.cost < 30
+
+
+def test_a_network_leaves_its_saddle_along_the_direction_in_which_runs_spread():
+    """Nearby it is straight: V = R²/(2 λ), λ the largest eigenvalue of the covariance η² s² Σ Jᵏ (Jᵏ)ᵀ of θ_n."""
+    x = np.linspace(-1, 1, 24).reshape(12, 2)
+    split = fd.networks.Split(x, (x[:, 0] > 0).astype(int))
+    saddle = fd.networks.zero_unit(fd.networks.MLP((2, 3, 2), jax.random.key(0), jnp.tanh), split, 0.1)
+    at, lr, steps, radius = np.asarray(saddle.theta), 0.2, 64, 0.01
+    process = fd.Iteration(saddle.landscape, fd.GD(lr), fd.noise.Gaussian(0.1))
+    on = least_noise(process, at, inside=Ball(at, radius), steps=steps, attempts=1, progress=False)
+    multipliers = 1 - lr * np.linalg.eigvalsh(np.asarray(saddle.landscape.hessian(jnp.asarray(at))))
+    spread = max(np.sum(multipliers[:, None] ** (2 * np.arange(steps)), axis=1))
+    assert_allclose(on.cost, radius**2 / (2 * (lr * 0.1) ** 2 * spread), rtol=1e-3)  # the rest falls as R²
+    assert on.curvature > 0
+
+
+def test_a_diffusion_has_the_action_of_freidlin_and_wentzell():
+    """Steps of dt of dθ = −θ dt + √η dW cost (2 − dt) x²/(2η): x²/η, up to dt; those of dt = η are GD's."""
+    diffusion = fd.flows.Diffusion(LINE, fd.GD(LR), NOISE, dt=0.02)
+    on = least_noise(diffusion, [0.0], inside=OUT, attempts=1, progress=False)
+    assert_allclose(on.cost, (2 - 0.02) / (2 * LR), rtol=1e-7)
+
+
+class MaierStein(fd.processes.Process):
+    """du = (u − u³ − β u v²) dt + dW,   dv = −(1 + u²) v dt + dW, by steps of dt."""
+
+    beta: float
+    dt: float
+    dim, draws, random, box = 2, 2, True, None
+
+    def init(self, theta):
+        return theta
+
+    def position(self, state):
+        return state
+
+    def driven(self, state, normals):
+        u, v = state
+        drift = jnp.stack([u - u**3 - self.beta * u * v**2, -(1 + u**2) * v])
+        return state + self.dt * drift + jnp.sqrt(self.dt) * normals
+
+
+def without_dt(costs):
+    """The limit of two costs, at dt and dt/2, whose errors fall like dt²."""
+    return costs[1] + (costs[1] - costs[0]) / 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("beta", "barrier", "error"), [(1.0, 0.5, 2e-4), (10.0, 0.338, 1e-3)])
+def test_the_barrier_of_maier_and_stein(beta, barrier, error):
+    """1/2 for β ≤ 4, along the axis (Maier, Stein, PRL 71, 1783 (1993)); beside it for β = 10: 0.338 ± 0.001 by the
+    geometric minimum action method in the tests of CriticalTransitions.jl (test/issue14.jl)."""
+    options = {"attempts": 2, "max_steps": 512, "rtol": 1e-4, "progress": False}
+    ways = [least_noise(MaierStein(beta, dt), [-1.0, 0.0], [0.0, 0.0], **options) for dt in (0.1, 0.05)]
+    assert_allclose(without_dt([way.cost for way in ways]), barrier, atol=error)
+    aside = np.abs(ways[1].path[:, 1]).max()
+    assert (aside > 0.3) if beta > 4 else (aside < 1e-3)
+
+
+@pytest.mark.slow
+def test_the_barrier_of_muller_and_brown():
+    """2 ΔL/(η s²) from the deepest minimum to the saddle, ΔL = 146.700 − 40.665 (Müller, Brown 1979), in small steps.
+
+    Largest curvature × dt is 1.6 at first, so a hundredth of V is left by the first step size and 3e-3 by both.
+    """
+    landscape, costs = fd.landscapes.muller_brown(), []
+    for dt in (2e-4, 1e-4):
+        diffusion = fd.flows.Diffusion(landscape, fd.GD(dt), fd.noise.Gaussian(1.0))
+        options = {"attempts": 1, "max_steps": 512, "rtol": 1e-4, "progress": False}
+        way = least_noise(diffusion, [-0.55822363, 1.44172584], [-0.82200156, 0.6243128], **options)
+        costs.append(float(way.cost) * dt / 2)
+    assert_allclose(without_dt(costs), 146.6995172 - 40.6648435, rtol=1e-3)
 
 
 # --- the quasi-potential ---------------------------------------------------------------------------------------

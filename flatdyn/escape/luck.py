@@ -45,7 +45,7 @@ class LeastNoise(Record):
         path: positions θ₀, …, θ_n, shape (n + 1, dim)
         noise: the normal numbers z₁, …, z_n at batch size 1, shape (n, draws)
         cost: V = Σ ‖z_k‖²/2
-        settled: whether more steps do not lower the cost
+        settled: whether it was seen that more steps do not lower the cost; False if `steps` was given
         lengths: numbers of steps that were tried, shape (lengths,)
         costs: the least cost in so many steps, infinite where none was reached, shape (lengths,)
         attempts: the cost that each start of the search led to, infinite where it failed, shape (attempts,)
@@ -102,7 +102,7 @@ class LeastNoise(Record):
         return np.asarray(batch_size) * float(self.cost)
 
     def __repr__(self) -> str:
-        more = "" if self.settled else ", more steps cost less"
+        more = "" if self.settled else ", others not known to cost more"
         return f"LeastNoise(cost {float(self.cost):.6g} in {self.steps} steps{more}; {self.dtype})"
 
 
@@ -136,7 +136,9 @@ def least_noise(
     line the direction is a sign, which a search does not change: there all of them come from dynamic programming on a
     grid, whose V (`programmed`) no local minimum can spoil, and the search goes on from its path. An ascent without
     noise jumps at critical points of the landscape: it is steered by u too, on paths on which ∇L points along u. In
-    more coordinates, and with momentum, V is the best of the attempts, and an upper bound.
+    more coordinates, and with momentum, V is the best of the attempts, and an upper bound. So it is for methods whose
+    steps have no derivative for other reasons, such as Adam's root where it has seen no gradient: then `gradient_norm`
+    is not small, or `curvature` is below zero. A larger ε of such a method mends that.
 
     For a :class:`flatdyn.flows.Diffusion` V η is the action of Freidlin and Wentzell, up to an error of order dt.
 
@@ -273,8 +275,8 @@ class _Search:
         push /= np.linalg.norm(push)
         if line:
             push = np.abs(push) * (-1) ** turn  # to both sides
-        if whole.way == "sampled" and turn % 4 > 1:
-            return self.ride(whole, number, (-1.0) ** turn if line else None)
+        if whole.way == "sampled" and turn % 2:
+            return self.ride(whole, number, (-1.0) ** (turn // 2) if line else None)
         shape = push + 0.3 * self.rng.normal(size=(number, draws)) * (turn % 4 == 3)
         shape[: min(turn // 2 % 3, number - 1)] *= 1e-3 * (-1) ** turn
         nearest, least = None, np.inf
