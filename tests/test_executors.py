@@ -616,7 +616,7 @@ def make(rho):
 def ask(process, key):
     with open(folder + "/asked", "a") as file:
         file.write(f"{float(process.method.rho)} {os.getpid()}\\n")
-    time.sleep(0.1)
+    time.sleep(float(os.environ.get("PAUSE", 0.1)))
     return np.asarray(jax.random.normal(key, (5,)))
 
 LISTS = {"rho": np.arange(40) / 40}
@@ -667,6 +667,21 @@ def test_workers_end_with_who_asks_and_what_is_finished_stays(sent, tmp_path):
     done = run("print(fd.records.digest(swept().value.values) == fd.records.digest(alone().value.values))", tmp_path)
     assert done.communicate(timeout=120)[0] == "True\n"
     assert len(asked(tmp_path)) <= 40 + 2  # those under way
+
+
+@pytest.mark.slow
+def test_a_call_that_is_killed_does_not_hold_its_cells_against_another(tmp_path, monkeypatch):
+    monkeypatch.setenv("PAUSE", "0.5")  # the second has to start before the first ends
+    first = run("swept()", tmp_path)
+    until(lambda: len(asked(tmp_path)) > 2)
+    second = run("print(fd.records.digest(swept().value.values) == fd.records.digest(alone().value.values))", tmp_path)
+    until(lambda: len({number for _, number in asked(tmp_path)}) == 2 or first.poll() is not None)
+    first.kill()
+    first.communicate()
+    assert first.returncode == -signal.SIGKILL, "it had ended before"
+    said, log = second.communicate(timeout=120)
+    assert said == "True\n", log
+    assert len(asked(tmp_path)) <= 40 + 1
 
 
 DASK = """

@@ -12,6 +12,27 @@ work. Nobody's death costs more than the cells in hand.
     travel, workers     what travels to a worker; the processes of workers=n
     manifest            what is in a store, for people
 
+An executor is made and closed by you. On a cluster that Dask knows (SLURM and others: dask-jobqueue), with MPI, with
+executorlib, and with the standard library in a script:
+
+    from distributed import Client
+    with Client("tcp://scheduler:8786") as client:
+        S = fd.sweep(make, parameters, ask, key, store="study", executor=client.get_executor())
+
+    from mpi4py.futures import MPIPoolExecutor             # mpiexec -n 5 python -m mpi4py.futures study.py
+    with MPIPoolExecutor() as executor: ...
+
+    from executorlib import SingleNodeExecutor             # SlurmClusterExecutor, FluxJobExecutor, ...
+    with SingleNodeExecutor(max_workers=4, block_allocation=True) as executor: ...
+
+    from loky import get_reusable_executor                 # its workers stay, with their compiled programs
+    S = fd.sweep(make, parameters, ask, key, executor=get_reusable_executor(max_workers=4))
+
+    if __name__ == "__main__":
+        with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("spawn")) as executor: ...
+
+`flatdyn sweeps show study` prints what is in a store.
+
 Example:
     >>> import flatdyn as fd
     >>> L = fd.landscapes.saddle((1.0,))

@@ -198,26 +198,29 @@ class Handing:
             if any(self.work.leases.is_free(task.file) for task in unit.tasks):
                 self.aside.remove(unit)
                 self.queue.append(unit)
-        if self.aside and not self.flying:
+        if self.own or not self.flying:  # whose deaths are noticed
             self.silent = now
-        if not self.flying or now - self.silent < self.patience:
+        if now - self.silent < self.patience:
             return
-        self.patience *= 2
-        cells = sum(len(unit.tasks) for unit in self.flying.values())
+        cells = [errand for unit in self.flying.values() for errand in unit.tasks]
         if self.work.leases is None or not self.workers:
             _LOG.warning(
-                "nothing has come back from the executor for %.0f s; it has %d cells", now - self.silent, cells
+                "nothing has come back from the executor for %.0f s; it has %d cells", now - self.silent, len(cells)
             )
-        elif not any(self.work.leases.holder(task.file) for unit in self.flying.values() for task in unit.tasks):
+        elif any(self.work.leases.holder(errand.file) for errand in cells):
+            self.silent = now  # somebody is at one
+            return
+        else:
             _LOG.warning(
                 "the executor has %d cells and no worker has been at one for %.0f s: they are handed out again",
-                cells,
+                len(cells),
                 now - self.silent,
             )
             self.queue.extendleft(Unit(unit.tasks, unit.tries, sent=True) for unit in self.flying.values())
             for future in list(self.flying):
                 future.cancel()
             self.flying.clear()
+        self.patience *= 2
 
     def _hand_on(self, reply: remote.Reply, unit: Unit) -> None:
         """Print, warn and say here what happened there."""
