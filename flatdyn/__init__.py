@@ -24,7 +24,7 @@ ask
     stability       is a point an attractor? Jacobians, multipliers, Lyapunov exponents
     fixedpoints     fixed points and cycles, their branches, bifurcations and manifolds
     basins          where does it end? Maps, fractions and boundaries of basins
-    escape          how long does it stay? Escape times, rare escapes, closed forms
+    escape          how long does it stay, and where does it go? Escape times, committors, rates, closed forms
     laws            exact distributions of noisy steps, without sampling
     curvature       how sharp is it here? Eigenvalues, densities, slices of the loss
     audits          audit: which map does your own training code really run?

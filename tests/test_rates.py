@@ -233,13 +233,72 @@ def test_in_the_plane_rates_by_the_operator_are_symmetric_and_those_of_runs():
     between = fd.escape.rates(COARSE, PLANE_WELLS, method="operator", radius=0.4, inside=BOX)
     assert between.rates[0, 1] == pytest.approx(between.rates[1, 0], rel=1e-6)
     assert np.array_equal(between.rates > 0, ~np.eye(2, dtype=bool))
-    quiet = fd.Iteration(PLANE, fd.GD(0.2), fd.noise.Gaussian(0.9))
+    quiet = fd.Iteration(PLANE, fd.GD(0.2), fd.noise.Gaussian(0.7))
     exact = fd.escape.rates(quiet, PLANE_WELLS, method="operator", radius=0.4, inside=BOX)
     assert exact.rates.max() < 1e-3  # so that the quasi-stationary law is the stationary one to a few percent
     runs = fd.escape.rates(
         quiet, PLANE_WELLS, method="runs", radius=0.4, inside=BOX, runs=100, steps=50_000, key=jax.random.key(2)
     )
     assert within(runs.rates, exact.rates, runs.error + 0.02 * exact.rates)
+
+
+def differences(landscape, box, cells, diffusion, cores):
+    """The committor of dX = −∇V dt + √(2D) dW to the second of two cores, by jumps between neighbours of a grid.
+
+    Rates e^{−(V_j − V_i)/2D} are in detailed balance with e^{−V/D} and right to second order in the width of the grid.
+    On the edge of the box, where a run is lost, it is 0.
+    """
+    from scipy import interpolate, sparse
+
+    (left, right), (low, high) = box
+    width = (right - left) / cells
+    x, y = left + width * np.arange(cells + 1), low + width * np.arange(round((high - low) / width) + 1)
+    grid = np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1)
+    value = np.asarray(landscape.loss(grid))
+    value = np.minimum(value - value.min(), 600 * diffusion)
+    number = np.arange(value.size).reshape(value.shape)
+    rates = []
+    for here, there in (((slice(-1),), (slice(1, None),)), ((..., slice(-1)), (..., slice(1, None)))):
+        for i, j in ((here, there), (there, here)):
+            jump = np.exp(-(value[j] - value[i]) / (2 * diffusion))
+            rates.append((jump.ravel(), number[i].ravel(), number[j].ravel()))
+    jumps, rows, columns = (np.concatenate(part) for part in zip(*rates, strict=True))
+    matrix = sparse.csr_array((jumps, (rows, columns)), shape=(value.size, value.size))
+    equations = (sparse.diags_array(np.asarray(matrix.sum(axis=1)).ravel()) - matrix).tocsr()
+    inside = [(np.linalg.norm(grid - center, axis=-1) <= radius).ravel() for center, radius in cores]
+    edge = np.ones(value.shape, bool)
+    edge[1:-1, 1:-1] = False
+    free = ~(inside[0] | inside[1] | edge.ravel())
+    reached = inside[1].astype(float)
+    reached[free] = sparse.linalg.spsolve(equations[free][:, free].tocsc(), -(equations[free] @ reached))
+    return interpolate.RegularGridInterpolator((x, y), reached.reshape(value.shape))
+
+
+@pytest.mark.slow
+def test_the_committor_of_muller_brown_is_that_of_finite_differences_and_of_runs():
+    """Overdamped Langevin at D = 15; the operator at two time steps, from which the limit is extrapolated."""
+    import scipy.sparse.linalg  # noqa: F401
+
+    landscape, box, diffusion = fd.landscapes.muller_brown(), [(-2.0, 1.2), (-0.8, 2.2)], 15.0
+    minima = {"reactant": [-0.558, 1.442], "product": [0.623, 0.028]}
+    at = np.array(
+        [[-0.8, 0.6], [-0.5, 0.6], [-0.2, 0.5], [0.0, 0.45], [-0.7, 0.8], [-1.0, 1.0], [0.2, 0.3], [-0.3, 0.9]]
+    )
+    exact = differences(landscape, box, 320, diffusion, [(minima[name], 0.15) for name in minima])(at)
+
+    def langevin(dt):
+        return fd.flows.Diffusion(landscape, fd.GD(dt), fd.noise.Gaussian(np.sqrt(2 * diffusion / dt)))
+
+    options = {"radius": 0.15, "inside": box}
+    whole, half = (fd.escape.committor(langevin(dt), minima, at, method="operator", **options) for dt in (1e-4, 5e-5))
+    assert max(whole.error.max(), half.error.max()) < 2e-4
+    limit = 2 * half.of("product") - whole.of("product")
+    assert np.abs(limit - exact).max() < 1e-3
+    runs = fd.escape.committor(
+        langevin(1e-4), minima, at, method="runs", runs=2000, key=jax.random.key(1), progress=False, **options
+    )
+    assert runs.undecided.max() == 0
+    assert within(runs.probability, whole.probability, runs.error + whole.error)
 
 
 # --- paths and currents ---------------------------------------------------------------------------------------

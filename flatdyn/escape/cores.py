@@ -183,7 +183,10 @@ def _check_apart(cores: Cores) -> None:
     labels = cores.labels(cores.centers[middles])
     for i, label in zip(np.flatnonzero(middles), labels, strict=True):
         if label != i:
-            raise ValueError(f"the core of {cores.names[i]!r} does not hold its own point {cores.centers[i]}")
+            raise ValueError(
+                f"the core of {cores.names[i]!r} does not hold its own point {cores.centers[i]}, as it is rounded: give "
+                "a larger radius"
+            )
 
 
 _ROWS = 1 << 16  # labelled at a time, in pieces of two sizes
