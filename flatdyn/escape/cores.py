@@ -184,7 +184,7 @@ def _check_apart(cores: Cores) -> None:
     for i, label in zip(np.flatnonzero(middles), labels, strict=True):
         if label != i:
             raise ValueError(
-                f"the core of {cores.names[i]!r} does not hold its own point {cores.centers[i]}, as it is rounded: give "
+                f"the core of {cores.names[i]!r} does not hold its own point {cores.centers[i]}, as rounded: give "
                 "a larger radius"
             )
 
