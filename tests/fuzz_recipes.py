@@ -1996,7 +1996,7 @@ NOTHING = "takes no arguments"
 
 _contract = """init step position check gap possible ascend gradient draw following parts sample driven spread factor
         vanishing leading_to field look seen towards renewed stored keyed check_sample cycles climb coupled
-        decays followed moved pull seasoned perturbed length scoped shapes vanishes_apart
+        decays followed moved pull seasoned perturbed length scoped shapes vanishes_apart pulled
         vector array value score outputs forward drift feasible lift lower nearest residual retract shake
         example_metric metric_sum slack tangent thermal single pieces masked tangency of header misfit arrays Task.loss
         Method.project Alternating.project Wrapper.project"""

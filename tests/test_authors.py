@@ -4,6 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -86,4 +87,38 @@ def test_adlala_takes_the_authors_steps_with_their_normal_numbers(landscape):
         normals = [np.concatenate([w, b, *others]) for w, b in ((w1, b1), (w2, b2))]
         vectors = [landscape.vector(landscape.flatten(tree_of(xi))) for xi in normals]
         state = method.step(landscape.field, state, *vectors)
+        assert_allclose(row_of(state.theta.tree), position, atol=ROUNDING)
+
+
+OTHERS = {(row["call"], row.get("momentum")): row for row in DATA["others"]}
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_multirate_takes_the_authors_steps(landscape, momentum):
+    """`weight_decay` of their stepslow, which has none, is read from the group. The momenta start at the gradient."""
+    row = OTHERS["Multirate", momentum]
+    moves = row["k"] - 1  # one of k batches renews the slow momentum, and nothing moves
+    method = fd.Multirate(moves * row["lr"], named(row["fast"]), moves, momentum)
+    state = method.init(landscape.vector(landscape.flatten(tree_of(row["path"][0]))))
+    if momentum:
+        state = dataclasses.replace(state, momentum=landscape.field(state.theta))
+    for position in row["path"][1:]:
+        state = method.step(landscape.field, state)
+        assert_allclose(row_of(state.theta.tree), position, atol=ROUNDING)
+
+
+def test_circles_take_the_authors_steps_without_noise(landscape):
+    """Their ξ turns with the old θ (one line of two), and the kick has the gradient of where it is."""
+    row = OTHERS["circle", None]
+    held = {name: fd.constraints.Circle(row["radius"]) if name == "fc.weight" else None for name in SHAPES}
+    method = fd.ConstrainedLangevin(row["lr"], held, friction=row["friction"], temperature=0.0)
+    state = method.init(landscape.vector(landscape.flatten(tree_of(row["path"][0]))))
+    given = dict(zip(SHAPES, row["start"]["momentum"], strict=True))
+    slack = {"fc.weight": [row["start"]["xi_momentum"]]}
+    parts = [part for name in sorted(SHAPES) for part in ([given[name], *slack.get(name, [])])]
+    leaves, tree = jax.tree.flatten(state.momentum)
+    parts = [jnp.reshape(jnp.asarray(part), leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
+    state = dataclasses.replace(state, momentum=jax.tree.unflatten(tree, parts))
+    for position in row["path"][1:]:
+        state = method.step(landscape.field, state, 0 * state.theta)
         assert_allclose(row_of(state.theta.tree), position, atol=ROUNDING)
