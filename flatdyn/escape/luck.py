@@ -236,7 +236,8 @@ class _Search:
             return self.answer(*leaders[0], False)
         if programming.programmable(self.problems[0]):
             leaders = self.programmed(leaders)
-            return self.answer(*leaders[0], bool(leaders[0][1].cost <= (1 + _GRID) * self.grid))
+            if leaders[0][1].cost <= (1 + _GRID) * self.grid:
+                return self.answer(*leaders[0], True)
         settled = False
         while not settled and 2 * number <= self.max_steps:
             number *= 2

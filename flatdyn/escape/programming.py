@@ -43,12 +43,15 @@ def programmed(problems: list[Shooting], path: np.ndarray, cost: float) -> tuple
     problem, goals = problems[0], [problem.goal for problem in problems]
     choices = jnp.asarray(_choices(problem.steered, cost))
     options = _options(problem, goals, jnp.asarray(points)[:, None], choices)
-    V = np.asarray(_iterated(options, points, _FAR * cost, _CHANGE * cost))
+    sides = np.asarray(_sides(problem, jnp.asarray(points)[:, None]))
+    V = np.asarray(_iterated(options, points, sides, _FAR * cost, _CHANGE * cost))
     theta, controls = np.asarray(problem.steered.process.position(problem.state)), []
     least = None
     while len(controls) < 4 * _POINTS:
-        after, paid, there, steered = (np.asarray(part)[0] for part in _options(problem, goals, theta[None], choices))
-        onwards = np.where(there, paid, paid + _between(points, V, after, _FAR * cost))
+        options = _options(problem, goals, theta[None], choices)
+        after, side, paid, there, steered = (np.asarray(part)[0] for part in options)
+        onwards = np.where(there, paid, paid + _between(points, sides, V, after, side, _FAR * cost))
+        onwards[after == theta[0]] = np.inf  # to stay is free at a fixed point, for ever
         best = int(np.argmin(onwards))
         least = float(onwards[best]) if least is None else least
         controls.append(steered[best])
@@ -69,7 +72,7 @@ def _choices(whole: Steered, cost: float) -> np.ndarray:
 
 @eqx.filter_jit
 def _options(problem: Shooting, goals: list, places: jax.Array, choices: jax.Array):
-    """Where choices lead from places, at what cost, whether that is the goal, and the controls themselves."""
+    """Where choices lead from places, on which side, at what cost, whether that is the goal, and the controls."""
     whole = problem.steered
     init, position, gradient = whole.process.init, whole.process.position, whole.gradient
 
@@ -86,26 +89,38 @@ def _options(problem: Shooting, goals: list, places: jax.Array, choices: jax.Arr
         new, z, _ = whole.step(state, control)
         after = position(new)
         there = jnp.stack([jnp.all(goal.misses(after) <= 0) for goal in goals]).any()
-        return after[0], z @ z / 2, there, control
+        return after[0], _side(whole, after), z @ z / 2, there, control
 
     return jax.vmap(lambda theta: jax.vmap(lambda choice: one(theta, choice))(choices))(places)
 
 
-def _between(points: Any, V: Any, at: Any, beyond: float) -> Any:
+def _side(whole: Steered, theta: jax.Array) -> jax.Array:
+    """On which side of critical points a place is, where steps jump there."""
+    return jnp.sign(whole.gradient(whole.process.init(theta))[0]) if whole.way == "full" else jnp.zeros(())
+
+
+@eqx.filter_jit
+def _sides(problem: Shooting, places: jax.Array) -> jax.Array:
+    return jax.vmap(lambda theta: _side(problem.steered, theta))(places)
+
+
+def _between(points: Any, sides: Any, V: Any, at: Any, side: Any, beyond: float) -> Any:
+    """V at places: between points, or at the one of them on the same side, as V jumps where steps do."""
     place = (at - points[0]) / (points[1] - points[0])
     left = jnp.clip(jnp.floor(place), 0, len(points) - 2).astype(int)
-    share = place - left
+    first, second = sides[left], sides[left + 1]
+    share = jnp.where(first == second, place - left, jnp.where(side == first, 0.0, 1.0))
     value = (1 - share) * V[left] + share * V[left + 1]
     return jnp.where((place >= 0) & (place <= len(points) - 1), value, beyond)
 
 
 @jax.jit
-def _iterated(options, points, beyond, change):
-    after, paid, there, _ = options
+def _iterated(options, points, sides, beyond, change):
+    after, side, paid, there, _ = options
 
     def sweep(carry):
         V, _, count = carry
-        onwards = jnp.where(there, paid, paid + _between(points, V, after, beyond))
+        onwards = jnp.where(there, paid, paid + _between(points, sides, V, after, side, beyond))
         new = jnp.minimum(V, onwards.min(axis=1))
         return new, jnp.abs(new - V).max(), count + 1
 

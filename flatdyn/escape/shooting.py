@@ -269,7 +269,8 @@ def solve(problem: Shooting, controls: np.ndarray, near: Best | None = None) -> 
         slack = 0.0 if exact else float(np.max(forces.goal * np.maximum(0, -now.c)))
         if miss <= _MISS and stray <= _STRAY and slack <= _MISS * (1 + now.cost):
             forces = forces._replace(weight=weight, stiffness=np.float64(10 * scale))
-            return _judged(problem, x.reshape(steps, size), now.cost, miss, forces)
+            best = _judged(problem, x.reshape(steps, size), now.cost, miss, forces)
+            return best if np.isfinite(best.slope) else None
         if miss > max(missed / 4, _MISS):
             forces = forces._replace(weight=8 * forces.weight)
         if stray > max(strayed / 4, _STRAY):

@@ -133,9 +133,9 @@ class Steered(eqx.Module):
 
 def _unit(w: jax.Array) -> jax.Array:
     """w/‖w‖, and 0 where w = 0, with derivatives there."""
-    if w.shape == (1,):
-        return jnp.sign(w)
     zero = jnp.all(w == 0)
+    if w.shape == (1,):
+        return jnp.where(zero, 0, jnp.sign(w))  # the ascent's own derivative is NaN there, and goes no further
     return jnp.where(zero, 0, w / jnp.linalg.norm(jnp.where(zero, 1, w)))
 
 
