@@ -167,8 +167,9 @@ def rates(
 
     A step belongs to the attractor in whose core the run was last; a transition is the step with which it comes into
     the core of another. By "operator" and "runs" a run is in its stationary law; by "splitting", and by the operator in
-    the plane, in the quasi-stationary law that it settles to before it is first at another attractor, which differs
-    by about k_ij times the steps that settling takes.
+    the plane, in the quasi-stationary law that it settles to before it is first at another attractor. That differs by
+    about k_ij times the steps that settling takes; the operator's error holds this difference, that of splitting does
+    not.
 
     Args:
         process: what moves
