@@ -138,6 +138,7 @@ class Handing:
         if reply.refused:
             raise self._ended(f"a worker, {reply.worker}, can't work for this sweep: {reply.refused}")
         if reply.unknown:
+            remote.remember(self.word, self.work.question)  # for threads; other sweeps have pushed it out
             unit.sent = True
             self.queue.appendleft(unit)
             return

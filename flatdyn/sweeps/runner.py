@@ -110,7 +110,8 @@ def sweep(
         executor: who asks, any `concurrent.futures.Executor`: `Client(...).get_executor()` of Dask, loky's
             `get_reusable_executor()`, mpi4py's `MPIPoolExecutor`, those of executorlib; of the standard library
             `ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn"))`. It is not shut down. Functions and
-            classes of a notebook travel to the workers; modules must be there
+            classes of a notebook travel to the workers; modules must be there. What the ask prints there and warns of
+            is told here, but by workers with threads, as Dask's, in their own log
         workers: number of processes that this call starts on this machine instead. Each takes some seconds to start
             and compiles its own programs
     Returns:

@@ -32,6 +32,7 @@ from flatdyn.processes import Process
 _SETTINGS = ("enable_x64", "default_matmul_precision", "threefry_partitionable", "default_prng_impl")
 _SMALL = 1 << 16  # numbers of an array that are compared
 _MADE = ("__dict__", "__weakref__", "__annotations__", "__abstractmethods__", "_abc_impl", "__match_args__")
+_MADE += ("__annotate_func__", "__annotations_cache__", "__firstlineno__", "__static_attributes__")
 _MADE += ("__dataclass_fields__", "__dataclass_params__", "__parameters__", "__module__", "__qualname__")
 
 
