@@ -195,7 +195,10 @@ def test_a_cell_that_kills_two_workers_ends_the_sweep_with_its_name_and_the_othe
             os._exit(7)
         return drawn(process, key)
 
-    sentence = r"two workers in turn did not answer in the cell rho=0.3, momentum=0.5, seed 0: .*exit code 7; 1 cells"
+    # The other worker may be at the last but one still, which it then ends
+    sentence = (
+        r"two workers in turn did not answer in the cell rho=0.3, momentum=0.5, seed 0: .*exit code 7; [12] cells"
+    )
     with pytest.raises(RuntimeError, match=sentence + " are left: the same call goes on with what is finished in"):
         fd.sweep(make, LISTS, ask, KEY, executor=workers, store=tmp_path)
     assert files(tmp_path) == 7
