@@ -456,12 +456,15 @@ def test_a_batch_whose_worker_dies_is_asked_cell_by_cell(tmp_path):
 
 
 def test_two_calls_at_once_share_the_work(tmp_path, caplog):
-    asked, lock = [], threading.Lock()
+    asked, lock, begun, all_three = [], threading.Lock(), set(), threading.Barrier(3)
 
     def ask(process, key):
         with lock:
             asked.append((float(process.method.rho), float(process.method.momentum)))
-        time.sleep(0.05)
+            first = threading.get_ident() not in begun
+            begun.add(threading.get_ident())
+        if first:
+            all_three.wait(60)  # each has a cell before the first is done
         return drawn(process, key)
 
     def call(_):
