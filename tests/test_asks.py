@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import sympy
 from numpy.testing import assert_allclose, assert_array_equal
 
 import flatdyn as fd
@@ -43,7 +44,7 @@ def test_what_differs_in_numbers_only_goes_together():
         fd.Iteration(L, fd.SAM(0.1, 0.1, 0.9), fd.noise.Gaussian([1.0, 2.0])),
     ]
     assert cohorts.batches(processes) == [[0, 2, 4, 5, 6], [1], [3], [7], [8]]
-    assert max(map(len, cohorts.batches([noisy()] * 100, runs=2**14))) == 4
+    assert max(map(len, cohorts.batches([noisy()] * 100, runs=2**14))) == 8
 
 
 def test_functions_of_ones_own_and_large_arrays_are_shared_or_apart():
@@ -61,6 +62,11 @@ def test_functions_of_ones_own_and_large_arrays_are_shared_or_apart():
     for landscapes, wanted in ((few, [[0, 1, 2]]), (many, [[0, 1], [2]])):
         processes = [fd.Iteration(one, fd.GD(0.1)) for one in (landscapes[0], landscapes[0], landscapes[1])]
         assert cohorts.batches(processes) == wanted
+    symbolic = fd.Iteration(L, fd.GD(sympy.Rational(1, 10)))
+    assert cohorts.batches([symbolic, noisy(), symbolic]) == [[0, 2], [1]]  # repetitions
+    one, two = simulate_together([symbolic, symbolic], np.array([1.0, 0.0]), 3)
+    assert_array_equal(one.theta, fd.simulate(fd.Iteration(L, fd.GD(0.1)), np.array([1.0, 0.0]), 3).theta)
+    assert_array_equal(one.theta, two.theta)
     with pytest.raises(ValueError, match="differ in numbers only to go together, got 2 forms of 2"):
         cohorts.joined([noisy(), noisy(momentum=0.0)], KEYS, 1, np.float64)
 

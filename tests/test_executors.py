@@ -483,7 +483,7 @@ def test_an_executor_leaves_to_another_call_what_that_has_begun_and_takes_over_i
     process, seen = make(0.1, 0.5), []
     cell = {"rho": 0.1, "momentum": 0.5}
     store = grid.Store(tmp_path, fd.records.digest(fd.core.hashing.identity(drawn), "value"))
-    name = grid.name_of(store.header(store.word(process), grid.cell_key(KEY, cell, 0), cell, 0))
+    name = grid.name_of(store.header(store.word(process), grid.cell_keys(KEY, cell, 1)[0], cell, 0))
     monkeypatch.setattr(leases, "PATIENCE", 1.0)
     (tmp_path / f".{name}.lease").write_text(json.dumps(leases.Holder("other", "1", "elsewhere", 5)._asdict()))
     for executor in (Odd(), None):

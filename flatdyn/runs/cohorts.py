@@ -27,7 +27,7 @@ from flatdyn.runs import stepping
 
 _SMALL = 16  # numbers of an array up to which each run carries its own
 _ROWS, _GROWTH = 64, 8  # tables of few sizes: others would be other programs
-_MOST_RUNS, _MOST_BYTES = 1 << 16, 1 << 23  # of positions of a batch: beyond, more would be no faster
+_MOST_RUNS, _MOST_BYTES = 1 << 17, 1 << 23  # of positions of a batch: beyond, more would be no faster
 
 
 class CohortState(NamedTuple):
@@ -146,11 +146,18 @@ def batches(processes: Sequence[Process], runs: int = 1, theta0: Any = None) -> 
         theta0: their starts, which say how much memory a run takes
     """
     groups: dict[Any, list[int]] = {}
-    for i, process in enumerate(processes):
-        groups.setdefault(_form(process, i), []).append(i)
+    for i, form in enumerate(_forms(processes)):
+        groups.setdefault(form, []).append(i)
     width = np.shape(theta0)[-1] if np.ndim(theta0) else 1
     most = max(1, min(_MOST_RUNS, _MOST_BYTES // (8 * width)) // runs)
     return [group[first : first + most] for group in groups.values() for first in range(0, len(group), most)]
+
+
+def _forms(processes: Sequence[Process]) -> list[Any]:
+    """The form of each; repetitions of one cell are the same process."""
+    first = {id(process): i for i, process in reversed(list(enumerate(processes)))}
+    own = {i: _form(processes[i], i) for i in first.values()}
+    return [own[first[id(process)]] for process in processes]
 
 
 def _form(process: Process, index: int) -> Any:
@@ -209,12 +216,12 @@ def joined(processes: Sequence[Process], keys: Sequence | None, runs: int, dtype
         ValueError: if they can't go together, a key is missing, or a number is out of range or a symbol
     """
     first, size = processes[0], len(processes)
-    forms = len({_form(process, i) for i, process in enumerate(processes)})
+    forms = len(set(_forms(processes)))
     if forms > 1:
         raise ValueError(f"processes must differ in numbers only to go together, got {forms} forms of {size}")
     leaves, tree = _flat(first)
     if any(isinstance(leaf, sympy.Basic) for leaf in leaves):
-        return joined([stepping.prepared(first, dtype)], keys, runs, dtype)
+        return joined([stepping.prepared(first, dtype)] * size, keys, runs, dtype)
     places = tuple(i for i, leaf in enumerate(leaves) if _is_small(leaf))
     columns = list(zip(*([leaves] + [jax.tree.leaves(process) for process in processes[1:]]), strict=True))
     with np.errstate(over="ignore"):  # such numbers are refused below, by their names

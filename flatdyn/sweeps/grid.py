@@ -115,22 +115,22 @@ def describe(cell: Mapping[str, Any], seed: int | None = None) -> str:
     return ", ".join([*parts, *([] if seed is None else [f"seed {seed}"])]) or "the only one"
 
 
-def cell_key(key: jax.Array | None, cell: Mapping[str, Any], seed: int, common: bool = False) -> jax.Array | None:
-    """The key of a cell: it depends on the sweep's key, the cell's own names and values, and the seed alone.
+def cell_keys(key: jax.Array | None, cell: Mapping[str, Any], seeds: int, common: bool = False) -> list:
+    """The keys of a cell: they depend on the sweep's key, the cell's own names and values, and the seed alone.
 
     Args:
         key: of the sweep, or None
         cell: hyperparameters by name; their order does not matter
-        seed: index of the repetition
+        seeds: how many repetitions
         common: leave the cell out, so that all cells have the same random numbers
     """
     if key is None:
-        return None
+        return [None] * seeds
     if not common:
         hashed = records.digest(*sorted(describe({name: value}) for name, value in cell.items()))
         for part in (hashed[:8], hashed[8:16]):
             key = jax.random.fold_in(key, np.uint32(int(part, 16)))
-    return jax.random.fold_in(key, np.uint32(seed))
+    return [jax.random.fold_in(key, np.uint32(seed)) for seed in range(seeds)]
 
 
 def check_signature(make_process: Callable, names: Iterable[str]) -> None:

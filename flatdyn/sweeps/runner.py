@@ -28,7 +28,7 @@ from flatdyn.processes import Process
 from flatdyn.sweeps import travel
 from flatdyn.sweeps.asking import Question
 from flatdyn.sweeps.engine import Asked, Gathering
-from flatdyn.sweeps.grid import Results, Store, cell_key, check_signature, plan
+from flatdyn.sweeps.grid import Results, Store, cell_keys, check_signature, plan
 from flatdyn.sweeps.handing import Handing, check_executor, longest_first
 from flatdyn.sweeps.manifest import Manifest, seconds_of
 from flatdyn.sweeps.results import Layout
@@ -167,8 +167,7 @@ def sweep(
         ascents.add(_ascent_unit(getattr(process, "method", None)))
         word = kept.word(process) if kept else ""
         travelling = travel.of_process(process) if executor or workers else ""
-        for seed in range(seeds):
-            of_cell = cell_key(key, cell, seed, common)
+        for seed, of_cell in enumerate(cell_keys(key, cell, seeds, common)):
             header = kept.header(word, of_cell, cell, seed) if kept else None
             asked.add(cell, seed, header, of_cell, process if question.joins else None, travelling)
     known = KNOWN | {"rho": ("ascent radius ρ", ascents.pop() if len(ascents) == 1 else "")}
