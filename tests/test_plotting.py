@@ -287,6 +287,13 @@ def test_a_sweep_is_drawn_with_the_errors_it_has(ax):
     assert list(one) == ["USAM"]
     with pytest.raises(ValueError, match="value must be a result of the sweep, got 'mean'; there are seen"):
         plotting.draw_sweep(ax, sweep, "mean", "rho")
+    usual = plotting.draw_sweep(ax, sweep)  # the first result, along the longest list of numbers
+    assert list(usual) == ["shared", "full"]
+    assert_array_equal(usual["full"][0][0].get_xydata(), np.transpose([cells["rho"], value[:, 1]]))
+    with pytest.raises(ValueError, match="along must be given, as no parameter of the sweep is of numbers"):
+        plotting.draw_sweep(ax, sweep.isel(rho=0))
+    with pytest.raises(ValueError, match="sweep must hold a result to draw"):
+        plotting.draw_sweep(ax, sweep[[]])
 
 
 def test_gains_stand_in_the_row_of_their_task(ax):

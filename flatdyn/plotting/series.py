@@ -91,8 +91,8 @@ def draw_series(
 def draw_sweep(
     ax: Axes,
     sweep: Any,
-    value: str,
-    along: str,
+    value: str | None = None,
+    along: str | None = None,
     *,
     law: str | None = None,
     law_name: str = "theory",
@@ -107,8 +107,8 @@ def draw_sweep(
     Args:
         ax: where to draw
         sweep: the Dataset of `fd.sweep`, or a part of it: `found.sel(momentum=0.9)`
-        value: which result
-        along: the parameter on the axis; all others label the curves
+        value: which result; the first if not given
+        along: the parameter on the axis, all others label the curves; that of numbers with most values if not given
         law: another result, drawn as a line beside the points
         law_name: what the key calls it
         label: of the only curve, or what precedes the settings in the labels of several, such as the method
@@ -124,9 +124,13 @@ def draw_sweep(
     checks.kind("sweep", sweep, xr.Dataset, "fd.sweep(make_process, parameters, ask)")
     check_label(label)
     checks.text("law_name", law_name)
+    value = next(iter(sweep), None) if value is None else value
+    if value is None:
+        raise ValueError("sweep must hold a result to draw: it has none")
     for name, word in {"value": value, **({"law": law} if law is not None else {})}.items():
         if checks.text(name, word) not in sweep:
             raise ValueError(f"{name} must be a result of the sweep, got {word!r}; there are {', '.join(sweep)}")
+    along = _longest(sweep[value]) if along is None else along
     if checks.text("along", along) not in sweep[value].dims:
         raise ValueError(f"along must be a parameter of the sweep, got {along!r}; there are {sweep[value].dims}")
     others = [dim for dim in sweep[value].dims if dim != along]
@@ -144,6 +148,15 @@ def draw_sweep(
     drawn = draw_series(ax, np.asarray(sweep[along]), series, laws=laws or None, law=law_name, colors=colors, **options)
     ax.set(xlabel=_axis_name(sweep[along]), ylabel=_axis_name(sweep[value]))
     return drawn
+
+
+def _longest(result: Any) -> str:
+    """The parameter of numbers with most values, the first of several."""
+    parameters = [dim for dim in result.dims if dim in result.coords and dim != "seed"]
+    numbers = [dim for dim in parameters if result[dim].dtype.kind in "iuf"]
+    if not numbers:
+        raise ValueError("along must be given, as no parameter of the sweep is of numbers")
+    return str(max(numbers, key=lambda dim: result.sizes[dim]))
 
 
 def _shown(name: str, value: Any) -> str:
