@@ -116,6 +116,10 @@ class Fixtures:
         return fd.explore(self.L, "GD", start=AT, steps=5, shown=[])
 
     @functools.cached_property
+    def watched(self):
+        return fd.simulate(self.process, AT, 2, observe={"d": curvature.Distance([0.0, 0.0])}, progress=False)
+
+    @functools.cached_property
     def basins(self):
         return fd.map_basins(self.process, BOX, 6, {"left": (-1.0, 0.0), "right": (1.0, 0.0)}, **RULES)
 
@@ -1317,6 +1321,40 @@ call(
     points=5,
     by_layer=False,
 )
+call(
+    "curvature.TopEigenvalues",
+    curvature.TopEigenvalues,
+    k=1,
+    preconditioner=None,
+    landscape=None,
+    tol=1e-6,
+    fresh=10,
+    most=50,
+    key=None,
+)
+call(
+    "curvature.BatchSharpness",
+    curvature.BatchSharpness,
+    batch_size=2,
+    batches=4,
+    replace=False,
+    landscape=None,
+    key=None,
+)
+call("curvature.GradientNorm", curvature.GradientNorm, landscape=None)
+call("curvature.UpdateNorm", curvature.UpdateNorm)
+call("curvature.Distance", curvature.Distance, point=[0.0, 1.0])
+call(
+    "simulate watched",
+    fd.simulate,
+    process=process,
+    theta0=AT,
+    steps=4,
+    every=2,
+    observe=of(lambda f: {"top": curvature.TopEigenvalues(1)}),
+    progress=False,
+)
+bound("Observed.curve", lambda f: f.watched.curve, name="d")
 call("curvature.slice1d", curvature.slice1d, loss=L, a=[-1.0, 0.0], b=[1.0, 0.0], points=5, beyond=0.1)
 call(
     "curvature.slice2d",
@@ -1480,6 +1518,7 @@ call(
     key=key,
     every=2,
     eval_sets=of(lambda f: {"a": f.split}),
+    watch=None,
     store=None,
     chunk=None,
     progress=False,
@@ -1994,7 +2033,8 @@ BASE = "a base class: what it asks for is checked where one of its kind is taken
 INNER = "flatdyn's own part, whose callers check"
 NOTHING = "takes no arguments"
 
-_contract = """init step position check gap possible ascend gradient draw following parts sample driven spread factor
+_contract = """begin measure once
+        init step position check gap possible ascend gradient draw following parts sample driven spread factor
         vanishing leading_to field look seen towards renewed stored keyed check_sample cycles climb coupled
         decays followed moved pull seasoned perturbed length scoped shapes vanishes_apart pulled
         vector array value score outputs forward drift feasible lift lower nearest residual retract shake

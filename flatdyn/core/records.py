@@ -21,6 +21,7 @@ import jax
 import numpy as np
 
 from flatdyn.core import checks, tables
+from flatdyn.core.curves import Observed
 
 if TYPE_CHECKING:
     import pandas
@@ -135,7 +136,8 @@ class Record:
         wanted = {field.name for field in dataclasses.fields(cls)} - set(cls._own)
         if header.get("record") != cls.__name__:
             raise ValueError(f"{path} holds a {header.get('record')} record, not {cls.__name__}: compute it again")
-        if different := sorted(set(arrays) ^ wanted):
+        later = {field.name for field in dataclasses.fields(cls) if field.default_factory is not dataclasses.MISSING}
+        if different := sorted((set(arrays) ^ wanted) - (later - set(arrays))):
             raise _of_another_version(path, cls, different)
         if not all(isinstance(header.get(name), dict) for name in cls._own):
             raise damaged(path, "its configuration or provenance is missing")
@@ -152,7 +154,7 @@ class Record:
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Ensemble(Record):
+class Ensemble(Observed, Record):
     """Trajectories of many runs; see :func:`flatdyn.simulate`.
 
     Attributes:
@@ -161,7 +163,8 @@ class Ensemble(Record):
         final: position after the last step, shape (runs, dim) or (dim,)
         status: a :class:`Status` per run, shape (runs,) or ()
         steps: steps taken before a run ended early, or all, shape (runs,) or ()
-        observed: what `observe` gave at these times, shape (runs, times, ...) or (times, ...); empty if not asked for
+        observed: what `observe` gave at these times, shape (runs, times, ...) or (times, ...); empty if not asked for.
+            Of what was given by name :meth:`curve` finds it
     """
 
     times: np.ndarray

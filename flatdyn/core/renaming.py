@@ -3,6 +3,7 @@
 renamed              names of a module
 renamed_keywords     keywords of a function
 renamed_attribute    attributes and methods of a class
+moved_keyword        a keyword that means something else now, given what it meant before
 """
 
 from __future__ import annotations
@@ -63,6 +64,20 @@ def renamed_keywords(**names: str) -> Callable[[_Function], _Function]:
         return handed_on
 
     return decorated
+
+
+def moved_keyword(function: str, old: str, new: str, given: Any, beside: Any) -> Any:
+    """The value of the keyword `new`, which was given as `old`.
+
+    Args:
+        function: its name
+        old, new: the keywords
+        given, beside: what was given as the old one, and as the new one, which must be None
+    """
+    if beside is not None:
+        raise TypeError(f"{function}: {new}, whose old name is {old}, is given twice")
+    _warn(f"{function}({old}=)", f"{function}({new}=)")
+    return given
 
 
 class renamed_attribute:  # written like property

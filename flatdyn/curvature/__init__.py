@@ -4,11 +4,20 @@ Every function takes the loss as a landscape, or as a JAX function of an array o
 point in the same form. No function stores a matrix beyond a few hundred parameters: curvature comes from products of
 the Hessian with vectors.
 
+    extreme_eigenvalues, density        at a point
+    sharpness, slice1d, slice2d         around it
+    TopEigenvalues, BatchSharpness,     along runs: `observe={"name": ...}` of simulate, `watch=` of networks.train
+    GradientNorm, UpdateNorm, Distance
+
 Example:
     >>> import flatdyn as fd
     >>> spectrum = fd.curvature.extreme_eigenvalues(fd.landscapes.saddle((3.0, -1.0)), [0.0, 0.0])
     >>> print(f"{spectrum.largest:.6f} {spectrum.smallest:.6f}")
     3.000000 -1.000000
+    >>> process = fd.Iteration(fd.landscapes.rosenbrock(), fd.GD(1e-3))
+    >>> run = fd.simulate(process, [-1.0, 1.0], 200, every=100, observe={"top": fd.curvature.TopEigenvalues(1)})
+    >>> print(*(f"{x:.0f}" for x in run.curve("top")[:, 0]))
+    1002 865 736
 """
 
 from flatdyn.curvature.ball import Sharpness as Sharpness
@@ -16,6 +25,11 @@ from flatdyn.curvature.ball import sharpness as sharpness
 from flatdyn.curvature.densities import Density as Density
 from flatdyn.curvature.densities import density as density
 from flatdyn.curvature.krylov import hessian_product as hessian_product
+from flatdyn.curvature.observers import BatchSharpness as BatchSharpness
+from flatdyn.curvature.observers import Distance as Distance
+from flatdyn.curvature.observers import GradientNorm as GradientNorm
+from flatdyn.curvature.observers import TopEigenvalues as TopEigenvalues
+from flatdyn.curvature.observers import UpdateNorm as UpdateNorm
 from flatdyn.curvature.slices import Line as Line
 from flatdyn.curvature.slices import Plane as Plane
 from flatdyn.curvature.slices import filter_normalised as filter_normalised

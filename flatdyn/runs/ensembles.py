@@ -7,7 +7,7 @@ holds to the last bit. Networks agree to rounding: XLA chooses the order of a su
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -15,11 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks, memory, precision, records
+from flatdyn.core import checks, curves, memory, precision, records
 from flatdyn.core.memory import array_bytes
 from flatdyn.core.records import Ensemble, Status
 from flatdyn.processes import Process
-from flatdyn.runs import cohorts, devices, loop, rest, stepping
+from flatdyn.runs import cohorts, devices, loop, observers, rest, stepping
 from flatdyn.runs.devices import Chunk
 from flatdyn.runs.stepping import Carry
 
@@ -33,7 +33,7 @@ def simulate(
     key: jax.Array | None = None,
     every: int = 1,
     *,
-    observe: Callable | None = None,
+    observe: Callable | Mapping[str, Any] | None = None,
     bound: float = np.inf,
     tol: float | None = None,
     chunk: int | None = None,
@@ -57,7 +57,8 @@ def simulate(
         key: a JAX key; needed if the process is random
         every: keep the positions at steps 0, every, 2·every, …; `every=steps` keeps first and last
         observe: a function of the full state, such as `lambda state: state.momentum @ state.momentum`, whose value,
-            one array, is kept along with the positions
+            one array, is kept along with the positions; or name -> such functions and observers, such as
+            `curvature.TopEigenvalues(3)`, whose values `Ensemble.curve(name)` gives
         bound: largest |coordinate| that counts as not diverged
         tol: for CONVERGED; the rounding unit if not given, which means "until nothing moves any more"
         chunk: runs that advance together; chosen to fit the cache if not given
@@ -72,7 +73,7 @@ def simulate(
     starts, times = asked.starts, asked.times
     process.check(starts)
     seed, given = stepping.seed_of(process, key), process
-    program = _Program(stepping.prepared(process, starts.dtype), observe, seed, asked.bound, asked.tol)
+    program = _Program(stepping.prepared(process, starts.dtype), asked.watching, seed, asked.bound, asked.tol)
     finished = _finished(program, asked, starts, chunk, progress)
     if finished.still:
         finished.status[_held(given, finished.still, float(asked.tol))] = Status.UNDECIDED
@@ -137,6 +138,7 @@ class _Asked(NamedTuple):
     single: bool
     steps: int
     every: int
+    watching: observers.Watch | None
     extra: Any
     bound: jax.Array
     tol: jax.Array
@@ -156,7 +158,9 @@ def _asked(process, theta0, steps, every, observe, bound, tol, processes: int = 
     if runs == 0:
         raise ValueError(f"theta0 must hold at least one point, got shape {theta0.shape}")
     kept = 1 + steps // every
-    extra = _shape_of(observe, process, starts)
+    watching = observers.watch("observe", observe, process, starts.dtype)
+    point = jax.ShapeDtypeStruct(starts.shape[1:], starts.dtype)
+    extra = jax.ShapeDtypeStruct((0,), starts.dtype) if watching is None else watching.shape(process, point)
     remedy = "keep fewer positions with a larger `every` (every=steps keeps the first and the last)"
     if kept <= 2:
         remedy = "start fewer runs at once, in `theta0`"
@@ -166,8 +170,10 @@ def _asked(process, theta0, steps, every, observe, bound, tol, processes: int = 
     tol = float(jnp.finfo(starts.dtype).eps) if tol is None else checks.number("tol", tol, at_least=0, one=True)
     bound = checks.bound("bound", bound)
     config = {"steps": str(steps), "bound": f"{bound:g}", "tol": f"{tol:g}"}
+    if watching is not None and watching.names is not None:
+        config["observed"] = curves.as_text(watching.layout(process, point))
     bound, tol = (precision.on_device(float(number), starts.dtype) for number in (bound, tol))
-    return _Asked(starts, theta0.ndim == 1, steps, every, extra, bound, tol, config)
+    return _Asked(starts, theta0.ndim == 1, steps, every, watching, extra, bound, tol, config)
 
 
 def _finished(program: _Program, asked: _Asked, starts: jax.Array, chunk: Any, progress: Any) -> _Trajectories:
@@ -196,10 +202,17 @@ class _Program(NamedTuple):
     """What is done with every run, as compiled code sees it."""
 
     process: Process
-    observe: Callable | None
+    watching: observers.Watch | None
     seed: jax.Array | None
     bound: jax.Array
     tol: jax.Array
+
+
+class _Watched(NamedTuple):
+    """What a batch of runs carries: the runs, and what is remembered of each for its next measurement."""
+
+    runs: Carry
+    memory: tuple
 
 
 class _Trajectories(loop.Work):
@@ -222,9 +235,17 @@ class _Trajectories(loop.Work):
         names = ("theta", "final", "status", "observed")
         return {name: getattr(self, name) for name in names} | {"steps": self.taken}
 
+    def begin(self, part):
+        done, numbers, carry = super().begin(part)
+        if self.program.watching is None:
+            return done, numbers, _Watched(carry, ())
+        values, memory = _first(self.program, carry, numbers)
+        self.observed[part.rows, 0] = np.asarray(values)[: part.length]
+        return done, numbers, _Watched(carry, memory)
+
     def compile(self, numbers, carry):
         self.advance(numbers, carry, 0, 0, 1)
-        _outcome(self.program, carry, numbers)
+        _outcome(self.program, carry.runs, numbers)
 
     def advance(self, numbers, carry, done, periods, period):
         where = np.array([done, periods, period])  # traced: a Python number would compile anew each time
@@ -234,8 +255,6 @@ class _Trajectories(loop.Work):
     def keep(self, part, done, carry, seen, stopped):
         if done == 0:
             self.theta[part.rows, 0] = np.asarray(self.starts)[part.rows]
-            if self.program.observe is not None:
-                self.observed[part.rows, 0] = np.asarray(_observed(self.program.observe, carry.state))[: part.length]
         elif done % self.every == 0:
             (periods, buffers), last = seen, done // self.every
             slots = slice(last - periods + 1, last + 1)
@@ -245,9 +264,10 @@ class _Trajectories(loop.Work):
         return True
 
     def end(self, part, numbers, carry):
+        carry, whole = carry.runs, carry
         final, status, taken = (np.asarray(x)[: part.length] for x in _outcome(self.program, carry, numbers))
         if not self.program.process.random:
-            status = np.where(self._unmoved(numbers, carry, final), np.int8(Status.CONVERGED), status)
+            status = np.where(self._unmoved(numbers, whole, final), np.int8(Status.CONVERGED), status)
         self.final[part.rows], self.status[part.rows], self.taken[part.rows] = final, status, taken
         still = np.flatnonzero(status == Status.CONVERGED)
         if len(still):
@@ -258,47 +278,50 @@ class _Trajectories(loop.Work):
         after, (_, buffers) = self.advance(numbers, carry, self.steps, 1, 1)
         moved = np.abs(np.asarray(buffers[0])[0, : len(final)] - final)
         near = (moved <= np.asarray(self.program.tol) * (1 + np.abs(final))).all(axis=-1)
-        return near & np.asarray(after.alive)[: len(final)]
-
-
-def _shape_of(observe: Callable | None, process: Process, starts: jax.Array) -> Any:
-    """Shape and type of what `observe` gives of one state."""
-    if observe is None:
-        return jax.ShapeDtypeStruct((0,), starts.dtype)
-    point = jax.ShapeDtypeStruct(starts.shape[1:], starts.dtype)
-    state = jax.eval_shape(process.init, point)
-    seen = checks.traced("observe", observe, state, what="a function of the state of a run")
-    if not isinstance(seen, jax.ShapeDtypeStruct):
-        raise ValueError(f"observe must give one array of a state, got {seen}")
-    return seen
+        return near & np.asarray(after.runs.alive)[: len(final)]
 
 
 @eqx.filter_jit
-def _observed(observe: Callable | None, states: Any) -> jax.Array:
-    if observe is None:
-        return jnp.zeros((len(jax.tree.leaves(states)[0]), 0))
-    return jax.vmap(observe)(states)
+def _first(program: _Program, carry: Carry, numbers: jax.Array) -> tuple:
+    """What is measured at the start, and what is remembered then."""
+    memory = observers.begun(program.watching, program.process, carry, program.seed, numbers)
+    return _observed(program, carry, memory, numbers)
+
+
+def _observed(program: _Program, carry: Carry, memory: tuple, numbers: jax.Array) -> tuple:
+    """What is measured of a batch of runs, and what is remembered of each."""
+    watching = program.watching
+    if watching is None:
+        return jnp.zeros((len(carry.alive), 0)), memory
+
+    def one(state, taken, run, memory):
+        return watching.measure(observers.Moment(program.process, state, program.seed, run, taken), memory)
+
+    return jax.vmap(one)(carry.state, carry.taken, numbers, memory)
 
 
 @eqx.filter_jit(compiler_options=stepping.WIDE)
-def _segment(program: _Program, carry: Carry, numbers, where: jax.Array, capacity: int):
+def _segment(program: _Program, carry: _Watched, numbers, where: jax.Array, capacity: int):
     """Advance `periods` times `period` steps; positions and what is observed after each, (capacity, runs, ...)."""
     done, periods, period = where
-    process, observe, seed, bound, _ = program
+    process, _, seed, bound, _ = program
 
     def step(i, carry):
         return jax.vmap(stepping.guarded_step, (None, 0, None, 0, None, None))(process, carry, seed, numbers, i, bound)
 
     def advance(p, carry_and_buffer):
-        carry, buffers = carry_and_buffer
+        (carry, memory), buffers = carry_and_buffer
         first = done + p * period
         carry = jax.lax.fori_loop(first, first + period, step, carry)
-        return carry, jax.tree.map(lambda buffer, new: buffer.at[p].set(new), buffers, seen(carry))
+        new, memory = seen(carry, memory)
+        return _Watched(carry, memory), jax.tree.map(lambda buffer, one: buffer.at[p].set(one), buffers, new)
 
-    def seen(carry):
-        return jax.vmap(process.position)(carry.state), _observed(observe, carry.state)
+    def seen(carry, memory):
+        observed, memory = _observed(program, carry, memory, numbers)
+        return (jax.vmap(process.position)(carry.state), observed), memory
 
-    buffers = jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape), x.dtype), jax.eval_shape(seen, carry))
+    shapes, _ = jax.eval_shape(seen, *carry)
+    buffers = jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape), x.dtype), shapes)
     return jax.lax.fori_loop(0, periods, advance, (carry, buffers))
 
 

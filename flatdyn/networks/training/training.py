@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import threading
 import time
 from collections.abc import Mapping
@@ -14,19 +15,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks, memory, precision, records, segments, stores
+from flatdyn.core import checks, curves, memory, precision, programs, records, segments, stores
 from flatdyn.core.records import Record, Status
-from flatdyn.core.renaming import renamed_attribute, renamed_keywords
+from flatdyn.core.renaming import moved_keyword, renamed_attribute
 from flatdyn.networks.data import Split
-from flatdyn.networks.training.checkpoints import Checkpoint, Progress
+from flatdyn.networks.training.checkpoints import Checkpoint, Progress, Watched
 from flatdyn.networks.training.tasks import Task
 from flatdyn.processes import Process
-from flatdyn.runs import devices, fingerprints, loop, stepping
+from flatdyn.runs import devices, fingerprints, loop, observers, stepping
 from flatdyn.runs.stepping import Carry
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Training(Record):
+class Training(curves.Observed, Record):
     """Networks in training; see :func:`train`.
 
     Attributes:
@@ -38,6 +39,8 @@ class Training(Record):
         status: a :class:`flatdyn.Status` per run, shape (runs,)
         steps: taken by each run, shape (runs,)
         seconds: that the training took, evaluation and compiling included, over all interruptions, shape ()
+        observed: what `watch` measured at these times, shape (runs, times, columns), which :meth:`curve` gives by name;
+            NaN after a run has ended early, and where a measurement was not finite
     """
 
     times: np.ndarray
@@ -48,6 +51,7 @@ class Training(Record):
     status: np.ndarray
     steps: np.ndarray
     seconds: np.ndarray
+    observed: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
     _form: ClassVar = {
         "times": "iu times",
         "loss": "f runs times",
@@ -92,7 +96,6 @@ class Training(Record):
         )
 
 
-@renamed_keywords(watch="eval_sets")
 def train(
     task: Task,
     process: Process,
@@ -102,6 +105,7 @@ def train(
     every: int | None = None,
     *,
     eval_sets: Mapping[str, Split] | None = None,
+    watch: Mapping[str, Any] | None = None,
     store: str | Path | None = None,
     version: str | None = None,
     chunk: int | None = None,
@@ -124,6 +128,9 @@ def train(
         key: a JAX key, if the process is random
         every: steps between evaluations; a twentieth of all if not given
         eval_sets: data to evaluate on, by name
+        watch: what else to measure whenever the networks are evaluated, by name: observers, such as
+            `curvature.TopEigenvalues(3)`, which begin each measurement with what the one before gave, and functions
+            of the full state; `Training.curve(name)` gives them
         store: a folder that keeps weights, velocities and metrics every 20 seconds and when interrupted; the same call
             goes on from there, and its result is that of an uninterrupted one
         version: a text that stands for what `store` can't see of the process or the task, such as a callback
@@ -145,25 +152,31 @@ def train(
     starts = starts if starts.ndim == 2 else precision.on_device(np.asarray(starts)[None])
     steps = stepping.check_steps("steps", steps, at_least=1)
     every = max(1, steps // 20) if every is None else stepping.check_steps("every", every, 1)
+    if isinstance(watch, Mapping) and watch and all(isinstance(one, Split) for one in watch.values()):
+        eval_sets, watch = moved_keyword("train", "watch", "eval_sets", watch, eval_sets), None
     eval_sets = dict(checks.mapping("eval_sets", {} if eval_sets is None else eval_sets, "name -> Split"))
-    curves = memory.array_bytes(len(starts), 1 + steps // every, 1 + len(eval_sets))
-    memory.check_memory(curves, "the curves", "evaluate less often, with a larger `every`")
+    layout, watching = _watching(watch, process, starts)
+    columns = sum(math.prod(shape) for shape in layout.values())
+    needed = memory.array_bytes(len(starts), 1 + steps // every, 1 + len(eval_sets) + columns)
+    memory.check_memory(needed, "the curves", "evaluate less often, with a larger `every`")
     states = 3 * len(starts) * devices.state_bytes(process, starts.dtype)  # a step back, now, and in the record
     memory.check_memory(states, "the networks", "train fewer at once, in `starts`", device=states)
     process.check(starts)
     config = {"process": records.described(process), "steps": str(steps), "every": str(every), "metric": task.metric}
+    if watching is not None:
+        config["observed"] = curves.as_text(layout)
     sets = {name: jax.tree.map(precision.on_device, split) for name, split in eval_sets.items()}
     given, seed = process, stepping.seed_of(process, key)
     process = stepping.prepared(process, starts.dtype)
     checkpoint = None
     if store is not None:
-        config["fingerprint"] = _identity(task, sets, given, starts, key, version)
-        checkpoint = Checkpoint(store, config, process, starts, steps)
-    asked = _Asked(task, process, seed, starts, steps, every, sets)
+        config["fingerprint"] = _identity(task, sets, given, starts, key, version, watching)
+        checkpoint = Checkpoint(store, config, process, starts, steps, watching)
+    asked = _Asked(task, process, seed, starts, steps, every, sets, watching)
 
     def attempt(chunk: int | None) -> _Networks:
         parts = devices.chunks(process, starts, chunk)
-        done = Progress.blank(parts, len(starts), 1 + steps // every, len(sets))
+        done = Progress.blank(parts, len(starts), 1 + steps // every, len(sets), columns)
         work = _Networks(asked, done if checkpoint is None else checkpoint.read(done), checkpoint)
         work.run(progress)
         return work
@@ -180,7 +193,18 @@ def train(
         status=finished.status,
         steps=finished.taken,
         seconds=np.asarray(finished.progress.seconds),
+        observed=np.zeros(0) if watching is None else finished.progress.observed,
     )
+
+
+def _watching(watch: Any, process: Process, starts: jax.Array) -> tuple[curves.Layout, observers.Watch | None]:
+    """What is measured besides, and the columns of its values."""
+    if watch is not None:
+        watch = checks.mapping("watch", watch, "name -> an observer, such as curvature.TopEigenvalues(3)")
+    watching = observers.watch("watch", watch, process, starts.dtype)
+    if watching is None:
+        return {}, None
+    return watching.layout(process, jax.ShapeDtypeStruct(starts.shape[1:], starts.dtype)), watching
 
 
 # --- the parts of train ---------------------------------------------------------------------------------------
@@ -196,6 +220,7 @@ class _Asked(NamedTuple):
     steps: int
     every: int
     sets: dict[str, Split]
+    watching: observers.Watch | None
 
 
 class _Networks(loop.Work):
@@ -212,6 +237,7 @@ class _Networks(loop.Work):
         runs = len(asked.starts)
         self.theta = np.empty(asked.starts.shape, asked.starts.dtype)
         self.status, self.taken = np.empty(runs, np.int8), np.empty(runs, np.int64)
+        self.first: dict[int, np.ndarray] = {}  # what was measured before the first step, by chunk
         self._lock, self._saved = threading.Lock(), time.monotonic()
         self._begun = time.perf_counter() - progress.seconds
 
@@ -231,24 +257,42 @@ class _Networks(loop.Work):
 
     def begin(self, part):
         done, numbers, carry = super().begin(part)
-        return self.progress.done.get(part.start, done), numbers, self.progress.carries.get(part.start, carry)
+        if part.start in self.progress.done:
+            return self.progress.done[part.start], numbers, self.progress.carries[part.start]
+        if self.asked.watching is None:
+            return done, numbers, Watched(carry, ())
+        memory = _begun(self.asked.watching, self.process, carry, self.asked.seed, numbers)
+        self.first[part.start], memory = self._measured(numbers, carry, memory)
+        return done, numbers, Watched(carry, memory)
 
     def compile(self, numbers, carry):
         self.advance(numbers, carry, 0, 0, 1)
-        self._evaluated(carry)
-        _ended(self.process, carry, self.asked.seed, numbers)
+        self._evaluated(carry.runs)
+        _ended(self.process, carry.runs, self.asked.seed, numbers)
 
     def advance(self, numbers, carry, done, periods, period):
-        steps = precision.on_device(np.int32(periods * period))
-        return _advance(self.process, carry, self.asked.seed, numbers, steps), None
+        steps, memory, seen = precision.on_device(np.int32(periods * period)), carry.memory, None
+        runs = _advance(self.process, carry.runs, self.asked.seed, numbers, steps)
+        if self.asked.watching is not None and periods and (done + periods * period) % self.every == 0:
+            seen, memory = self._measured(numbers, runs, memory)
+        return Watched(runs, memory), seen
+
+    def _measured(self, numbers: jax.Array, runs: Carry, memory: tuple) -> tuple[np.ndarray, tuple]:
+        """What is watched of the runs of a chunk, shape (runs, columns), and what is remembered of it."""
+        rows = runs.state, runs.taken, numbers, memory
+        values, memory = segments.mapped(_measure, rows, self.asked.watching, self.process, self.asked.seed)
+        return values, jax.tree.map(devices.place, memory)
 
     def keep(self, part, done, carry, seen, stopped):
         if done % self.every == 0:
-            values = None if stopped.is_set() else self._evaluated(carry, stopped)
+            values = None if stopped.is_set() else self._evaluated(carry.runs, stopped)
             if values is None:
                 return False  # what is kept is from before these steps
-            going, slot = np.asarray(carry.alive), done // self.every
-            for curve, new in zip((self.progress.loss, self.progress.metrics), values, strict=True):
+            going, slot = np.asarray(carry.runs.alive), done // self.every
+            if self.asked.watching is not None:
+                values = *values, self.first[part.start] if seen is None else seen
+            kept = self.progress.loss, self.progress.metrics, self.progress.observed
+            for curve, new in zip(kept[: len(values)], values, strict=True):
                 alive = going.reshape(-1, *[1] * (new.ndim - 1))
                 curve[part.rows, slot] = np.where(alive, new, np.nan)[: part.length]
         if done:
@@ -259,6 +303,7 @@ class _Networks(loop.Work):
         return True
 
     def end(self, part, numbers, carry):
+        carry = carry.runs
         theta, possible = _ended(self.process, carry, self.asked.seed, numbers)
         ended = np.where(possible, Status.DIVERGED, Status.IMPOSSIBLE)
         status = np.where(carry.alive, Status.UNDECIDED, ended)
@@ -284,18 +329,42 @@ class _Networks(loop.Work):
             self.checkpoint.write(self.progress)
 
 
-def _identity(task: Task, sets: dict, process: Process, starts: jax.Array, key: Any, version: str | None) -> str:
-    """What tells this training from another: process, task, evaluation sets, starts and key."""
+def _identity(
+    task: Task,
+    sets: dict,
+    process: Process,
+    starts: jax.Array,
+    key: Any,
+    version: str | None,
+    watching: observers.Watch | None,
+) -> str:
+    """What tells this training from another: process, task, evaluation sets, starts and key, and what is watched."""
     moves = fingerprints.of_process(process, starts.dtype, version)
     evaluated = fingerprints.of_function(
         lambda theta: _metrics(theta, task, tuple(sets.values())), task.dim, starts.dtype, version
     )
-    return records.digest(moves, evaluated, starts, fingerprints.of_key(key))
+    parts = [moves, evaluated, starts, fingerprints.of_key(key)]
+    if watching is not None:
+        point = jax.ShapeDtypeStruct(starts.shape[1:], starts.dtype)
+        ready = stepping.prepared(process, starts.dtype)
+        parts.append(programs.word(lambda theta: watching.once(ready, theta), point, version=version))
+    return records.digest(*parts)
 
 
 @eqx.filter_jit(compiler_options=stepping.WIDE)
 def _advance(process: Process, carry: Carry, seed: Any, numbers: jax.Array, steps: jax.Array) -> Carry:
     return stepping.advanced(process, carry, seed, numbers, steps, jnp.inf)
+
+
+@eqx.filter_jit
+def _begun(watching, process, carry, seed, numbers):
+    return observers.begun(watching, process, carry, seed, numbers)
+
+
+def _measure(row: tuple, watching: observers.Watch, process: Process, seed: Any) -> tuple:
+    """What is watched of one run, and what is remembered of it."""
+    state, taken, run, memory = row
+    return watching.measure(observers.Moment(process, state, seed, run, taken), memory)
 
 
 @eqx.filter_jit
