@@ -1208,8 +1208,9 @@ call(
 )
 call(
     "stability.preconditioner",
-    lambda process: stability.preconditioner(process, process.init(np.zeros(2))),
+    stability.preconditioner,
     process=process,
+    state=of(lambda f: f.process.init(np.zeros(2))),
 )
 call("stability.symbolic_state", stability.symbolic_state, method=method, coordinates=of(lambda f: f.L.symbols))
 call("stationary.covariance", fd.stationary.covariance, process=noisy, landscape=None, at=[1.0, 0.0])

@@ -269,7 +269,7 @@ def test_runs_that_do_not_fit_are_cut(monkeypatch):
     out_of_memory = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 80000000000 bytes.")
 
     def small(program, carry, *args):
-        if len(carry.alive) > 64:
+        if len(carry.runs.alive) > 64:
             raise out_of_memory
         return segment(program, carry, *args)
 

@@ -14,10 +14,6 @@ Example:
     >>> spectrum = fd.curvature.extreme_eigenvalues(fd.landscapes.saddle((3.0, -1.0)), [0.0, 0.0])
     >>> print(f"{spectrum.largest:.6f} {spectrum.smallest:.6f}")
     3.000000 -1.000000
-    >>> process = fd.Iteration(fd.landscapes.rosenbrock(), fd.GD(1e-3))
-    >>> run = fd.simulate(process, [-1.0, 1.0], 200, every=100, observe={"top": fd.curvature.TopEigenvalues(1)})
-    >>> print(*(f"{x:.0f}" for x in run.curve("top")[:, 0]))
-    1002 865 736
 """
 
 from flatdyn.curvature.ball import Sharpness as Sharpness

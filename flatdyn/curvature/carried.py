@@ -121,7 +121,11 @@ def _begun(product: Callable, start: jax.Array, known: jax.Array, room: int) -> 
     rows = jnp.where(jnp.arange(kept)[:, None] < known, start, 0)
     basis = jnp.linalg.qr(rows.T)[0].T
     basis = jnp.where(jnp.arange(kept)[:, None] < known, basis, 0)
-    images = jax.vmap(product)(basis)  # all at once is cheaper; rows of zeros give none
+
+    def image(row):
+        return jax.lax.cond((row != 0).any(), product, jnp.zeros_like, row)
+
+    images = jax.lax.map(image, basis)  # one after the other: side by side they cost more
     form = basis @ images.T
     space = jnp.zeros((room, dim), start.dtype)
     whole = jnp.zeros((room, room), start.dtype).at[:kept, :kept].set((form + form.T) / 2)

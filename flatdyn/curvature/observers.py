@@ -16,6 +16,7 @@ import numpy as np
 
 from flatdyn.core import checks, memory
 from flatdyn.curvature.carried import top
+from flatdyn.curvature.spectra import tolerance
 from flatdyn.landscapes import Landscape
 from flatdyn.landscapes.finite_sums import Examples
 from flatdyn.processes import Process
@@ -60,7 +61,7 @@ class TopEigenvalues(OnLoss):
         preconditioner: None for the Hessian; "state" for P of :func:`flatdyn.stability.preconditioner` (Adam, RMSProp
             by fd.from_optax); or a function from the state of the run to P > 0, shape (dim,)
         landscape: whose Hessian, such as that of some of the examples; the process's own if not given
-        tol: 1e-6, or 1e-4 in single precision, if not given
+        tol: 1e-6, or 1e-3 in single precision, if not given
         fresh: measurements from one that begins with a random vector as well to the next; 1 for all
         most: products of one measurement at most
         key: of the random vectors; `jax.random.key(0)` if not given
@@ -128,7 +129,7 @@ class TopEigenvalues(OnLoss):
         anything, fresh = jax.random.normal(key, (dim,), theta.dtype), count % self.fresh == 0
         renewed = before.at[-1].set(jnp.where(fresh, anything, before[-1])) if kept > self.k else before
         start = jnp.where(known > 0, renewed, jnp.zeros_like(before).at[0].set(anything))
-        tol = (1e-6 if theta.dtype == jnp.float64 else 1e-4) if self.tol is None else self.tol
+        tol = tolerance(theta.dtype) if self.tol is None else self.tol
         room, loose = min(kept + _SPARE, dim), jnp.where(fresh, _LOOSE, jnp.inf)
         ends = top(product, start, jnp.maximum(known, 1), self.k, room, tol, self.most, loose)
         fine = jnp.isfinite(ends.values).all() & jnp.isfinite(ends.vectors).all()

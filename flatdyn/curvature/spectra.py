@@ -108,7 +108,7 @@ def extreme_eigenvalues(
     checks.choice("method", method, (None, "dense", "lanczos"))
     landscape, theta = placed(loss, theta)
     method = method or ("dense" if landscape.dim <= DENSE else "lanczos")
-    tol = _tolerance(theta.dtype) if tol is None else checks.number("tol", tol, above=0, one=True)
+    tol = tolerance(theta.dtype) if tol is None else checks.number("tol", tol, above=0, one=True)
     config = {"loss": records.described(landscape), "method": method, "tol": f"{tol:g}"}
     if method == "dense":
         needed = memory.array_bytes(4, landscape.dim, landscape.dim)
@@ -153,7 +153,8 @@ def extreme_eigenvalues(
 # --- the parts ------------------------------------------------------------------------------------------------
 
 
-def _tolerance(dtype: Any) -> float:
+def tolerance(dtype: Any) -> float:
+    """What counts as converged in numbers of a type, if the user does not say it."""
     return 1e-6 if dtype == jnp.float64 else 1e-3
 
 

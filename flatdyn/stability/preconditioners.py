@@ -109,11 +109,13 @@ def preconditioner(process: Process | Method, state: Any) -> jax.Array:
         array (dim,)
     Raises:
         ValueError: if a state of the optimiser is not known
-        TypeError: if the process is not a method on a landscape
+        TypeError: if the process is not a method on a landscape, or the state is none of its own
     References:
         Cohen, Ghorbani, Krishnan, Agarwal, Medapati, Badura, Suo, Cardoze, Nado, Dahl, Gilmer, arXiv 2207.14484.
     """
     process = checks.kind("process", process, Iteration, "fd.Iteration(landscape, fd.from_optax(optax.adam(1e-3)))")
+    if not hasattr(state, "theta"):
+        raise TypeError(f"state must be one that process.init or process.step gave, got {checks.shown(state)}")
     theta = process.position(state)
     state = getattr(state, "inner", state) if process.noise.remembers else state
     if not adapts(process.method, getattr(state, "inner", None)):
