@@ -104,8 +104,8 @@ def top(
 
 
 class _Ritz(NamedTuple):
-    """Values and lengths of residuals of the wanted pairs; residuals, estimated errors, which are settled, coefficients in
-    the basis, values of all that are kept."""
+    """Of the wanted pairs values and lengths of residuals; of all that are kept residuals, estimated errors, which of
+    them are settled, coefficients in the basis, and values."""
 
     values: jax.Array
     rests: jax.Array
