@@ -283,14 +283,14 @@ def test_what_has_no_least_noise_is_refused():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("ascent", "programmed"), [("shared", 4.6733), ("independent", 5.4141), ("full", 8.248)])
+@pytest.mark.parametrize(("ascent", "programmed"), [("shared", 4.6733), ("independent", 5.4141), ("full", 8.2336)])
 def test_sam_over_a_barrier_by_dynamic_programming(ascent, programmed):
     """From the minimum −1 of w⁴/4 − w²/2 to w > 0: dynamic programming at 451 and 901 points, and what they lead to:
-    4.6782, 4.6745; 5.4181, 5.4151; 8.282, 8.257 (which falls like h, as V jumps at −1)."""
+    4.6782, 4.6745; 5.4181, 5.4151; 8.282, 8.257 (which falls like h, to 8.232, as V jumps at −1)."""
     well = fd.Landscape.from_expression("w**4/4 - w**2/2", "w")
     on = least_noise(iteration(fd.SAM(0.05, RHO), ascent, well), [-1.0], HalfSpace([-1.0], 0.0), progress=False)
     assert_allclose(on.cost, programmed, rtol=1e-3)
-    assert_allclose(on.programmed, programmed, rtol=3e-3)  # at 401 points
+    assert_allclose(on.programmed, programmed, rtol=6e-3)  # at 401 points
 
 
 # --- more coordinates, other methods, differential equations ---------------------------------------------------

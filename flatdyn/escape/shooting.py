@@ -23,6 +23,7 @@ from flatdyn.escape.targets import Goal
 _OUTER, _INNER = 40, 500  # updates of ν, and steps of L-BFGS between them
 _KEPT, _LARGE = 30, 10**6  # gradients that L-BFGS remembers, and controls from which on these are fewer
 _MISS = 1e-10  # by which a goal may be missed, in units of how far it was at the start
+_SLOPE = 1e-3  # of an end that counts as found, in units of the noise
 _STRAY = 1e-8  # by which a path may leave what it is to keep, in units of the noise
 _FAILED = 1e6  # what a path that leaves the numbers costs, in units of the cost at the start
 _DIFFERENCE = 1e-5  # of controls, for second derivatives
@@ -232,6 +233,15 @@ def solve(problem: Shooting, controls: np.ndarray, near: Best | None = None) -> 
     Args:
         near: an optimum of another number of steps, whose multiplier is a first guess
     """
+    best = _solved(problem, controls, near, False)
+    if best is not None and best.slope <= _SLOPE * (2 * best.cost) ** 0.5:
+        return best
+    other = _solved(problem, controls, near, True)  # where ends are so sensitive that the search stood still
+    return min((one for one in (best, other) if one is not None), key=lambda one: one.cost, default=None)
+
+
+def _solved(problem: Shooting, controls: np.ndarray, near: Best | None, gentle: bool) -> Best | None:
+    """The same with a penalty as steep as far ends make it, or as gentle as sensitive ones."""
     from scipy.optimize import minimize
 
     (steps, size), whole, exact = controls.shape, problem.steered, problem.goal.exact
@@ -246,7 +256,10 @@ def solve(problem: Shooting, controls: np.ndarray, near: Best | None = None) -> 
         return None
     scale = max(now.cost, 1e-12)
     path = np.zeros((capacity(steps), len(whole.exact)))
-    goal, weight = np.zeros(len(now.c)) if near is None else near.forces.goal, np.float64(10 * scale / problem.far**2)
+    goal = np.zeros(len(now.c)) if near is None else near.forces.goal
+    weight = np.float64(10 * scale / problem.far**2)
+    if gentle:
+        weight = np.minimum(weight, 10 * _steepness(problem, x.reshape(steps, size), now.c))
     forces = Forces(goal, weight, path, np.float64(10 * scale))
 
     def evaluated(x):
@@ -277,6 +290,15 @@ def solve(problem: Shooting, controls: np.ndarray, near: Best | None = None) -> 
             forces = forces._replace(stiffness=8 * forces.stiffness)
         missed, strayed = miss, stray
     return None
+
+
+def _steepness(problem: Shooting, controls: np.ndarray, c: np.ndarray) -> float:
+    """1/‖∂c/∂controls‖²: such a weight is as steep as the cost; infinite where nothing is steep."""
+    path = np.zeros((capacity(len(controls)), len(problem.steered.exact)))
+    ends = [Forces(np.full(len(c), size), np.float64(1e-12), path, np.float64(1e-12)) for size in (1.0, 0.0)]
+    one, none = (np.asarray(_valued(problem, padded(controls), len(controls), end)[1]) for end in ends)
+    square = float(np.sum((one - none)[: len(controls)] ** 2))
+    return 1 / square if np.isfinite(square) and square > 0 else np.inf
 
 
 def _judged(problem: Shooting, controls: np.ndarray, cost: float, miss: float, forces: Forces) -> Best:
