@@ -19,7 +19,7 @@ import numpy as np
 from flatdyn.laws.plane import cells
 from flatdyn.laws.plane.steps import Affine, Steps
 
-REACH = 7.0  # of a step, in standard deviations: beyond it lies 2e-11
+REACH = 8.3  # of a step, in standard deviations: beyond it lies 1e-15, a thousandth of the rarest escape
 CELL = 5.0  # width of a cell in standard deviations of a step
 _PAIRS = 150_000  # of states and nodes that are worked on at a time
 _HERMITE = 8  # nodes in each coordinate of a step that ends far outside

@@ -21,12 +21,12 @@ from flatdyn.laws.plane.steps import Steps, in_pieces
 from flatdyn.noise import Normal
 from flatdyn.processes import Iteration
 
-REACH = 7.0  # standard deviations: beyond lies 2e-11
+REACH = 8.3  # standard deviations: beyond it lies 1e-15, a thousandth of the rarest escape
 _FAR = 6.5  # a jump out there concerns 1e-9 of the probability
 ANGLES = (48, 128), (36, 88)  # rays of a step that stays in one piece, and of one that does not; on the coarser grid
-_NODES = 8, 12, 16, 20, 26  # on a stretch of a ray
+_NODES = 8, 12, 16, 20, 26, 32  # on a stretch of a ray
 _PER_NODE, _LEAST = 1.4, 6  # nodes of a stretch: so many for each standard deviation, and so many more
-_LITTLE = 1e-14  # a probability that is left out
+_LITTLE = 1e-18  # a probability that is left out
 _SCAN = 24  # cells of a ray in which a passage is looked for
 _HALVINGS = 28
 _INSET = 1e-7  # at the jump a direction is lost in rounding
