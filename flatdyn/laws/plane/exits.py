@@ -95,8 +95,9 @@ def survival(operator: PlaneOperator, start: np.ndarray, mean: float, escape: fl
     while len(head) < _LONGEST:
         head.append(float(weights @ now))
         following = small @ now
-        change = np.abs(following - (1 - escape) * now).max()
-        if change <= (1e-13 + 1e-10 * escape) * np.abs(now).max():
+        # Against its own factor: that of the small matrix is 1 − r to some 1e-12, and rare escapes need it to less.
+        change = np.abs(following - (now @ following) / (now @ now) * now).max()
+        if change <= (1e-12 + 1e-10 * escape) * np.abs(now).max():
             break
         now = following
     return np.array(head)
