@@ -409,12 +409,6 @@ def test_the_flow_of_a_decayed_method_is_its_limit(decay, momentum, dampening, n
         ),
         (
             lambda: fd.escape.exit_law(
-                fd.Iteration(LINE, fd.GD(0.1, 0.9, units="gradient"), fd.noise.Gaussian(1.0)), (-1, 1), 0.0
-            ),
-            "whose velocity is its last move",
-        ),
-        (
-            lambda: fd.escape.exit_law(
                 fd.Iteration(LINE, fd.SAM(0.1, 0.1, weight_decay=0.1, decay="loss"), fd.noise.Gaussian(1.0)),
                 (-1, 1),
                 0.0,
