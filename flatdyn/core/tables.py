@@ -56,7 +56,7 @@ def dataframe(record: Any, over: Any = None) -> pandas.DataFrame:
     data = dataset(record)
     usual = _rows(record, {name: data[name].dims for name in record.arrays() if name in data})
     over = usual if over is None else [over] if isinstance(over, str) else over
-    over = list(checks.sequence("over", over, "names of dimensions"))
+    over = [checks.text("over", dim) for dim in checks.sequence("over", over, "names of dimensions")]
     if unknown := [dim for dim in over if dim not in data.dims]:
         raise ValueError(f"over must be dimensions of the record, {', '.join(map(str, data.dims))}; got {unknown}")
     columns = {}

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks
+from flatdyn.core import checks, precision
 from flatdyn.methods.base import Method
 from flatdyn.processes import Iteration, Process
 
@@ -114,7 +114,8 @@ def preconditioner(process: Process | Method, state: Any) -> jax.Array:
         Cohen, Ghorbani, Krishnan, Agarwal, Medapati, Badura, Suo, Cardoze, Nado, Dahl, Gilmer, arXiv 2207.14484.
     """
     process = checks.kind("process", process, Iteration, "fd.Iteration(landscape, fd.from_optax(optax.adam(1e-3)))")
-    if not hasattr(state, "theta"):
+    form = jax.eval_shape(process.init, jax.ShapeDtypeStruct((process.dim,), precision.floating()))
+    if jax.tree.structure(state) != jax.tree.structure(form):
         raise TypeError(f"state must be one that process.init or process.step gave, got {checks.shown(state)}")
     theta = process.position(state)
     state = getattr(state, "inner", state) if process.noise.remembers else state
