@@ -98,6 +98,7 @@ def _dims(record: Any, name: str, array: np.ndarray) -> tuple[str, ...]:
     else:
         leading = [first[1:]] if free == 1 else [f"{first[1:]}_{i}" for i in range(max(free, 0))]
     known = (leading + single)[: array.ndim]
+    known = [f"other_{dim}" if dim in known[:i] else dim for i, dim in enumerate(known)]  # from one to another
     return (*known, *(f"{name}_{i}" for i in range(array.ndim - len(known))))
 
 

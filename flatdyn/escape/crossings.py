@@ -53,6 +53,7 @@ class ReactivePaths(Record):
         "undecided": "iu",
         "lost": "iu",
     }
+    _units: ClassVar = {"waited": "steps"} | dict.fromkeys(("first", "undecided", "lost"), "1")
 
     def __len__(self) -> int:
         return len(self.waited)
@@ -126,6 +127,7 @@ class Current(Record):
     error: np.ndarray
     time: np.ndarray
     _form: ClassVar = {"box": "f sides ends", "flow": "f ny nx dim", "error": "f ny nx dim", "time": "f ny nx"}
+    _units: ClassVar = {"box": "theta", "flow": "1/theta", "error": "1/theta", "time": "steps/theta^2"}
 
     @property
     def centers(self) -> tuple[np.ndarray, np.ndarray]:

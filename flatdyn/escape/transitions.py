@@ -70,6 +70,11 @@ class Rates(Record):
         "spent": "f attractors",
         "dt": "f",
     }
+    _units: ClassVar = dict.fromkeys(("rates", "error", "lost"), "1/steps") | {
+        "counts": "1",
+        "spent": "steps",
+        "dt": "time per step",
+    }
 
     @property
     def generator(self) -> np.ndarray:

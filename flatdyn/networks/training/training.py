@@ -62,7 +62,8 @@ class Training(curves.Observed, Record):
         "steps": "iu runs",
         "seconds": "f",
     }
-    _units: ClassVar = {"metrics": "accuracy or squared error"}
+    _dims: ClassVar = {"observed": "runs times columns"}
+    _units: ClassVar = {"metrics": "accuracy or squared error", "observed": ""}
     _asked: ClassVar = ("metric",)
 
     def metric(self, name: str) -> np.ndarray:
