@@ -68,6 +68,11 @@ class TransientGrowth(Record):
         "certain": "b ?points",
         "parameter": "f ?points",
     }
+    _units: ClassVar = dict.fromkeys(("growth", "start", "end", "position", "kreiss", "radius"), "1") | {
+        "step": "steps",
+        "position_step": "steps",
+        "parameter": "",
+    }
 
     def __repr__(self) -> str:
         if self.growth.ndim == 0:
