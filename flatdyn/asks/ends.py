@@ -57,7 +57,7 @@ def ensembles(
     """What a function of yours makes of the runs of a cell, which :func:`flatdyn.simulate` would give.
 
     Args:
-        then: from a :class:`flatdyn.Ensemble` and the process to an answer
+        then: from a :class:`flatdyn.records.Ensemble` and the process to an answer
         theta0: start, shape (dim,), or starts, shape (runs, dim), the same in all cells
         steps: number of steps
         runs: that many from a single start

@@ -84,7 +84,7 @@ const short = (x) => (Math.abs(x) >= 1e4 || (x !== 0 && Math.abs(x) < 1e-3) ? x.
 // --- the plane ----------------------------------------------------------------------------------------------
 
 class Plane {
-  constructor(canvas, state) { this.canvas = canvas; this.state = state; this.lines = null; this.tiles = null; }
+  constructor(canvas, state) { this.canvas = canvas; this.state = state; this.lines = this.tiles = this.kept = null; this.version = 0; }
 
   // from θ to pixels and back; on the line the height is the loss
   frame(width, height) {
@@ -124,6 +124,7 @@ class Plane {
     }
     pen.putImageData(image, 0, 0);
     this.tiles = canvas;
+    this.version++;
   }
 
   contours(frame, ink) {
@@ -145,12 +146,18 @@ class Plane {
     return path;
   }
 
-  draw() {
-    const { pen, width, height, ink, ground, faint } = sheet(this.canvas);
-    const { scene, path, field, perturbed, many, values } = this.state;
-    if (!scene || !width) return;
-    const f = (this.at = this.frame(width, height)), flat = scene.box.length === 1;
-    const shown = new Set(values.shown), level = (x) => this.state.lossAt(x);
+  // what does not follow the hand is drawn once, on a sheet of its own
+  under(width, height, ratio, { ink, faint }) {
+    const { scene, field, many, values } = this.state, shown = new Set(values.shown);
+    const key = [width, height, ratio, ink, this.version, shown.has("basins"), shown.has("field"), shown.has("many")].join();
+    const kept = [scene, shown.has("field") && field, shown.has("many") && many];
+    if (this.kept && this.kept.key === key && kept.every((part, i) => part === this.kept.parts[i])) return this.kept.canvas;
+    const canvas = this.kept ? this.kept.canvas : document.createElement("canvas");
+    canvas.width = Math.round(width * ratio); canvas.height = Math.round(height * ratio);
+    const pen = canvas.getContext("2d"), flat = scene.box.length === 1;
+    pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+    pen.font = "11px system-ui, sans-serif";
+    const f = (this.at = this.frame(width, height));
     pen.save();
     pen.beginPath(); pen.rect(f.left, 8, f.w, f.h); pen.clip();
     if (this.tiles && shown.has("basins")) {
@@ -161,9 +168,29 @@ class Plane {
     pen.stroke(this.contours(f, ink));
     pen.globalAlpha = 1;
     if (field && shown.has("field")) this.arrows(pen, f, field, ink, flat);
-    if (many && shown.has("many")) this.bundle(pen, f, many, flat, level);
+    if (many && shown.has("many")) this.bundle(pen, f, many, flat, (x) => this.state.lossAt(x));
+    pen.restore();
+    pen.strokeStyle = faint; pen.lineWidth = 1; pen.strokeRect(f.left, 8, f.w, f.h);
+    pen.fillStyle = ink; pen.textAlign = "center"; pen.textBaseline = "top";
+    for (let k = 0; k <= 4; k++) pen.fillText(short(f.x0 + (k / 4) * (f.x1 - f.x0)), f.left + (k / 4) * f.w - (k === 4 ? 8 : 0), 11 + f.h);
+    pen.fillText(scene.names[0], f.left + 0.625 * f.w, 11 + f.h);
+    pen.textAlign = "right"; pen.textBaseline = "middle";
+    for (let k = 0; k <= 4; k++) pen.fillText(short(f.y0 + (k / 4) * (f.y1 - f.y0)), f.left - 4, 8 + (1 - k / 4) * f.h + (k === 4 ? 5 : 0));
+    pen.fillText(flat ? "L" : scene.names[1], f.left - 14, 8 + 0.375 * f.h);
+    this.kept = { key, parts: kept, canvas };
+    return canvas;
+  }
+
+  draw() {
+    const paper = sheet(this.canvas), { pen, width, height, ink, ground } = paper;
+    const { scene, path, perturbed, values } = this.state;
+    if (!scene || !width) return;
+    pen.drawImage(this.under(width, height, window.devicePixelRatio || 1, paper), 0, 0, width, height);
+    const f = this.at, flat = scene.box.length === 1, level = (x) => this.state.lossAt(x);
+    pen.save();
+    pen.beginPath(); pen.rect(f.left, 8, f.w, f.h); pen.clip();
     if (path) this.path(pen, f, path, flat, level, ink, ground);
-    if (perturbed && shown.has("perturbed")) {
+    if (perturbed && values.shown.includes("perturbed")) {
       pen.fillStyle = "#e69f00";
       const each = flat ? 1 : 2, last = Math.min(this.state.until(), perturbed.length / each);
       for (let k = 0; k < last; k++) {
@@ -178,13 +205,6 @@ class Plane {
     const [sx, sy] = values.start;
     mark(pen, "o", f.x(sx), f.y(flat ? level(sx) : sy), 7, "#d55e00", "#fff");
     pen.restore();
-    pen.strokeStyle = faint; pen.lineWidth = 1; pen.strokeRect(f.left, 8, f.w, f.h);
-    pen.fillStyle = ink; pen.textAlign = "center"; pen.textBaseline = "top";
-    for (let k = 0; k <= 4; k++) pen.fillText(short(f.x0 + (k / 4) * (f.x1 - f.x0)), f.left + (k / 4) * f.w - (k === 4 ? 8 : 0), 11 + f.h);
-    pen.fillText(scene.names[0], f.left + 0.625 * f.w, 11 + f.h);
-    pen.textAlign = "right"; pen.textBaseline = "middle";
-    for (let k = 0; k <= 4; k++) pen.fillText(short(f.y0 + (k / 4) * (f.y1 - f.y0)), f.left - 4, 8 + (1 - k / 4) * f.h + (k === 4 ? 5 : 0));
-    pen.fillText(flat ? "L" : scene.names[1], f.left - 14, 8 + 0.375 * f.h);
   }
 
   arrows(pen, f, [points, moves], ink, flat) {
@@ -452,14 +472,21 @@ export function mount(root, carrier) {
     if (kind) pending.push([kind, since]);
     if (!drawing) drawing = requestAnimationFrame(() => { drawing = 0; draw(); const done = pending.splice(0); requestAnimationFrame(() => { const now = performance.now(); for (const [k, s] of done) timings.push({ kind: k, ms: now - s }); if (timings.length > 5000) timings.splice(0, 2500); }); });
   }
-  const pending = [];
+  const pending = [], drawn = {};
+  function renew(name, parts, does) {
+    const key = [...parts, panels[name].paper.clientWidth, getComputedStyle(root).color];
+    if (drawn[name] && key.every((part, i) => part === drawn[name][i])) return;
+    drawn[name] = key;
+    does();
+  }
   function draw() {
     if (!state.values) return;
+    const { path, scene, multipliers, basins, stay, shown } = state;
     plane.draw();
-    if (state.path) drawSeries(panels.series.paper, state.path, state.shown);
-    if (state.scene) drawCircle(panels.circle.paper, state.scene.points, state.multipliers && state.multipliers.found, state.multipliers ? state.multipliers.count : 0);
-    if (state.basins) drawShares(panels.shares.paper, state.basins);
-    if (state.stay) drawStay(panels.stay.paper, state.stay.counts, state.stay.edges, state.stay.law);
+    if (path) renew("series", [path, shown], () => drawSeries(panels.series.paper, path, shown));
+    if (scene) renew("circle", [scene, multipliers], () => drawCircle(panels.circle.paper, scene.points, multipliers && multipliers.found, multipliers ? multipliers.count : 0));
+    if (basins) renew("shares", [basins], () => drawShares(panels.shares.paper, basins));
+    if (stay) renew("stay", [stay], () => drawStay(panels.stay.paper, stay.counts, stay.edges, stay.law));
   }
 
   const takes = {
