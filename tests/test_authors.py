@@ -20,29 +20,33 @@ ASCENDING = [row for row in DATA["paths"] if row["call"] != "AdLaLa"]
 ROUNDING = 1e-12
 
 
-@pytest.fixture(scope="module")
-def landscape():
-    """½ v·H v + Σ v⁴/10, v all parameters in a row: four tensors that belong together."""
+def loss_of(shapes):
+    """½ v·H v + Σ v⁴/10, v all ten parameters in a row: tensors that belong together."""
     i = np.arange(10)
     matrix = np.cos(np.outer(i, i) + 1.0) / (1 + abs(i[:, None] - i))
     matrix = (matrix + matrix.T) / 2 + 2 * np.eye(10)
 
     def loss(tree):
-        v = jnp.concatenate([tree[name].reshape(-1) for name in SHAPES])
+        v = jnp.concatenate([tree[name].reshape(-1) for name in shapes])
         return 0.5 * v @ matrix @ v + 0.1 * (v**4).sum()
 
-    return fd.Landscape.from_function(loss, like={name: jnp.zeros(shape) for name, shape in SHAPES.items()})
+    return fd.Landscape.from_function(loss, like={name: jnp.zeros(shape) for name, shape in shapes.items()})
 
 
-def tree_of(row):
-    ends = np.cumsum([np.prod(shape) for shape in SHAPES.values()])[:-1]
+@pytest.fixture(scope="module")
+def landscape():
+    return loss_of(SHAPES)
+
+
+def tree_of(row, shapes=SHAPES):
+    ends = np.cumsum([np.prod(shape) for shape in shapes.values()])[:-1]
     return {
-        k: part.reshape(shape) for part, (k, shape) in zip(np.split(np.asarray(row), ends), SHAPES.items(), strict=True)
+        k: part.reshape(shape) for part, (k, shape) in zip(np.split(np.asarray(row), ends), shapes.items(), strict=True)
     }
 
 
-def row_of(tree):
-    return np.concatenate([np.asarray(tree[name]).reshape(-1) for name in SHAPES])
+def row_of(tree, shapes=SHAPES):
+    return np.concatenate([np.asarray(tree[name]).reshape(-1) for name in shapes])
 
 
 def named(word, inside=True):
@@ -90,7 +94,8 @@ def test_adlala_takes_the_authors_steps_with_their_normal_numbers(landscape):
         assert_allclose(row_of(state.theta.tree), position, atol=ROUNDING)
 
 
-OTHERS = {(row["call"], row.get("momentum")): row for row in DATA["others"]}
+OTHERS = {(row["call"], row.get("momentum")): row for row in DATA["others"] if row["call"] != "orthogonal"}
+ORTHOGONAL = [row for row in DATA["others"] if row["call"] == "orthogonal"]
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
@@ -122,3 +127,22 @@ def test_circles_take_the_authors_steps_without_noise(landscape):
     for position in row["path"][1:]:
         state = method.step(landscape.field, state, 0 * state.theta)
         assert_allclose(row_of(state.theta.tree), position, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("row", ORTHOGONAL, ids=lambda row: next(iter(row["shapes"])))
+def test_orthogonal_weights_take_the_authors_steps_without_noise(row):
+    """Their lr is η², their momentum p/η. The old transposed weight of a wide matrix is renewed (one line)."""
+    shapes = {name: tuple(shape) for name, shape in row["shapes"].items()}
+    landscape, eta = loss_of(shapes), np.sqrt(row["lr"])
+    held = {name: None if name == "bias" else fd.constraints.Orthogonal() for name in shapes}
+    method = fd.ConstrainedLangevin(eta, held, row["friction"], temperature=0.0, splitting="OBA")
+    state = method.init(landscape.vector(landscape.flatten(tree_of(row["path"][0], shapes))))
+    given = {name: eta * np.reshape(part, shapes[name]) for name, part in zip(shapes, row["start"], strict=True)}
+    leaves, tree = jax.tree.flatten(state.momentum)
+    parts = [jnp.asarray(given[name]) for name in sorted(shapes)]
+    # the momentum of a wide matrix is kept as that of its transpose
+    parts = [part if part.shape == leaf.shape else part.T for part, leaf in zip(parts, leaves, strict=True)]
+    state = dataclasses.replace(state, momentum=jax.tree.unflatten(tree, parts))
+    for position in row["path"][1:]:
+        state = method.step(landscape.field, state, 0 * state.theta)
+        assert_allclose(row_of(state.theta.tree, shapes), position, atol=ROUNDING)
