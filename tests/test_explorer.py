@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import flatdyn as fd
-from flatdyn.explorer import answers, messages, page, setups
+from flatdyn.explorer import answers, exploring, messages, page, setups
 from flatdyn.explorer.lanes import Lane
 
 SAME = {"progress": False}
@@ -88,7 +88,9 @@ def test_perturbed_points_are_where_the_gradient_is_taken():
     assert answers.perturbed(setup, theta) == pytest.approx(theta + 0.3 * np.array([[0.6, -0.8]]), abs=1e-14)
 
 
-def test_sliders_compile_nothing(explorer):
+def test_sliders_compile_nothing(explorer, monkeypatch):
+    monkeypatch.setattr(exploring, "FINER", (128,))
+
     def move(shift):
         for name, value in (("lr", 0.08), ("rho", 0.3), ("scale", 1.5), ("batch_size", 7.0), ("seed", 5)):
             explorer.set(**{name: value + (int(shift) if name == "seed" else shift * value / 10)})

@@ -312,6 +312,7 @@ def test_splitting_counts_those_whose_score_is_no_number_as_left():
     assert_array_equal(found[1].rates, found[0].rates)
 
 
+@pytest.mark.slow
 def test_basins_are_found_under_it():
     process = fd.Iteration(fd.landscapes.double_well(), fd.GD(0.1), Stable(1.5, 1e-4))
     found = fd.map_basins(process, box=[(-2.0, 2.0)], resolution=10, key=KEY)

@@ -79,6 +79,7 @@ def test_where_it_lands_adds_up(box):
     assert_allclose(shares[0], shares[1], rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_region_is_what_it_holds_not_how_it_is_written():
     ball = plane.operator(SGD, fd.escape.Ball([0.0, 0.0], 0.8))
     assert_allclose(ball.weights.sum(), np.pi * 0.64, rtol=1e-12)  # smooth between the places where lines change
@@ -135,7 +136,7 @@ def agree(process, region, start, runs, keys, law):
         assert (np.abs(shares - law.shares) < 4 * np.sqrt(law.shares * (1 - law.shares) / runs) + 1e-4).all()
 
 
-@pytest.mark.parametrize("ascent", ["full", "shared", "independent"])
+@pytest.mark.parametrize("ascent", [pytest.param("full", marks=pytest.mark.slow), "shared", "independent"])
 def test_sam_leaves_as_sampled(ascent):
     start = [0.3, 0.2]
     law = fd.escape.exit_law(sam(ascent), BOX, start)
