@@ -470,7 +470,18 @@ export function mount(root, carrier) {
   let drawing = 0;
   function paint(kind, since) {
     if (kind) pending.push([kind, since]);
-    if (!drawing) drawing = requestAnimationFrame(() => { drawing = 0; draw(); const done = pending.splice(0); requestAnimationFrame(() => { const now = performance.now(); for (const [k, s] of done) timings.push({ kind: k, ms: now - s }); if (timings.length > 5000) timings.splice(0, 2500); }); });
+    if (drawing) return;
+    drawing = requestAnimationFrame(() => {
+      drawing = 0;
+      draw();
+      const done = pending.splice(0), after = new MessageChannel(); // its message comes when the frame is painted
+      after.port1.onmessage = () => {
+        after.port1.close();
+        for (const [what, since] of done) timings.push({ kind: what, ms: performance.now() - since });
+        if (timings.length > 5000) timings.splice(0, 2500);
+      };
+      after.port2.postMessage(0);
+    });
   }
   const pending = [], drawn = {};
   function renew(name, parts, does) {
