@@ -90,6 +90,19 @@ def test_the_root_holds_what_it_should():
     assert top <= folders | files | {"CITATION.cff", "conftest.py", ".gitignore"}
 
 
+def test_every_finding_can_be_run_and_says_what_was_seen():
+    scripts = sorted((ROOT / "findings").iterdir())
+    assert len(scripts) > 10
+    for path in scripts:
+        assert path.suffix == ".sh", path.name
+        assert path.stat().st_mode & 0o111 == 0o111, f"chmod +x findings/{path.name}"
+        text = path.read_text()
+        assert text.startswith("#!/usr/bin/env bash\n"), path.name
+        assert {"Expected", "Seen"} <= set(re.findall(r"^# (\w+)", text, re.M)), path.name
+        assert re.search(r"pip install [^#]*==", text), f"{path.name} pins no version"
+        assert "flatdyn" not in text, path.name
+
+
 # --- set-up ---------------------------------------------------------------------------------------------------
 
 
