@@ -22,6 +22,7 @@ from flatdyn.escape import operated
 from flatdyn.escape.cores import NOWHERE, Cores, cores_of, overlap, region_of
 from flatdyn.processes import Process
 from flatdyn.runs import queues, stepping
+from flatdyn.runs.queues import GOING, StepJob
 from flatdyn.runs.stepping import Carry
 
 METHODS = ("operator", "runs")
@@ -191,7 +192,7 @@ class Ends(NamedTuple):
     place: np.ndarray
 
 
-GOING, LOST, UNDECIDED, OVERLAP = -1, -2, -3, -4
+LOST, UNDECIDED, OVERLAP = -2, -3, -4
 
 
 class _Lane(NamedTuple):
@@ -199,23 +200,19 @@ class _Lane(NamedTuple):
     ended: jax.Array
 
 
-class Arriving(queues.Job):
+class Arriving(StepJob):
     """Runs until they are in a core."""
 
     cores: Cores
     inside: Callable | None
     max_steps: jax.Array
-    looks_every = 8
 
     def begin(self, process, starts):
         carry = stepping.at_rest(process, starts)
         ended = jax.vmap(self._where)(jax.vmap(process.position)(carry.state))
         return _Lane(carry._replace(alive=ended == GOING), ended)
 
-    def turn(self, process, lanes, seed, numbers):
-        return jax.vmap(self._stepped, (None, 0, None, 0))(process, lanes, seed, numbers)
-
-    def _stepped(self, process, lane, seed, number):
+    def step(self, process, lane, seed, number):
         after = stepping.guarded_step(process, lane.carry, seed, number, lane.carry.taken, jnp.inf)
         ended = self._where(process.position(after.state))
         ended = jnp.where((ended == GOING) & (after.taken >= self.max_steps), UNDECIDED, ended)
@@ -229,9 +226,6 @@ class Arriving(queues.Job):
         out = jnp.asarray(False) if self.inside is None else ~self.inside(theta)
         nowhere = jnp.where(out, LOST, GOING)
         return jnp.where(label == NOWHERE, nowhere, jnp.where(label < 0, OVERLAP, label)).astype(jnp.int32)
-
-    def finished(self, lanes):
-        return lanes.ended != GOING
 
     def blank(self, starts):
         return Ends(np.zeros(len(starts), np.int32), np.zeros(len(starts), np.int64), np.array(starts))

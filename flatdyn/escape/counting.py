@@ -15,10 +15,11 @@ import numpy as np
 
 from flatdyn.escape.cores import NOWHERE, SEVERAL, Cores
 from flatdyn.processes import Process
-from flatdyn.runs import queues, stepping
+from flatdyn.runs import stepping
+from flatdyn.runs.queues import GOING, StepJob
 from flatdyn.runs.stepping import Carry
 
-GOING, LASTED, LOST, OVERLAP = range(-1, 3)
+LASTED, LOST, OVERLAP = range(3)
 
 
 class Counts(NamedTuple):
@@ -53,14 +54,13 @@ class _Lane(NamedTuple):
     ended: jax.Array
 
 
-class Counting(queues.Job):
+class Counting(StepJob):
     """So many steps of each run, of which the first are not counted."""
 
     cores: Cores
     inside: Callable | None
     relax: jax.Array
     steps: jax.Array
-    looks_every = 8
 
     def begin(self, process: Process, starts: jax.Array) -> Any:
         carry, number = stepping.at_rest(process, starts), len(self.cores)
@@ -69,10 +69,7 @@ class Counting(queues.Job):
         ended = jnp.where(label == SEVERAL, OVERLAP, GOING).astype(jnp.int32)
         return _Lane(carry._replace(alive=ended == GOING), label.astype(jnp.int32), *counts, ended)
 
-    def turn(self, process, lanes, seed, numbers):
-        return jax.vmap(self._stepped, (None, 0, None, 0))(process, lanes, seed, numbers)
-
-    def _stepped(self, process, lane, seed, number):
+    def step(self, process, lane, seed, number):
         going = lane.carry.alive
         after = stepping.guarded_step(process, lane.carry, seed, number, lane.carry.taken, jnp.inf)
         theta = process.position(after.state)
@@ -90,9 +87,6 @@ class Counting(queues.Job):
         ended = jnp.where(label == SEVERAL, OVERLAP, jnp.where(kept, ended, LOST))
         ended = jnp.where(going, ended, lane.ended).astype(jnp.int32)
         return _Lane(after._replace(alive=ended == GOING), last, transitions, spent, ended)
-
-    def finished(self, lanes):
-        return lanes.ended != GOING
 
     def blank(self, starts):
         runs, number = len(starts), len(self.cores)

@@ -22,9 +22,10 @@ from flatdyn.core.records import Record
 from flatdyn.escape.cores import SEVERAL, Cores, cores_of, overlap, region_of
 from flatdyn.processes import Process
 from flatdyn.runs import queues, stepping
+from flatdyn.runs.queues import GOING, StepJob
 from flatdyn.runs.stepping import Carry
 
-GOING, ARRIVED, UNDECIDED, LOST, OVERLAP = range(-1, 4)
+ARRIVED, UNDECIDED, LOST, OVERLAP = range(4)
 _TOGETHER = 1 << 22  # positions of paths that are run again in one program
 _BETWEEN = 8  # points of a step between which its displacement is shared
 
@@ -221,7 +222,7 @@ class _Lane(NamedTuple):
     ended: jax.Array
 
 
-class Crossing(queues.Job):
+class Crossing(StepJob):
     """Runs from the core of a source to that of a target, with their state at the last visit of the source."""
 
     form: tuple = eqx.field(static=True)
@@ -230,17 +231,13 @@ class Crossing(queues.Job):
     source: jax.Array
     target: jax.Array
     max_steps: jax.Array
-    looks_every = 8
 
     def begin(self, process, starts):
         carry = stepping.at_rest(process, starts)
         ended = jnp.full(len(starts), GOING, jnp.int32)
         return _Lane(carry, carry.state, jnp.zeros(len(starts), jnp.int32), ended)
 
-    def turn(self, process, lanes, seed, numbers):
-        return jax.vmap(self._stepped, (None, 0, None, 0))(process, lanes, seed, numbers)
-
-    def _stepped(self, process, lane, seed, number):
+    def step(self, process, lane, seed, number):
         going = lane.carry.alive
         after = stepping.guarded_step(process, lane.carry, seed, number, lane.carry.taken, jnp.inf)
         theta = process.position(after.state)
@@ -253,9 +250,6 @@ class Crossing(queues.Job):
         back = going & after.alive & (label == self.source)
         left = jax.tree.map(lambda new, old: jnp.where(back, new, old), after.state, lane.left)
         return _Lane(after._replace(alive=ended == GOING), left, jnp.where(back, after.taken, lane.begun), ended)
-
-    def finished(self, lanes):
-        return lanes.ended != GOING
 
     def _results(self):
         leaves = [f"leaf{number}" for number in range(len(self.form))]

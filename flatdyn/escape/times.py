@@ -18,6 +18,7 @@ from flatdyn.escape import survival
 from flatdyn.processes import Process
 from flatdyn.processes.regions import check_inside
 from flatdyn.runs import cohorts, fingerprints, queues, stepping
+from flatdyn.runs.queues import GOING, StepJob
 from flatdyn.runs.stepping import Carry
 
 _RUN_BYTES = 48  # of a run's index, steps and outcome, while it waits and when it is done
@@ -191,7 +192,7 @@ class _Outcome(NamedTuple):
     exit: np.ndarray
 
 
-_GOING, _CENSORED, _LEFT, _DIVERGED = range(-1, 3)
+_CENSORED, _LEFT, _DIVERGED = range(3)
 
 
 class _Lane(NamedTuple):
@@ -201,29 +202,22 @@ class _Lane(NamedTuple):
     ended: jax.Array
 
 
-class _Leaving(queues.Job):
-    """One turn is one step."""
+class _Leaving(StepJob):
+    """Until a run is outside."""
 
     inside: Callable
     max_steps: jax.Array
-    looks_every = 8
 
     def begin(self, process, starts):
-        return _Lane(stepping.at_rest(process, starts), jnp.full(len(starts), _GOING, jnp.int32))
+        return _Lane(stepping.at_rest(process, starts), jnp.full(len(starts), GOING, jnp.int32))
 
-    def turn(self, process, lanes, seed, numbers):
-        return jax.vmap(self._stepped, (None, 0, None, 0))(process, lanes, seed, numbers)
-
-    def _stepped(self, process, lane, seed, number):
+    def step(self, process, lane, seed, number):
         after = stepping.guarded_step(process, lane.carry, seed, number, lane.carry.taken, jnp.inf)
         left = ~self.inside(process.position(after.state))
-        out_of_time = jnp.where(after.taken >= self.max_steps, _CENSORED, _GOING)
+        out_of_time = jnp.where(after.taken >= self.max_steps, _CENSORED, GOING)
         ended = jnp.where(after.alive, jnp.where(left, _LEFT, out_of_time), _DIVERGED)
         ended = jnp.where(lane.carry.alive, ended, lane.ended)
-        return _Lane(after._replace(alive=ended == _GOING), ended.astype(jnp.int32))
-
-    def finished(self, lanes):
-        return lanes.ended != _GOING
+        return _Lane(after._replace(alive=ended == GOING), ended.astype(jnp.int32))
 
     def blank(self, starts):
         never = np.zeros(len(starts), bool)

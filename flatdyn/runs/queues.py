@@ -30,6 +30,7 @@ _FILLED = 1 << 2  # times that many lanes are to be filled
 _ENOUGH = 1 << 2  # lanes of which one has finished: time to replace them
 _SHRINKING = 1 << 5  # fewer lanes by this factor for few runs, and at the end: other sizes would be other programs
 _MOST_TURNS = 1 << 20
+GOING = -1  # of a run that has not ended
 
 
 class Job(eqx.Module):
@@ -70,6 +71,22 @@ class Job(eqx.Module):
     def possible(self, results: NamedTuple) -> bool:
         """Whether results that a file holds could be this task's: numbers within their ranges."""
         raise NotImplementedError
+
+
+class StepJob(Job):
+    """One turn is one step of each run. Lanes carry at least `carry`, and `ended`: GOING, or how the run ended."""
+
+    looks_every = 8
+
+    def step(self, process: Process, lane: Any, seed: jax.Array | None, number: jax.Array) -> Any:
+        """One lane after one step."""
+        raise NotImplementedError
+
+    def turn(self, process, lanes, seed, numbers):
+        return jax.vmap(self.step, (None, 0, None, 0))(process, lanes, seed, numbers)
+
+    def finished(self, lanes):
+        return lanes.ended != GOING
 
 
 def run(
