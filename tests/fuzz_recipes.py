@@ -590,22 +590,15 @@ bound(
     chunk=None,
     name="rate",
 )
-bound(
-    "asks.mean_stay",
-    lambda f: lambda **given: fd.asks.mean_stay(**given)(f.noisy, f.key),
-    theta0=AT,
-    inside=of(lambda f: escape.Ball([0.0, 0.0], 1.5)),
-    runs=60,
-    max_steps=100,
-)
-bound(
-    "asks.median_stay",
-    lambda f: lambda **given: fd.asks.median_stay(**given)(f.noisy, f.key),
-    theta0=AT,
-    inside=of(lambda f: escape.Ball([0.0, 0.0], 1.5)),
-    runs=60,
-    max_steps=100,
-)
+for _ask in (fd.asks.mean_stay, fd.asks.median_stay):
+    bound(
+        f"asks.{_ask.__name__}",
+        lambda f, ask=_ask: lambda **given: ask(**given)(f.noisy, f.key),
+        theta0=AT,
+        inside=of(lambda f: escape.Ball([0.0, 0.0], 1.5)),
+        runs=60,
+        max_steps=100,
+    )
 bound(
     "asks.ensembles",
     lambda f: lambda **given: fd.asks.ensembles(**given)(f.process, None),

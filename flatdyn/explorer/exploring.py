@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -29,13 +29,18 @@ Stale = Callable[[], bool]
 Send = Callable[[dict, list], None]  # a message and its binary parts
 
 
+class _State(NamedTuple):
+    """What a move of a control changes, all at once: the lanes read it while a view writes it."""
+
+    values: dict[str, Any]
+    setup: Setup
+    scene: Scene
+
+
 class Explorer:
     """Controls, and what is seen under them; made by :func:`flatdyn.explore`.
 
     Attributes:
-        values: the state of the controls by name, as a view sends it
-        setup: what they stand for
-        scene: the loss in view and its critical points
         multipliers: of each critical point in view; None where the step jumps there
         basins: the finest map so far, as :func:`flatdyn.map_basins` gives it; None before there is one
         escapes: how long runs stay, as :func:`flatdyn.escape_times` gives it; None without noise
@@ -44,11 +49,9 @@ class Explorer:
     def __init__(self, own: Mapping[str, Any], values: Mapping[str, Any], box: Any = None):
         self._own, self._box = dict(own), box
         landscape = self._landscape(values)
-        self.scene = answers.look(landscape, self._box_of(values))
-        self.values = usual(self.scene, values["method"]) | {
-            name: value for name, value in values.items() if value is not None
-        }
-        self.setup = self._read(self.values, landscape)
+        scene = answers.look(landscape, self._box_of(values))
+        values = usual(scene, values["method"]) | {name: value for name, value in values.items() if value is not None}
+        self._state = _State(values, self._read(values, landscape), scene)
         self._run: Ensemble | None = None
         self.multipliers: list[np.ndarray] | None = None
         self.basins: Basins | None = None
@@ -59,6 +62,21 @@ class Explorer:
         self._errors: list[Exception] = []
         self._fast = Lane("flatdyn explorer: path", self._failed)
         self._slow = Lane("flatdyn explorer: basins", self._failed)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The state of the controls by name, as a view sends it."""
+        return self._state.values
+
+    @property
+    def setup(self) -> Setup:
+        """What the controls stand for."""
+        return self._state.setup
+
+    @property
+    def scene(self) -> Scene:
+        """The loss in view and its critical points."""
+        return self._state.scene
 
     @property
     def process(self) -> Iteration:
@@ -191,14 +209,14 @@ class Explorer:
             scene = answers.look(landscape, self._box_of(values))
             values |= usual(scene, values["method"])
             setup = self._read(values, landscape)
-            self.setup, self.scene, self.values = setup, scene, values
+            self._state = _State(values, setup, scene)
             self._tell({"kind": "controls", "values": values, "ranges": ranges(scene)})
             self._tell(*messages.of_scene(setup, scene))
             return
         other = values["method"] != before["method"] and values["rho"] == before["rho"]
         if other:  # ρ is in another unit
             values["rho"] = usual(self.scene, values["method"])["rho"]
-        self.setup, self.values = self._read(values, self.setup.landscape), values
+        self._state = _State(values, self._read(values, self.setup.landscape), self.scene)
         if other:
             self._tell({"kind": "controls", "values": values})
 
@@ -215,21 +233,22 @@ class Explorer:
 
     # --- the answers ----------------------------------------------------------------------------------------
 
-    def _working(self, what: str) -> None:
+    def _working(self, what: str, setup: Setup) -> None:
         """A sign of work before a program is compiled for the first time."""
-        process = self.setup.process
-        word = (what, jax.tree.structure(process), self.setup.steps)
+        word = (what, jax.tree.structure(setup.process), setup.steps)
         if word not in self._warm:
             self._warm.add(word)
             self._tell({"kind": "working", "text": f"compiling: {what} …"})
 
     def _quick(self, stale: Stale) -> None:
         """What follows the hand: path and multipliers, then what else is shown."""
-        setup, scene, shown = self.setup, self.scene, self.values["shown"]
-        self._working("path")
+        state = self._state
+        values, setup, scene = state
+        shown = values["shown"]
+        self._working("path", setup)
         self._run = run = answers.path(setup)
         self._tell(*messages.of_path(setup, scene, run))
-        self._working("multipliers")
+        self._working("multipliers", setup)
         self.multipliers = answers.multipliers(setup, scene)
         self._tell(*messages.of_multipliers(setup, scene, self.multipliers))
         if "field" in shown:
@@ -237,21 +256,17 @@ class Explorer:
         if "perturbed" in shown:
             self._tell(*messages.of_perturbed(answers.perturbed(setup, run.theta)))
         if "many" in shown:
-            self._working("many runs")
+            self._working("many runs", setup)
             self._tell(*messages.of_many(answers.many(setup, scene)))
         self._tell({"kind": "done"})
-        if self._mapped != self._question():
-            self._slow.submit(lambda stale: self._thorough(stale, setup, scene))
+        if self._mapped != _question(values):
+            self._slow.submit(lambda stale: self._thorough(stale, state))
 
-    def _question(self) -> tuple:
-        """What basins and stays depend on."""
-        return tuple((name, str(value)) for name, value in self.values.items() if name not in _OF_PATH)
-
-    def _thorough(self, stale: Stale, setup: Setup, scene: Scene) -> None:
+    def _thorough(self, stale: Stale, state: _State) -> None:
         """Basins, coarse and then finer, and how long runs stay; dropped between two of them if there is news."""
-        question = self._question()
-        maps = (COARSE, *FINER) if "basins" in self.values["shown"] else ()
-        self._working("basins")
+        values, setup, scene = state
+        maps = (COARSE, *FINER) if "basins" in values["shown"] else ()
+        self._working("basins", setup)
         for resolution in maps[:1]:
             self._map(setup, scene, resolution)
         stay = answers.stay(setup, scene)
@@ -263,11 +278,16 @@ class Explorer:
             if stale():
                 return
             self._map(setup, scene, resolution)
-        self._mapped = question
+        self._mapped = _question(values)
 
     def _map(self, setup: Setup, scene: Scene, resolution: int) -> None:
         self.basins = answers.basins(setup, scene, resolution)
         self._tell(*messages.of_basins(self.basins))
+
+
+def _question(values: Mapping[str, Any]) -> tuple:
+    """What basins and stays depend on."""
+    return tuple((name, str(value)) for name, value in values.items() if name not in _OF_PATH)
 
 
 def ranges(scene: Scene) -> dict[str, Any]:

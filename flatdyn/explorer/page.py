@@ -96,9 +96,9 @@ def write_page(
     planes: dict[str, Any] = {}
     with segments.progress_bar(len(landscapes) * len(cells), "cells", progress) as bar:
         for name in landscapes:
-            scene = answers.look(setups.read_landscape(name))
             landscape = setups.read_landscape(name)
-            planes[name] = _plane(name, landscape, scene)
+            scene = answers.look(landscape)
+            planes[name] = _plane(landscape, scene)
             for method, rate, radius, momentum in cells:
                 begin = usual(scene, method)
                 setup = Setup(
@@ -110,7 +110,7 @@ def write_page(
                     start=tuple(begin["start"]),
                     words=(f"fd.landscapes.{name}()", method),
                 )
-                planes[name]["cells"].append(_cell(setup, scene, method))
+                planes[name]["cells"].append(_cell(setup, scene))
                 bar.update()
     whole = {"planes": planes, "methods": list(methods), "starts": _STARTS, "points": _POINTS, "room": _ROOM}
     whole |= {"every": _STEPS // (_POINTS - 1)}
@@ -132,14 +132,14 @@ def _numbers(method: str, rates: Sequence[float], radii: Sequence[float], moment
     return itertools.product(rates, own, momenta)
 
 
-def _plane(name: str, landscape: Any, scene: Scene) -> dict[str, Any]:
+def _plane(landscape: Any, scene: Scene) -> dict[str, Any]:
     """What a landscape shows, and where its controls begin."""
     setup = Setup(landscape, setups.METHODS["GD"], start=tuple(usual(scene, "GD")["start"]))
     message, parts = messages.of_scene(setup, scene)
     return {"scene": message, "loss": _text(parts[0]), "ranges": ranges(scene), "cells": []}
 
 
-def _cell(setup: Setup, scene: Scene, method: str) -> dict[str, Any]:
+def _cell(setup: Setup, scene: Scene) -> dict[str, Any]:
     """The answers to one setting: multipliers, basins, and a path from each start of a grid."""
     values = answers.multipliers(setup, scene)
     circle, numbers = messages.of_multipliers(setup, scene, values)
@@ -151,7 +151,7 @@ def _cell(setup: Setup, scene: Scene, method: str) -> dict[str, Any]:
     share = np.clip((np.asarray(paths.theta, float) - lows) / sides, -_ROOM, 1 + _ROOM)
     place = np.round((share + _ROOM) / (1 + 2 * _ROOM) * 65535).astype("<u2")
     return {
-        "method": method,
+        "method": setup.called,
         **{name: setup.numbers.get(name, 0.0) for name in setups.NUMBERS},
         "multipliers": [circle, [_text(part) for part in numbers]],
         "basins": [basins, _text(labels[0])],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +45,7 @@ def check_plane(landscape: Landscape) -> None:
         )
 
 
+@functools.cache
 def landscapes() -> tuple[str, ...]:
     """Names of the catalogue's landscapes that have one or two coordinates."""
     return tuple(name for name in CATALOGUE if CATALOGUE[name]().dim <= 2)
