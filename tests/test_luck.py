@@ -309,8 +309,8 @@ def test_in_the_plane_an_ascent_turns_to_any_side_on_the_jump(least):
     assert abs(on.curvature) < 1e-3  # the path can be turned as a whole
 
 
-def test_adam_from_optax():
-    """With ε as large as the noise its steps have derivatives; V is far below that of GD of the same step size."""
+def test_adam_from_optax(least):
+    """With ε as large as the noise its steps have derivatives; it takes shorter ones than GD, so V is above that."""
     adam = iteration(fd.from_optax(optax.adam(LR, eps=1.0)), noise=fd.noise.Gaussian(1.0))
     on = least_noise(adam, [0.0], inside=OUT, attempts=2, max_steps=64, progress=False)
     assert on.gradient_norm < 1e-5
@@ -319,7 +319,7 @@ def test_adam_from_optax():
     for z in on.noise:
         state = adam.driven(state, jnp.asarray(z))
     assert_allclose(adam.position(state), on.path[-1], rtol=1e-8)
-    assert 1 < on.cost < 30
+    assert least("GD").cost < on.cost < 2 * least("GD").cost
 
 
 def test_a_network_leaves_its_saddle_along_the_direction_in_which_runs_spread():

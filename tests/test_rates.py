@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import flatdyn as fd
-from flatdyn.escape import chains
+from flatdyn.escape import chains, operated
 from flatdyn.escape.cores import cores_of
 
 LINE = fd.Landscape.from_expression("w**4/4 - w**2/2", "w", box=[(-2, 2)], name="line")
@@ -411,3 +411,33 @@ def test_cores_that_are_functions_and_overlap_are_seen_by_a_run():
         )
     with pytest.raises(ValueError, match="starts must be given"):
         fd.escape.rates(SGD, regions, method="runs", key=jax.random.key(0))
+
+
+@pytest.mark.parametrize(
+    ("process", "attractors", "inside", "method"),
+    [
+        (SGD, WELLS, (-3.0, 3.0), "operator"),
+        (SGD, WELLS, None, "runs"),
+        (fd.Iteration(LINE, fd.GD(0.1)), WELLS, (-3.0, 3.0), "runs"),
+        (fd.Iteration(LINE, fd.GD(0.1), fd.noise.Stable(1.5)), WELLS, (-3.0, 3.0), "runs"),
+        (COARSE, PLANE_WELLS, BOX, "runs"),
+    ],
+    ids=["line", "no region", "no noise", "not normal", "plane"],
+)
+def test_the_operator_is_asked_where_it_knows_the_process(process, attractors, inside, method):
+    points = [[0.3] * process.dim]
+    on = fd.escape.committor(
+        process, attractors, points, radius=0.2, inside=inside, runs=8, max_steps=50, key=jax.random.key(0)
+    )
+    assert on.config["method"] == method
+    assert operated.usual(process, inside) == method  # of rates, too
+
+
+@pytest.mark.slow
+def test_rates_in_a_region_that_is_a_function_are_those_of_the_same_ball():
+    found = [
+        fd.escape.rates(COARSE, PLANE_WELLS, method="operator", radius=0.7, inside=inside)
+        for inside in (fd.escape.Ball([0.0, 0.0], 1.9), lambda theta: theta @ theta <= 1.9**2)
+    ]
+    # The ball is cut where it ends, the function by bisection along lines
+    assert found[0].rates == pytest.approx(found[1].rates, rel=1e-4)

@@ -19,7 +19,7 @@ from flatdyn.core import checks, memory, precision, records
 from flatdyn.core.records import Record
 from flatdyn.core.statistics import binomial_error
 from flatdyn.escape import operated
-from flatdyn.escape.cores import NOWHERE, Cores, cores_of, overlap, region_of
+from flatdyn.escape.cores import NOWHERE, Cores, cores_of, index_of, refuse_overlap, region_of
 from flatdyn.processes import Process
 from flatdyn.runs import queues, stepping
 from flatdyn.runs.queues import GOING, StepJob
@@ -60,9 +60,9 @@ class Committor(Record):
     }
     _units: ClassVar = {"points": "theta"} | dict.fromkeys(("probability", "error", "lost", "undecided"), "1")
 
-    def of(self, name: str) -> np.ndarray:
-        """The probability of one attractor, by its name, shape (...)."""
-        return self.probability[..., list(self.names).index(checks.choice("name", name, map(str, self.names)))]
+    def of(self, name: str | int) -> np.ndarray:
+        """The probability of one attractor, by its name or number, shape (...)."""
+        return self.probability[..., index_of(self.names, "name", name)]
 
     def __repr__(self) -> str:
         places = " x ".join(map(str, self.lost.shape)) or "1"
@@ -97,13 +97,14 @@ def committor(
             of `radius`. Cores must not overlap
         points: where the runs begin, shape (..., dim)
         method: "operator" (one or two coordinates, normal numbers: no sampling), "runs" (anything); if not given, the
-            operator where it is one coordinate, else runs
+            operator where that is one coordinate with `inside`, else runs
         radius: of the cores of what is a position
         inside: a region that is not to be left, outside of which a run is lost; for the operator on the line an
             interval (a, b), in the plane a Box. All of space if not given, for runs
         box, resolution: in place of points a grid, shape (resolution, resolution, 2) in the plane
         runs, max_steps, key: for runs: how many from each point, for how long at most, and a JAX key
-        panels: for the operator on the line, how finely it is cut; twice as many give the error
+        panels: for the operator, how finely it is cut; the error is from half as many on the line, from a second order
+            in the plane
         progress: show a bar; if not given, after two seconds
     Returns:
         Committor
@@ -116,14 +117,14 @@ def committor(
     points = _places(process, points, box, resolution)
     method = checks.choice("method", method, (*METHODS, None))
     if method is None:
-        method = "operator" if process.dim == 1 and process.random and hasattr(process, "driven") else "runs"
+        method = operated.usual(process, inside)
     config = {"process": records.described(process), "attractors": ", ".join(cores.names), "method": method}
     if method == "operator":
         if inside is None:
             raise ValueError(
                 "inside must be given: the region that the operator covers, outside of which a run is lost"
             )
-        answer = operated.committor(process, cores, points.reshape(-1, process.dim), inside, panels, progress)
+        answer = operated.committor(process, cores, points.reshape(-1, process.dim), inside, panels)
     else:
         answer = _by_runs(process, cores, points.reshape(-1, process.dim), inside, runs, max_steps, key, progress)
         config |= {"runs": str(runs), "max_steps": str(max_steps)}
@@ -170,18 +171,11 @@ def _by_runs(process, cores, points, inside, runs, max_steps, key, progress) -> 
     limits = precision.on_device(np.int32(max_steps))
     task = Arriving(*stepping.prepared((cores, region_of(inside, process.dim)), starts.dtype), limits)
     ends = queues.run(process, starts, task, key=key, progress=progress)
-    refuse_several(cores, ends)
+    refuse_overlap(cores, ends.place[ends.ended == OVERLAP])
     ended = ends.ended.reshape(len(points), each)
     counts = np.stack([(ended == j).sum(axis=1) for j in range(len(cores))], axis=1)
     probability = counts / each
     return probability, binomial_error(counts, each), (ended == LOST).mean(axis=1), (ended == UNDECIDED).mean(axis=1)
-
-
-def refuse_several(cores: Cores, ends: Ends) -> None:
-    """Raise ValueError if a run came into two cores at once."""
-    several = ends.ended == OVERLAP
-    if several.any():
-        raise overlap(cores, ends.place[several][0])
 
 
 class Ends(NamedTuple):
@@ -236,6 +230,3 @@ class Arriving(StepJob):
     def results(self, outcome):
         ended, taken, place = outcome
         return Ends(ended, taken.astype(np.int64), place)
-
-    def possible(self, results):
-        return bool((results.ended < len(self.cores)).all() and (results.ended >= OVERLAP).all())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -64,21 +64,29 @@ class Cores(eqx.Module):
         points = np.asarray(points)
         flat = points.reshape(-1, points.shape[-1])
         labels = np.concatenate([_labelled(self, part) for part in _parts(flat)]) if len(flat) else np.zeros(0, int)
-        if (labels == SEVERAL).any():
-            raise overlap(self, flat[labels == SEVERAL][0])
+        refuse_overlap(self, flat[labels == SEVERAL])
         return labels.reshape(points.shape[:-1])
 
     def index(self, name: str, value: Any) -> int:
         """The number of an attractor from its name or number, else ValueError; `name` is that of the argument."""
-        if isinstance(value, str):
-            return self.names.index(checks.choice(name, value, self.names))
-        return checks.count(name, value, at_most=len(self) - 1)
+        return index_of(self.names, name, value)
 
 
-def overlap(cores: Cores, theta: np.ndarray) -> ValueError:
-    """The error for a point in several cores."""
+def index_of(names: Sequence[str], word: str, value: Any) -> int:
+    """The number of an attractor from its name or number, else ValueError about the argument `word`."""
+    names = [str(name) for name in names]
+    if isinstance(value, str):
+        return names.index(checks.choice(word, value, names))
+    return checks.count(word, value, at_most=len(names) - 1)
+
+
+def refuse_overlap(cores: Cores, places: np.ndarray) -> None:
+    """Raise ValueError if there are places, (places, dim), that lie in several cores."""
+    if not len(places):
+        return
+    theta = places[0]
     held = [name for name, test in zip(cores.names, cores.tests, strict=True) if bool(test(jnp.asarray(theta)))]
-    return ValueError(
+    raise ValueError(
         f"attractors must not overlap, but {theta} is in the cores of {' and '.join(map(repr, held))}: shrink them"
     )
 

@@ -99,9 +99,6 @@ class Counting(StepJob):
     def results(self, outcome):
         return CountedRuns(*outcome)
 
-    def possible(self, results):
-        return bool((results.transitions >= 0).all() and (results.spent >= 0).all())
-
 
 def recorded(labels: np.ndarray, gaps: np.ndarray, number: int, parts: int) -> Counts:
     """Counts of recorded runs, each cut into parts of equal length.

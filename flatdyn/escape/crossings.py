@@ -19,7 +19,7 @@ import numpy as np
 
 from flatdyn.core import checks, memory, precision, records
 from flatdyn.core.records import Record
-from flatdyn.escape.cores import SEVERAL, Cores, cores_of, overlap, region_of
+from flatdyn.escape.cores import SEVERAL, Cores, cores_of, refuse_overlap, region_of
 from flatdyn.processes import Process
 from flatdyn.runs import queues, stepping
 from flatdyn.runs.queues import GOING, StepJob
@@ -192,8 +192,7 @@ def reactive_paths(
     limits = (precision.on_device(np.int32(x)) for x in (i, j, max_steps))
     runs_ended = queues.run(process, starts, Crossing(form, *own, *limits), key=key, progress=progress)
     ended, begun, taken, place, *leaves = runs_ended
-    if (ended == OVERLAP).any():
-        raise overlap(cores, place[ended == OVERLAP][0])
+    refuse_overlap(cores, place[ended == OVERLAP])
     arrived = np.flatnonzero(ended == ARRIVED)
     leaves = [np.asarray(leaf)[arrived] for leaf in leaves]
     states = jax.tree.unflatten(jax.tree.structure(state), leaves)
@@ -267,9 +266,6 @@ class Crossing(StepJob):
 
     def results(self, outcome):
         return self._results()(*outcome)
-
-    def possible(self, results):
-        return bool((results.taken >= results.begun).all())
 
 
 def _again(process, states, numbers, begun, steps, start, key) -> tuple[np.ndarray, np.ndarray]:

@@ -38,12 +38,19 @@ class Chances(NamedTuple):
     steps: np.ndarray
 
 
-def committor(process: Process, cores: Cores, points: np.ndarray, inside: Any, panels: int | None, progress: Any):
+def usual(process: Process, inside: Any) -> str:
+    """The method if none is given: the operator on a line where it knows the process, else runs."""
+    try:
+        known = process.dim == 1 and inside is not None and process.random and process.draws in (1, 2)
+    except (AttributeError, TypeError):  # it is not driven by normal numbers
+        known = False
+    return "operator" if known else "runs"
+
+
+def committor(process: Process, cores: Cores, points: np.ndarray, inside: Any, panels: int | None):
     """Probability of each core, its estimated error, what is lost, and zeros: nothing is left undecided."""
-    if panels is not None:
-        panels = checks.count("panels", panels, at_least=2)
     if _on_a_line(process):
-        values = [chain.at(points).reached for chain in _lines(process, cores, inside, panels)]
+        values = [chain.at(points) for chain in _lines(process, cores, inside, panels)]
         fine, coarse = (np.clip(value, 0.0, 1.0) for value in values)
         error = np.abs(fine - coarse)
     else:
@@ -53,8 +60,6 @@ def committor(process: Process, cores: Cores, points: np.ndarray, inside: Any, p
 
 def rates(process: Process, cores: Cores, inside: Any, panels: int | None):
     """k_ij with its estimated error, (cores, cores), and the rate at which each is lost, (cores,)."""
-    if panels is not None:
-        panels = checks.count("panels", panels, at_least=2)
     if not _on_a_line(process):
         return _settled(process, cores, inside, panels)
     (fine, lost), (coarse, _) = (chain.rates() for chain in _lines(process, cores, inside, panels))
@@ -82,16 +87,15 @@ class _Between(eqx.Module):
         return self.inside(theta) & ((label == NOWHERE) | (label == self.source))
 
 
-def _operator(process: Process, cores: Cores, inside: Any, panels: int | None, source: int = NOWHERE) -> plane.Plane:
+def _operator(
+    process: Process, cores: Cores, inside: Any, panels: int | None, source: int = NOWHERE
+) -> plane.PlaneOperator:
     """K between the cores, and the box around."""
-    region, box, start = region_of(inside, process.dim), None, None
-    if isinstance(region, Box):
-        box = region.sides
-    elif isinstance(region, Ball):
-        box = np.stack([region.center - region.radius, region.center + region.radius], axis=1)
-    else:
-        known = cores.centers[np.isfinite(cores.centers).all(axis=1)]
-        start = None if not len(known) or source == NOWHERE else known[0]
+    region = region_of(inside, process.dim)
+    box, start = plane.rectangle_of(region), None
+    if box is None:
+        if source != NOWHERE and np.isfinite(cores.centers[source]).all():
+            start = cores.centers[source]
         if start is None:
             raise ValueError(
                 f"inside must say where it ends: give a Box or a Ball, or pairs (low, high), got {inside!r}"
@@ -143,7 +147,7 @@ def _settled(process, cores, inside, panels) -> tuple[np.ndarray, np.ndarray, np
         slowest, exits = operator.leading(2), operator.expected(_arrivals(cores))
         law = slowest.laws[0].real
         shares = law @ exits.values
-        doubt = np.asarray(exits.at(operator.points[np.argmax(law)][None])[1])[0] if number else 0.0
+        doubt = np.asarray(exits.at(operator.points[np.argmax(law)][None])[1])[0]
         rates[i] = slowest.escape * shares
         unsettled = _UNSETTLED * slowest.escape / max(1 - abs(slowest.eigenvalues[1]), slowest.escape)
         error[i] = slowest.errors[0] * shares + slowest.escape * doubt + unsettled * rates[i]
@@ -158,12 +162,11 @@ def _settled(process, cores, inside, panels) -> tuple[np.ndarray, np.ndarray, np
 def _lines(process: Process, cores: Cores, inside: Any, panels: int | None) -> list[_Line]:
     """The operator on a line, as finely as asked for and half so finely."""
     inside = inside.inside if isinstance(inside, Region) else inside
-    if isinstance(inside, Box):
+    if isinstance(inside, Box | Ball):
         inside.check(1)
-        inside = inside.sides[0]
-    elif isinstance(inside, Ball):
-        inside.check(1)
-        inside = inside.center[0] - inside.radius, inside.center[0] + inside.radius
+        inside = plane.rectangle_of(inside)[0]
+    if panels is not None:
+        panels = checks.count("panels", panels, at_least=2)
     ends = checks.interval("inside", inside)
     operators.fits(process, ends, (ends[0] + ends[1]) / 2)
     if not operators.swing(process, *ends).any():
@@ -194,12 +197,11 @@ class _Line:
         steps[out] = solved[:, -1]
         self.chances = Chances(own, steps)
 
-    def at(self, points: np.ndarray) -> Chances:
-        """What happens next from points, (points, 1), by one step from there; in a core nothing more."""
+    def at(self, points: np.ndarray) -> np.ndarray:
+        """Chances of each core from points, (points, 1), by one step from there; in a core it is reached."""
         labels, rows = _labels(self.cores, points), self.line.rows(points[:, 0])
         there = labels != NOWHERE
-        reached = np.where(there[:, None], labels[:, None] == np.arange(len(self.cores)), rows @ self.chances.reached)
-        return Chances(reached, np.where(there, 0.0, 1 + rows @ self.chances.steps))
+        return np.where(there[:, None], labels[:, None] == np.arange(len(self.cores)), rows @ self.chances.reached)
 
     def rates(self) -> tuple[np.ndarray, np.ndarray]:
         """k_ij, and the rates at which runs are lost."""

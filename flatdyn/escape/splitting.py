@@ -20,15 +20,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from flatdyn.core import checks, memory, precision, records, segments
+from flatdyn.core import checks, memory, records, segments
 from flatdyn.core.records import Record
 from flatdyn.core.statistics import mean_sem_of
 from flatdyn.escape.climbers import Climbers, check_levels
 from flatdyn.processes import Process
-from flatdyn.processes.regions import ExactScore, Region, Scored, check_inside
+from flatdyn.processes.regions import ExactScore, Region, Scored, check_inside, check_score
 from flatdyn.runs import devices, stepping
 
 _WALKER_BYTES, _COPIES = 32, 4  # of what is counted of a walker; of its state: before, after, at the start, drawn
@@ -114,10 +113,7 @@ def multilevel_splitting(
     """
     checks.kind("process", process, Process)
     if score is not None:
-        theta = jax.ShapeDtypeStruct((process.dim,), precision.floating())
-        out = checks.traced("score", score, theta, what="a function from θ (dim,) to a number")
-        if getattr(out, "shape", None) != () or not jnp.issubdtype(out.dtype, jnp.floating):
-            raise ValueError(f"score must return one real number, got {out}")
+        check_score("score", score, process.dim)
     theta0 = checks.point("theta0", theta0, process.dim)
     theta0 = np.asarray(checks.points("theta0", theta0, process.dim))
     check_inside(inside, np.atleast_2d(theta0))
@@ -125,7 +121,7 @@ def multilevel_splitting(
     sizes = {"walkers": walkers, "replicates": replicates, "relax": relax, "max_steps": max_steps}
     climb = climbed(process, theta0, score, key, levels=levels, progress=progress, **sizes)
     rate, error = mean_sem_of(climb.rates)
-    if rate * climb.gap > _RARE:
+    if not climb.rare:
         raise ValueError(f"runs leave after about {1 / rate:.3g} steps, which is not rare: ask escape_times")
     config = {"process": records.described(process), "inside": records.described(inside)}
     config |= {"walkers": str(walkers), "replicates": str(replicates)}
@@ -158,6 +154,11 @@ class Climb(NamedTuple):
     steps: int
     ends: np.ndarray
     reached: np.ndarray
+
+    @property
+    def rare(self) -> bool:
+        """Whether a run settles in the core before it leaves, as rates of leaving need."""
+        return bool(self.rates.mean() * self.gap <= _RARE)
 
 
 def climbed(

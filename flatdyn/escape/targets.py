@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatdyn.core import checks
-from flatdyn.processes.regions import Ball, Box, Region, Scored
+from flatdyn.processes.regions import Ball, Box, Region, Scored, check_score
 
 _FACES = 16  # of a box that are tried one by one
 
@@ -67,10 +67,7 @@ def goals(target: Any, inside: Any, tolerance: float, dim: int) -> list[Goal]:
             f"{checks.shown(region)}"
         )
     else:
-        theta = jax.ShapeDtypeStruct((dim,), np.float64)
-        score = checks.traced(f"the score of {name}", region.score, theta, what="a JAX function from θ (dim,)")
-        if getattr(score, "shape", None) != () or not np.issubdtype(score.dtype, np.floating):
-            raise ValueError(f"the score of {name} must be one real number, got {checks.shown(score)}")
+        check_score(f"the score of {name}", region.score, dim)
     if inside is None or not isinstance(region, Box):
         return [Goal(region, "reach" if inside is None else "leave")]
     faces = np.flatnonzero(_finite(region))

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from flatdyn.core import checks, memory, precision, records
@@ -15,9 +14,10 @@ from flatdyn.core.records import Ensemble, Record
 from flatdyn.core.statistics import mean_sem_of
 from flatdyn.escape import chains, counting, operated
 from flatdyn.escape.advance import Advance
-from flatdyn.escape.cores import Cores, cores_of, overlap, region_of
+from flatdyn.escape.cores import Cores, cores_of, index_of, refuse_overlap, region_of
 from flatdyn.escape.splitting import climbed
 from flatdyn.processes import Process
+from flatdyn.processes.regions import check_score
 from flatdyn.runs import queues, stepping
 
 METHODS = ("operator", "runs", "splitting")
@@ -140,13 +140,6 @@ class Rates(Record):
         return f"Rates(between {number} attractors: {', '.join(map(str, self.names))}{seen}; {self.dtype})"
 
 
-def index_of(names: list[str], word: str, value: Any) -> int:
-    """The number of an attractor from its name or number, else ValueError about the argument `word`."""
-    if isinstance(value, str):
-        return names.index(checks.choice(word, value, names))
-    return checks.count(word, value, at_most=len(names) - 1)
-
-
 def rates(
     process: Process,
     attractors: Any,
@@ -180,7 +173,8 @@ def rates(
         process: what moves
         attractors: as for :func:`flatdyn.escape.committor`, at least two
         method: "runs" (anything); "splitting" (transitions too rare for runs); "operator" (one or two coordinates,
-            normal numbers: no sampling); if not given, the operator on the line, else runs
+            normal numbers: no sampling); if not given, the operator where that is one coordinate with `inside`, else
+            runs
         radius: of the cores of what is a position
         inside: a region that is not to be left, outside of which a run is lost; the operator needs it
         starts: a point in each core, shape (attractors, dim); centres if not given
@@ -189,7 +183,8 @@ def rates(
         scores: for splitting, name -> JAX function θ -> how far a run has come from that attractor to the others, at
             most 1; from the distances to the cores if not given
         walkers, replicates, relax, max_steps: for splitting, as of :func:`flatdyn.escape.multilevel_splitting`
-        panels: for the operator on the line, how finely it is cut; half as many give the error
+        panels: for the operator, how finely it is cut; the error is from half as many on the line, from a second order
+            in the plane
         progress: show a bar; if not given, after two seconds
     Returns:
         Rates
@@ -201,7 +196,7 @@ def rates(
     cores = cores_of(attractors, process.dim, radius, at_least=2)
     method = checks.choice("method", method, (*METHODS, None))
     if method is None:
-        method = "operator" if process.dim == 1 and inside is not None and hasattr(process, "driven") else "runs"
+        method = operated.usual(process, inside)
     config = {"process": records.described(process), "attractors": ", ".join(cores.names), "method": method}
     counted = {"counts": np.zeros((len(cores), len(cores))), "spent": np.zeros(len(cores))}
     if method == "operator":
@@ -311,8 +306,7 @@ def _counted(process, cores, begins, inside, runs, steps, relax, key, progress) 
     limits = (precision.on_device(np.int32(x)) for x in (relax, steps))
     task = counting.Counting(*stepping.prepared((cores, region_of(inside, process.dim)), starts.dtype), *limits)
     seen = queues.run(process, starts, task, key=key, progress=progress)
-    if (several := seen.ended == counting.OVERLAP).any():
-        raise overlap(cores, seen.place[several][0])
+    refuse_overlap(cores, seen.place[seen.ended == counting.OVERLAP])
     lost = (seen.ended == counting.LOST)[:, None] & (seen.last[:, None] == np.arange(number))
     never = [name for name, spent in zip(cores.names, seen.spent.sum(axis=0), strict=True) if spent == 0]
     if never:
@@ -333,10 +327,7 @@ def _split(process, cores, begins, inside, key, scores, progress, sizes) -> tupl
     for i, (name, begin) in enumerate(zip(cores.names, begins, strict=True)):
         own = scores.get(name)
         if own is not None:
-            theta = jax.ShapeDtypeStruct((process.dim,), precision.floating())
-            answer = checks.traced(f"scores[{name!r}]", own, theta, what="a function from θ (dim,) to a number")
-            if getattr(answer, "shape", None) != () or not jnp.issubdtype(answer.dtype, jnp.floating):
-                raise ValueError(f"scores[{name!r}] must return one real number, got {answer}")
+            check_score(f"scores[{name!r}]", own, process.dim)
         score = Advance(cores, i, region, own)
         climb = climbed(process, begin, score, jax.random.fold_in(key, i), levels=None, progress=progress, **sizes)
         ends = np.where(climb.reached, cores.labels(climb.ends), number)
@@ -344,7 +335,7 @@ def _split(process, cores, begins, inside, key, scores, progress, sizes) -> tupl
         arrived = np.maximum(climb.reached.sum(axis=1), 1)
         shares = np.stack([(ends == j).sum(axis=1) / arrived for j in (*range(number), number + 1)], axis=1)
         mean, sem = mean_sem_of(climb.rates[:, None] * shares)
-        if climb.rates.mean() * climb.gap > 0.1:
+        if not climb.rare:
             raise ValueError(
                 f"runs leave {name!r} after about {1 / climb.rates.mean():.3g} steps, which is not rare: ask with "
                 'method="runs"'

@@ -202,6 +202,14 @@ class _Truth(eqx.Module):
         return self.inside(theta) != 0
 
 
+def check_score(name: str, score: Callable, dim: int) -> None:
+    """Raise ValueError or TypeError unless a function of θ, shape (dim,), gives one real number."""
+    theta = jax.ShapeDtypeStruct((dim,), precision.floating())
+    answer = checks.traced(name, score, theta, what="a JAX function from θ (dim,) to a number")
+    if getattr(answer, "shape", None) != () or not jnp.issubdtype(answer.dtype, jnp.floating):
+        raise ValueError(f"{name} must return one real number, got {checks.shown(answer)}")
+
+
 def as_test(name: str, inside: Callable, theta: jax.ShapeDtypeStruct) -> Callable:
     """Return a test that answers True or False for θ, of this shape and type, else say what it answers instead.
 

@@ -7,3 +7,4 @@ from flatdyn.laws.plane.operators import Expectation as Expectation
 from flatdyn.laws.plane.operators import Leading as Leading
 from flatdyn.laws.plane.operators import PlaneOperator as PlaneOperator
 from flatdyn.laws.plane.operators import operator as operator
+from flatdyn.laws.plane.regions import rectangle_of as rectangle_of

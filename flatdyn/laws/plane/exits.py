@@ -26,6 +26,7 @@ from flatdyn.processes.regions import Box, Region
 
 _KRYLOV = 40, 80, 160, 320  # sizes of the space, until the mean is that of the operator
 _AGREES = 1e-9  # to which it must be
+_RARE = 1e-6  # 1 − r below which the small matrix cannot tell it from 0, so that its mean says nothing
 _LONGEST = 2_000_000  # steps after which survival must be a geometric sequence
 _SECTORS, _MOST_SIDES = 8, 10_000
 
@@ -44,7 +45,7 @@ class Exit(NamedTuple):
 
 
 class Occupation(NamedTuple):
-    """From one start, until the exit: the expected number of visits of each node, and the law of the landing place."""
+    """From one start, until the exit: the mean number of steps, landing places and their chances."""
 
     mean: float
     landings: np.ndarray
@@ -74,7 +75,7 @@ def _occupation(grid: GridOperator, state: np.ndarray) -> Occupation:
     """From the transposed equations, ν (I − K) = k₀, of which one solution answers all questions about one start."""
     first, slowest = grid.kernel.rows(state), grid.modes(1)
     turned = slowest._replace(left=slowest.right, right=slowest.left)
-    row = (first.matrix @ np.eye(first.matrix.shape[1])).ravel()
+    row = first.matrix.T @ np.ones(1)
     visits = solving.collected(grid.rows.matrix.T, turned, row[:, None])[:, 0]
     places = np.concatenate([grid.rows.landings, first.landings])
     chances = np.concatenate([grid.rows.out.T @ visits, (first.out.T @ np.ones(1)).ravel()])
@@ -85,9 +86,10 @@ def survival(operator: PlaneOperator, start: np.ndarray, mean: float, escape: fl
     """P(T > k) for k = 0, 1, … until it is a geometric sequence."""
     rows = operator.grids[0].kernel.rows(operator.steps.at_rest(start[None]))
     matrix = operator.grids[0].rows.matrix
-    for size in _KRYLOV:
+    checked = np.isfinite(mean) and escape > _RARE
+    for size in _KRYLOV if checked else _KRYLOV[-1:]:
         weights, small, first = _krylov(matrix, rows.matrix, min(size, matrix.shape[0]))
-        if np.isfinite(mean) and escape > 1e-6:
+        if checked:
             reached = 1 + weights @ np.linalg.solve(np.eye(len(small)) - small, first)
             if abs(reached - mean) <= _AGREES * mean or size >= matrix.shape[0]:
                 break

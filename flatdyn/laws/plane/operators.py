@@ -110,7 +110,7 @@ class GridOperator:
         self.kernel = kernel
         self.rows = kernel.rows(kernel.nodes)
         self.ending = self.rows.out @ np.ones(len(self.rows.landings))
-        self._modes: dict[int, solving.Modes] = {}
+        self._modes: solving.Modes | None = None
         if kernel.worst > _UNRESOLVED:
             raise ValueError(
                 f"the grid does not resolve a step: its chances miss 1 by {kernel.worst:.2g}; give more `panels`, a "
@@ -118,10 +118,10 @@ class GridOperator:
             )
 
     def modes(self, number: int) -> solving.Modes:
-        """The slowest modes, so many of them."""
-        if number not in self._modes:
-            self._modes[number] = solving.modes(self.rows.matrix, self.ending, number)
-        return self._modes[number]
+        """The slowest modes, at least so many of them."""
+        if self._modes is None or len(self._modes.values) < number:
+            self._modes = solving.modes(self.rows.matrix, self.ending, number)
+        return self._modes
 
     def expected(self, payoff: Callable, running: Callable) -> _Solved:
         """u at the nodes."""

@@ -77,7 +77,7 @@ class Product:
         return Product(self._right.T, self._left.T)
 
     def toarray(self) -> np.ndarray:
-        return self @ np.eye(self.shape[1])
+        return (self._left @ self._right).toarray()
 
 
 class MixedKernel:

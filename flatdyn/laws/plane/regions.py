@@ -41,7 +41,7 @@ def placed(inside: Any, box: Any, dim: int) -> Place:
         one = as_test("inside", inside, jax.ShapeDtypeStruct((dim,), jnp.float64))
     inner = inside.inside if isinstance(inside, Region) else inside
     bounds = None if box is None else np.array(checks.box(box, dim))
-    own = _own(inner)
+    own = rectangle_of(inner)
     if own is not None:
         bounds = (
             own
@@ -70,7 +70,7 @@ def within(one: Callable, bounds: np.ndarray | None) -> Place:
     return Place(holds, lambda points: in_pieces(asked, points), bounds)
 
 
-def _own(inside: Any) -> np.ndarray | None:
+def rectangle_of(inside: Any) -> np.ndarray | None:
     """The rectangle around a region that says where it ends."""
     if isinstance(inside, Box):
         return np.asarray(inside.sides, float)
@@ -105,6 +105,3 @@ def rectangle(test: Any, start: np.ndarray, cell: np.ndarray, near: np.ndarray) 
         fresh = {tuple(name) for name in wider.tolist()} - seen
     names = np.array(full)
     return np.stack([start + cell * (names.min(axis=0) - 0.5), start + cell * (names.max(axis=0) + 0.5)], axis=1)
-
-
-__all__ = ["Place", "placed", "rectangle"]
