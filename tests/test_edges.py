@@ -274,6 +274,30 @@ def test_the_mean_square_edge_of_gd_in_one_direction(size, replace):
     assert_allclose(found, 20 * 9 / (9 + variance), rtol=1e-10)
 
 
+@pytest.mark.parametrize("loss", ["c*x**2/2 + 0*y", "c*(x-y)**2/4", "c*(3*x-y)**2/20"])
+@pytest.mark.parametrize("size", [1, 2])
+def test_directions_without_curvature_do_not_count(loss, size):
+    """Examples that are interpolated leave such directions, whose multiplier is 1 at every step size."""
+    curvatures = np.array([1.0, 2.0, 6.0])
+
+    def example(theta, c):
+        x, y = theta
+        return {"+": c * x**2 / 2 + 0 * y, "-": c * (x - y) ** 2 / 4, "3": c * (3 * x - y) ** 2 / 20}[
+            "+" if "+" in loss else "3" if "3*" in loss else "-"
+        ]
+
+    with jax.enable_x64(True):
+        landscape = fd.Landscape.from_examples(example, jnp.asarray(curvatures), dim=2)
+        found = stability.edge(fd.GD(0.1), landscape=landscape, at=(0.0, 0.0), noise=fd.noise.FiniteSum(size, True))
+    # Sharpness is the mean, 3, in the direction that is curved; 1e-8: the multiplier of the others is known to 1e-13
+    assert_allclose(found, 20 * 9 / (9 + curvatures.var() / size), rtol=1e-8)
+
+
+def test_asam_is_told_that_no_norm_of_a_gradient_counts():
+    with pytest.raises(TypeError, match="leave gradient_norm out"):
+        stability.edge(fd.ASAM(0.1, 0.1), 1.0)
+
+
 def test_the_mean_square_edge_of_other_steps_in_one_direction():
     """The heavy ball by its three second moments; USAM by all pairs of examples."""
     found = stability.edge(fd.GD(0.1, 0.6), landscape=LINE, noise=fd.noise.FiniteSum(2))

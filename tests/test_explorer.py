@@ -198,6 +198,30 @@ def test_the_stay_has_its_exact_law_on_the_line(explorer):
     assert explorer.escapes is None
 
 
+def test_stays_are_of_the_point_beside_the_start(explorer):
+    explorer.set(scale=1.5, lr=0.1, start=[0.9])
+    right = explorer.escapes
+    explorer.set(start=[0.8])
+    assert explorer.escapes is right  # the same point, nothing to ask
+    explorer.set(start=[-0.9])
+    assert (explorer.escapes.start < 0).all()
+    explorer.set(scale=0.0)
+
+
+def test_what_is_set_with_another_landscape_is_kept():
+    explorer = fd.explore("double_well", "GD", steps=100, shown=[])
+    explorer.set(landscape="expression", expression="x**4/4 - x**2/2", start=[0.123], lr=0.0321)
+    assert (explorer.setup.start, explorer.setup.lr) == ((0.123,), 0.0321)
+
+
+def test_basins_that_are_not_shown_are_not_kept(explorer):
+    explorer.set(shown=["basins"])
+    assert explorer.basins is not None
+    explorer.set(shown=[])
+    assert explorer.basins is None
+    explorer.set(shown=["basins"])
+
+
 # --- the newest move wins -----------------------------------------------------------------------------------
 
 
@@ -228,6 +252,11 @@ def test_a_lane_outlives_a_job_that_fails():
     assert lane.wait(10)
     assert isinstance(told[0], ZeroDivisionError)
     assert told[1:] == ["well"]
+    unheard = Lane("test", lambda error: 1 / 0)
+    unheard.submit(lambda stale: 1 / 0)
+    unheard.submit(lambda stale: told.append("still there"))
+    assert unheard.wait(10)
+    assert told.pop() == "still there"
     lane.close()
     lane.submit(lambda stale: told.append("late"))
     assert lane.wait(1)
@@ -261,7 +290,7 @@ def test_a_notebook_stores_the_widget_and_a_picture(explorer):
 
 def test_a_view_gets_every_kind_of_answer(explorer):
     explorer.sent.clear()
-    explorer.set(shown=["basins", "field", "perturbed", "many"])
+    explorer.set(shown=["basins", "field", "perturbed", "many"], lr=0.066)
     assert set(kinds(explorer)) >= {"path", "multipliers", "field", "perturbed", "many", "basins", "stay", "done"}
     for message, parts in explorer.sent:
         assert all(isinstance(part, bytes) for part in parts), message["kind"]

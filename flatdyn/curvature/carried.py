@@ -40,14 +40,12 @@ class Top(NamedTuple):
         residuals: ‖Hv − λv‖, shape (k,)
         vectors: Ritz vectors of these and of a few below, shape (kept, dim)
         products: with H, ()
-        settled: whether the estimated errors are below the tolerance, ()
     """
 
     values: jax.Array
     residuals: jax.Array
     vectors: jax.Array
     products: jax.Array
-    settled: jax.Array
 
 
 def top(
@@ -100,7 +98,7 @@ def top(
         return space, _ritz(space, k, kept, tol, loose)
 
     space, ritz = jax.lax.while_loop(unsettled, grown, (space, _ritz(space, k, kept, tol, loose)))
-    return Top(ritz.values, ritz.lengths, ritz.coefficients @ space.basis, space.products, ritz.done.all())
+    return Top(ritz.values, ritz.lengths, ritz.coefficients @ space.basis, space.products)
 
 
 class _Ritz(NamedTuple):

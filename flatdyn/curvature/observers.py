@@ -19,6 +19,7 @@ from flatdyn.curvature.carried import top
 from flatdyn.curvature.spectra import tolerance
 from flatdyn.landscapes import Landscape
 from flatdyn.landscapes.finite_sums import Examples
+from flatdyn.noise import FiniteSum
 from flatdyn.processes import Process
 from flatdyn.runs.observers import Moment, Observer, on_a_landscape
 from flatdyn.stability import preconditioner as preconditioner_of
@@ -30,6 +31,10 @@ _LOOSE = 0.05  # residual of a random vector, over the largest modulus, to which
 
 class OnLoss(Observer):
     """Measured of a loss: the process's own, or another one over the same coordinates, the field `landscape`."""
+
+    def __check_init__(self):
+        if self.landscape is not None:
+            checks.kind("landscape", self.landscape, Landscape)
 
     def check(self, process, dtype):
         landscape, dim = self.of(process), on_a_landscape(process).dim
@@ -83,8 +88,6 @@ class TopEigenvalues(OnLoss):
             checks.number("tol", self.tol, above=0, one=True)
         if self.key is not None:
             checks.key(self.key)
-        if self.landscape is not None:
-            checks.kind("landscape", self.landscape, Landscape)
         if isinstance(self.preconditioner, str):
             checks.choice("preconditioner", self.preconditioner, ("state",))
         elif self.preconditioner is not None:
@@ -182,8 +185,6 @@ class BatchSharpness(OnLoss):
         checks.flag("replace", self.replace)
         if self.key is not None:
             checks.key(self.key)
-        if self.landscape is not None:
-            checks.kind("landscape", self.landscape, Landscape)
 
     def check(self, process, dtype):
         super().check(process, dtype)
@@ -198,15 +199,11 @@ class BatchSharpness(OnLoss):
 
     def measure(self, moment, memory):
         landscape = self.of(moment.process)
-        theta, number = moment.theta, landscape.number
+        theta, minibatches = moment.theta, FiniteSum(self.batch_size, self.replace)
         key = jax.random.fold_in(jax.random.key(0) if self.key is None else self.key, moment.step)
 
         def one(key):
-            if self.replace:
-                chosen = jax.random.randint(key, (self.batch_size,), 0, number)
-            else:
-                chosen = jax.random.choice(key, number, (self.batch_size,), replace=False)
-            grad = landscape.batch(chosen).grad
+            grad = landscape.batch(minibatches.draw(key, landscape, theta)).grad
             g = grad(theta)
             return g @ jax.jvp(grad, (theta,), (g,))[1], g @ g
 
@@ -225,10 +222,6 @@ class GradientNorm(OnLoss):
     """
 
     landscape: Landscape | None = None
-
-    def __check_init__(self):
-        if self.landscape is not None:
-            checks.kind("landscape", self.landscape, Landscape)
 
     def measure(self, moment, memory):
         landscape = self.of(moment.process)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +78,7 @@ def look(landscape: Landscape, box: Any = None) -> Scene:
         raise ValueError("the landscape has no box: give box=((lower, upper), ...), one pair per coordinate")
     box = checks.box(box, landscape.dim)
     axes = tuple(np.linspace(*side, GRID) for side in box)
-    mesh = np.stack([part.ravel() for part in np.meshgrid(*axes)], axis=-1)
+    mesh = lattice(axes)
     with np.errstate(all="ignore"):
         loss = np.asarray(landscape.loss(mesh), float)
     bad = ~np.isfinite(loss)
@@ -93,6 +93,11 @@ def look(landscape: Landscape, box: Any = None) -> Scene:
     return Scene(box, axes, loss.reshape([GRID] * len(box)), tuple(inside), "; ".join(notes))
 
 
+def lattice(axes: Sequence[np.ndarray]) -> np.ndarray:
+    """The points of a grid, the first axis fastest, shape (points, dim)."""
+    return np.stack([part.ravel() for part in np.meshgrid(*axes)], axis=-1)
+
+
 def path(setup: Setup) -> Any:
     """The run that begins at the start: the record of `flatdyn.simulate`, every step kept."""
     return simulate(setup.process, list(setup.start), setup.steps, setup.key, progress=False)
@@ -100,8 +105,7 @@ def path(setup: Setup) -> Any:
 
 def many(setup: Setup, scene: Scene) -> Any:
     """Runs from a regular grid of starts in view, fifty positions kept of each."""
-    axes = [np.linspace(a, b, MANY + 2)[1:-1] for a, b in scene.box]
-    starts = np.stack([part.ravel() for part in np.meshgrid(*axes)], axis=-1)
+    starts = lattice([np.linspace(*side, MANY + 2)[1:-1] for side in scene.box])
     return simulate(setup.process, starts, setup.steps, setup.key, max(1, setup.steps // 50), progress=False)
 
 
@@ -116,8 +120,7 @@ def perturbed(setup: Setup, theta: np.ndarray) -> np.ndarray | None:
 
 def field(setup: Setup, scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     """Points of a grid in view, and the displacement of a first step without noise from each."""
-    axes = [np.linspace(a, b, ARROWS + 2)[1:-1] for a, b in scene.box]
-    points = np.stack([part.ravel() for part in np.meshgrid(*axes)], axis=-1)
+    points = lattice([np.linspace(*side, ARROWS + 2)[1:-1] for side in scene.box])
     with jax.enable_x64(True):
         return points, np.asarray(_moved(stepping.prepared(exact(setup), jnp.float64), jnp.asarray(points))) - points
 

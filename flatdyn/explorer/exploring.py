@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 COARSE, FINER = 64, (128, 256)  # points per side of the basin maps that follow one another
 _QUIET = 0.25  # seconds without a move before finer maps are begun
 _PLACE = "landscape", "expression"  # controls that change the scene
-_OF_PATH = "start", "steps"  # controls on which basins and stays do not depend
+_OF_PATH = "start", "steps", "shown"  # controls of which basins and stays know less, or nothing
 
 Stale = Callable[[], bool]
 Send = Callable[[dict, list], None]  # a message and its binary parts
@@ -179,6 +179,7 @@ class Explorer:
 
     def _failed(self, error: Exception) -> None:
         self._errors.append(error)
+        self._mapped = None
         self._wrong(error)
         self._tell({"kind": "done"})
 
@@ -207,7 +208,8 @@ class Explorer:
         if any(values[name] != before[name] for name in _PLACE):
             landscape = self._landscape(values)
             scene = answers.look(landscape, self._box_of(values))
-            values |= usual(scene, values["method"])
+            given = {name: value for name, value in values.items() if str(value) != str(before[name])}
+            values |= usual(scene, values["method"]) | given
             setup = self._read(values, landscape)
             self._state = _State(values, setup, scene)
             self._tell({"kind": "controls", "values": values, "ranges": ranges(scene)})
@@ -259,17 +261,22 @@ class Explorer:
             self._working("many runs", setup)
             self._tell(*messages.of_many(answers.many(setup, scene)))
         self._tell({"kind": "done"})
-        if self._mapped != _question(values):
+        if self._mapped != (question := _question(state)):
+            self._mapped = question  # asked: who comes back to it before it is answered asks again
             self._slow.submit(lambda stale: self._thorough(stale, state))
 
     def _thorough(self, stale: Stale, state: _State) -> None:
         """Basins, coarse and then finer, and how long runs stay; dropped between two of them if there is news."""
         values, setup, scene = state
         maps = (COARSE, *FINER) if "basins" in values["shown"] else ()
-        self._working("basins", setup)
+        if maps or setup.process.random:
+            self._working("basins and stays", setup)
+        self.basins = None if not maps else self.basins
         for resolution in maps[:1]:
             self._map(setup, scene, resolution)
         stay = answers.stay(setup, scene)
+        if scene is not self.scene:
+            return
         self.escapes = stay and stay[0]
         self._tell(*messages.of_stay(setup, stay))
         if self._send is not None and not self._slow.pause(_QUIET, stale):
@@ -278,16 +285,21 @@ class Explorer:
             if stale():
                 return
             self._map(setup, scene, resolution)
-        self._mapped = _question(values)
 
     def _map(self, setup: Setup, scene: Scene, resolution: int) -> None:
-        self.basins = answers.basins(setup, scene, resolution)
+        basins = answers.basins(setup, scene, resolution)
+        if scene is not self.scene:  # another landscape is in view by now
+            return
+        self.basins = basins
         self._tell(*messages.of_basins(self.basins))
 
 
-def _question(values: Mapping[str, Any]) -> tuple:
-    """What basins and stays depend on."""
-    return tuple((name, str(value)) for name, value in values.items() if name not in _OF_PATH)
+def _question(state: _State) -> tuple:
+    """What basins and stays depend on: of the start, stays need to know beside which critical point it is."""
+    values, setup, scene = state
+    center = scene.nearest(setup.start) if setup.process.random else None
+    own = tuple((name, str(value)) for name, value in values.items() if name not in _OF_PATH)
+    return own, "basins" in values["shown"], None if center is None else tuple(center.theta)
 
 
 def ranges(scene: Scene) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from math import inf
@@ -64,7 +65,8 @@ class Lane:
             try:
                 job(lambda number=number: self._number != number)
             except Exception as error:
-                self._failed(error)
+                with contextlib.suppress(Exception):  # a view that is gone, to whom nothing can be said
+                    self._failed(error)
             finally:
                 with self._changed:
                     self._busy = False

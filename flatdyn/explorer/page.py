@@ -145,8 +145,7 @@ def _cell(setup: Setup, scene: Scene) -> dict[str, Any]:
     circle, numbers = messages.of_multipliers(setup, scene, values)
     basins, labels = messages.of_basins(answers.basins(setup, scene, _CELLS))
     lows, sides = np.array(scene.box)[:, 0], np.diff(scene.box, axis=1)[:, 0]
-    axes = [np.linspace(a, b, _STARTS) for a, b in scene.box]
-    starts = np.stack([part.ravel() for part in np.meshgrid(*axes)], axis=-1)
+    starts = answers.lattice([np.linspace(*side, _STARTS) for side in scene.box])
     paths = simulate(setup.process, starts, _STEPS, every=_STEPS // (_POINTS - 1), progress=False)
     share = np.clip((np.asarray(paths.theta, float) - lows) / sides, -_ROOM, 1 + _ROOM)
     place = np.round((share + _ROOM) / (1 + 2 * _ROOM) * 65535).astype("<u2")

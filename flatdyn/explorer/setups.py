@@ -51,7 +51,7 @@ def landscapes() -> tuple[str, ...]:
     return tuple(name for name in CATALOGUE if CATALOGUE[name]().dim <= 2)
 
 
-def read_landscape(name: str, expression: str = "", box: Any = None) -> Landscape:
+def read_landscape(name: str, expression: str = "") -> Landscape:
     """A landscape by its name in the catalogue, or from a text in x, or in x and y.
 
     Raises:
@@ -66,9 +66,9 @@ def read_landscape(name: str, expression: str = "", box: Any = None) -> Landscap
         landscape = Landscape.from_expression(expression, "x y", BOX)
     except ValueError as error:
         raise ValueError(f"the expression can't be used: {error}") from None
-    if box is None and not landscape.expression.has(landscape.symbols[1]):
+    if not landscape.expression.has(landscape.symbols[1]):
         return Landscape.from_expression(expression, "x", BOX[:1])
-    return landscape if box is None else dataclasses.replace(landscape, box=checks.box("box", box))
+    return landscape
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class Setup:
             return self.sampled
         return noise.Gaussian(self.scale, batch_size=self.batch_size) if self.scale else noise.Exact()
 
-    @property
+    @functools.cached_property
     def process(self) -> Iteration:
         """What moves."""
         method = dataclasses.replace(self.method, **self.numbers)

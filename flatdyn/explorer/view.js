@@ -438,9 +438,12 @@ export function mount(root, carrier) {
     waiting = { number: ++number, moved };
     const values = changed;
     changed = null;
+    wait();
+    carrier.send({ kind: "set", number, values });
+  }
+  function wait() {
     clearTimeout(silence);
     silence = setTimeout(() => { waiting = null; say("The kernel has not answered: it may be busy, or was restarted. Then run the cell again.", true); }, PATIENCE);
-    carrier.send({ kind: "set", number, values });
   }
   function say(text, wrong = false) { status.textContent = text; status.classList.toggle("wrong", wrong); }
 
@@ -521,7 +524,9 @@ export function mount(root, carrier) {
       state.path = { theta: floats(parts[0]), loss: floats(parts[1]), gap: floats(parts[2]), every: m.every };
       code.textContent = m.code;
       const end = m.end.map(short).join(", ");
-      say(`${m.status} after ${m.steps} steps at (${end})${m.near ? `, nearest: ${m.near}` : ""}${state.note ? `. Note: ${state.note}` : ""}`);
+      state.busy = false;
+      state.said = `${m.status} after ${m.steps} steps at (${end})${m.near ? `, nearest: ${m.near}` : ""}${state.note ? `. Note: ${state.note}` : ""}`;
+      say(state.said);
       reported.path = m;
     },
     multipliers(m, parts) {
@@ -539,7 +544,7 @@ export function mount(root, carrier) {
       panels.stay.text.textContent = m.text;
       reported.stay = m;
     },
-    working(m) { say(m.text); },
+    working(m) { state.busy = true; say(m.text); },
     wrong(m) { say(m.text, true); waiting = null; clearTimeout(silence); if (changed) send(); },
     done() { waiting = null; clearTimeout(silence); if (changed) send(); },
   };
@@ -547,6 +552,11 @@ export function mount(root, carrier) {
     if (ended) return;
     const since = waiting && waiting.number === message.number ? waiting.moved : moved;
     (takes[message.kind] || (() => {}))(message, parts || []);
+    if (waiting) wait();
+    if (state.busy && ["multipliers", "many", "basins", "stay"].includes(message.kind)) {
+      state.busy = false;
+      if (state.said) say(state.said);
+    }
     reported.number = message.number;
     reported.last = message.kind;
     const named = message.kind === "basins" ? `basins ${message.shape[0]}` : message.kind;

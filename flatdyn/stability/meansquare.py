@@ -22,11 +22,10 @@ from flatdyn.core import checks, memory
 from flatdyn.noise import FiniteSum, Normal
 from flatdyn.processes import Iteration
 from flatdyn.processes.batches import MOST_BATCHES, all_batches, number_of_batches
-from flatdyn.stability.responses import Response
+from flatdyn.stability.responses import ROUNDING, Response
 
 _DENSE = 20  # numbers in a state up to which the recursion of their second moments is one matrix
 _TRIED, _OCTAVES = 81, 20  # factors of the Hessian below that of the noiseless edge
-_ROUNDING = 1e-9  # above 1 by which a modulus counts: a double multiplier keeps half of its digits
 _REACH = 1e-3  # of the differences that find how noise grows
 
 
@@ -52,14 +51,17 @@ def edge(
     tried = limit * 2.0 ** np.linspace(-_OCTAVES, 0, _TRIED)
     low = 0.0
     for high in tried:
-        if radius(high) > 1 + _ROUNDING:
+        if radius(high) > 1 + ROUNDING:
             break
         low = high
     else:
         return without
     if low == 0.0:
         raise ValueError(f"there is no edge under {process.noise!r}: E‖θ‖² grows at every sharpness")
-    return float(scipy.optimize.brentq(lambda f: radius(f) - 1, low, high, xtol=1e-15 * high, rtol=1e-13)) * top
+    # A direction without curvature keeps its multiplier 1 at every factor, but for rounding: it is to be passed
+    flat = min(max(1e-13, 2 * (radius(low) - 1)), (radius(high) - 1) / 2)
+    root = scipy.optimize.brentq(lambda f: radius(f) - 1 - flat, low, high, xtol=1e-15 * high, rtol=1e-13)
+    return float(root) * top
 
 
 class _Step(NamedTuple):

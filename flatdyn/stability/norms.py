@@ -45,7 +45,12 @@ def at_norm(method: Method, norm: Any) -> tuple[Method, float]:
     if follows is not None:
         inner, slope = at_norm(follows, norm)
         return eqx.tree_at(lambda one: one.follows, method, inner), slope
-    if not isinstance(method, Normalised) or isinstance(method, ASAM):
+    if isinstance(method, ASAM):
+        raise TypeError(
+            "ASAM's ascent is normalised by θ ⊙ ∇L, not by a gradient's norm: its edge is known with eps > 0, at a "
+            "point of a landscape; leave gradient_norm out"
+        )
+    if not isinstance(method, Normalised):
         return method, 0.0
     if method.mask is not None or getattr(method, "p", 2) != 2 or method.ascents != 1 or method.scope == "tensor":
         raise ValueError(f"the edge is known for one ascent by the 2-norm of the whole gradient, got {method!r}")

@@ -83,11 +83,10 @@ def large(process: Iteration, state: Any) -> tuple[Any, float]:
     Raises:
         ValueError: if the step does not go as 1/√v there
     """
-    inner = with_squares(state.inner, 4.0**_LARGE)
-    after = _after(process, eqx.tree_at(lambda s: s.inner, state, inner)).inner
+    near = eqx.tree_at(lambda s: s.inner, state, with_squares(state.inner, 4.0**_LARGE))
+    after = _after(process, near).inner
     squares = jax.tree.leaves(eqx.filter(after, marks(after).squares))
     wide = eqx.tree_at(lambda s: s.inner, state, with_squares(state.inner, 4.0 ** (_LARGE + 1)))
-    near = eqx.tree_at(lambda s: s.inner, state, inner)
     ratio = np.asarray(_gains(process, near) / _gains(process, wide))
     if not np.allclose(ratio, 2, rtol=1e-9):
         raise _unknown("does not divide by the root of what it calls squares")

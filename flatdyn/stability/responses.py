@@ -24,7 +24,7 @@ from flatdyn.stability.multipliers import no_derivative
 
 _POINTS = 512  # curvatures that are tried at once
 _OCTAVES = 64  # to each side of the unit in which they are tried
-_ROUNDING = 1e-9  # above 1 by which a modulus counts: a double multiplier keeps half of its digits
+ROUNDING = 1e-9  # above 1 by which a modulus counts: a double multiplier keeps half of its digits
 _LEAST = 16 * float(np.finfo(float).eps), 1e-13  # the same of simple ones of a few numbers, and of many
 _FEW = 8
 _REACH, _CURVED = 1e-3, 1e-2  # over which the derivative is to hold, and of ε where a norm is smoothed by one
@@ -92,7 +92,7 @@ class Response:
         rest, moved = np.asarray(
             _steps(self._process, self._start, self._moving, self._slope, jnp.asarray(rows), jnp.asarray(hessians))
         )
-        if not np.abs(moved - rest - self.matrices(hessian[None])[0] @ aside).max() <= _ROUNDING:
+        if not np.abs(moved - rest - self.matrices(hessian[None])[0] @ aside).max() <= ROUNDING:
             raise no_derivative(self._given.method, "a critical point")
 
 
@@ -112,17 +112,17 @@ def first_crossing(radius: Callable[[np.ndarray], np.ndarray], unit: float, size
     least = _LEAST[size > _FEW]
     tried = unit * 2.0 ** np.linspace(-_OCTAVES, _OCTAVES, _POINTS)
     moduli = radius(tried)
-    above = np.flatnonzero(moduli > 1 + _ROUNDING)
+    above = np.flatnonzero(moduli > 1 + ROUNDING)
     first = int(above[0]) if len(above) else len(moduli)
     low, high = (tried[max(first - 1, 0)], tried[first]) if len(above) else (None, None)
     peaks = [i for i in range(1, min(first, len(moduli) - 1)) if moduli[i] >= max(moduli[i - 1], moduli[i + 1], 0.5)]
     for i in peaks:  # it may pass 1 and come back between two of those that were tried
-        if moduli[i] >= 1 - _ROUNDING:
+        if moduli[i] >= 1 - ROUNDING:
             continue  # it is flat there: a multiplier that no curvature moves
         between = np.geomspace(tried[i - 1], tried[i + 1], _POINTS)
         values = radius(between)
-        if values.max() > 1 + _ROUNDING:
-            over = int(np.argmax(values > 1 + _ROUNDING))
+        if values.max() > 1 + ROUNDING:
+            over = int(np.argmax(values > 1 + ROUNDING))
             first, low, high = i, between[max(over - 1, 0)], between[over]
             break
     if high is None:
