@@ -5,6 +5,7 @@ import functools
 import importlib
 import json
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -24,7 +25,7 @@ from numpy.testing import assert_array_equal
 import flatdyn as fd
 from flatdyn.__main__ import main
 from flatdyn.core import leases
-from flatdyn.sweeps import grid, handing, manifest, travel
+from flatdyn.sweeps import grid, handing, manifest, remote, travel
 from flatdyn.sweeps.workers import Processes, WorkerDied
 
 KEY = jax.random.key(0)
@@ -303,6 +304,7 @@ def test_tasks_done_twice_dropped_cancelled_or_answered_with_nonsense_lose_nothi
     executor = Odd(lambda number, order: what if number in (2, 5) else None)
     assert same(fd.sweep(make, LISTS, drawn, KEY, executor=executor, store=tmp_path), whole())
     assert len(executor.orders) == 8 + (0 if what == "twice" else 2)
+    assert len(set(map(pickle.dumps, executor.orders))) == len(executor.orders)  # some remember what they have done
     assert files(tmp_path) == 8
 
 
@@ -348,7 +350,7 @@ def test_an_executor_that_is_closed_broken_or_none_is_a_sentence(tmp_path):
             fd.sweep(make, LISTS, drawn, KEY, **given)
 
 
-def test_a_worker_of_another_version_or_a_fork_is_refused():
+def test_a_worker_of_another_version_or_a_fork_is_refused(monkeypatch):
     older = travel.versions() | {"jax": "0.9.0"}
     executor = Odd(lambda number, order: order._replace(versions=older))
     with pytest.raises(
@@ -356,6 +358,18 @@ def test_a_worker_of_another_version_or_a_fork_is_refused():
     ):
         fd.sweep(make, LISTS, drawn, KEY, executor=executor)
     assert set(older) >= {"Python", "flatdyn", "jax", "numpy", "the files of flatdyn"}
+    monkeypatch.setattr(remote, "_IMPORTED_IN", 1)
+    forked = Odd(lambda number, order: order._replace(parent=(1, order.parent[1])))
+    with pytest.raises(RuntimeError, match="it is a fork of the process that asks"):
+        fd.sweep(make, LISTS, drawn, KEY, executor=forked)
+
+
+def test_an_executor_that_is_empty_is_there():
+    class Sized(Odd):
+        def __len__(self):
+            return 0
+
+    assert same(fd.sweep(make, LISTS, drawn, KEY, executor=Sized()), whole())
 
 
 def test_a_large_question_travels_once_to_each_worker(monkeypatch):
@@ -363,11 +377,11 @@ def test_a_large_question_travels_once_to_each_worker(monkeypatch):
     monkeypatch.setattr(handing, "_FIRST", 1)
     monkeypatch.setattr(handing, "_LARGE", 100)
     executor = Odd()
-    assert same(fd.sweep(make, LISTS, drawn, KEY, executor=executor), whole())
-    assert sum(order.content is not None for order in executor.orders) <= 8
+    lists = {"rho": list(np.arange(20) / 20), "momentum": [0.0]}
+    fd.sweep(make, lists, drawn, KEY, executor=executor)
+    assert sum(order.content is not None for order in executor.orders) == 8 < len(executor.orders)
     # A worker that has forgotten it says so, and is sent it again
     forgetting = Odd(lambda number, order: order._replace(word=f"{number}") if order.content is None else None)
-    lists = {"rho": list(np.arange(20) / 20), "momentum": [0.0]}
     found = fd.sweep(make, lists, drawn, KEY, executor=forgetting)
     assert len(forgetting.orders) > 20
     assert same(found, fd.sweep(make, lists, drawn, KEY))
@@ -478,21 +492,21 @@ def test_two_calls_at_once_share_the_work(tmp_path, caplog):
     assert not list(tmp_path.glob(".*"))
 
 
-def test_an_executor_leaves_to_another_call_what_that_has_begun_and_takes_over_if_it_dies(tmp_path, monkeypatch):
+@pytest.mark.parametrize("executor", [Odd(), None], ids=["executor", "here"])
+def test_what_another_call_has_begun_is_left_to_it_and_taken_over_if_it_dies(executor, tmp_path, monkeypatch):
     fd.sweep(make, LISTS | {"rho": [0.0]}, drawn, KEY, store=tmp_path)
-    process, seen = make(0.1, 0.5), []
+    process = make(0.1, 0.5)
     cell = {"rho": 0.1, "momentum": 0.5}
     store = grid.Store(tmp_path, fd.records.digest(fd.core.hashing.identity(drawn), "value"))
     name = grid.name_of(store.header(store.word(process), grid.cell_keys(KEY, cell, 1)[0], cell, 0))
     monkeypatch.setattr(leases, "PATIENCE", 1.0)
     (tmp_path / f".{name}.lease").write_text(json.dumps(leases.Holder("other", "1", "elsewhere", 5)._asdict()))
-    for executor in (Odd(), None):
-        begun = time.monotonic()
-        assert same(fd.sweep(make, LISTS, drawn, KEY, store=tmp_path, executor=executor), whole())
-        seen.append(time.monotonic() - begun)
-        if executor is not None:
-            assert executor.cells.count(0.1) == 3  # the one of the other call twice
-    assert seen[0] > 1.0
+    begun = time.monotonic()
+    assert same(fd.sweep(make, LISTS, drawn, KEY, store=tmp_path, executor=executor), whole())
+    assert time.monotonic() - begun > 1.0
+    if executor is not None:
+        assert executor.cells.count(0.1) == 3  # the one of the other call twice
+        assert len(set(map(pickle.dumps, executor.orders))) == len(executor.orders)
 
 
 @pytest.mark.parametrize("holder", [{"call": "mine"}, {"host": "here", "process": 2**22 + 1}, {"host": "far"}, {}])

@@ -192,7 +192,11 @@ def test_a_record_of_before_there_was_watching_is_read(tmp_path):
     plain = train(watch=None)
     arrays = {name: values for name, values in plain.arrays().items() if name != "observed"}
     fd.records.save_arrays(tmp_path / "old.npz", arrays, plain.header())
-    assert fd.networks.Training.load(tmp_path / "old.npz").observed.size == 0
+    old = fd.networks.Training.load(tmp_path / "old.npz")
+    assert old.observed.size == 0
+    for record in (plain, old):
+        assert "observed" not in record.to_xarray()
+        assert len(record.to_dataframe()) == len(record.status)
 
 
 def test_curves_are_drawn_with_their_gaps():

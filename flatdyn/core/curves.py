@@ -36,13 +36,9 @@ class Observed:
         if name not in layout:
             known = ", ".join(layout) or "nothing by name"
             raise ValueError(f"name must be of what was measured, {known}, got {name!r}")
-        first = 0
-        for word, shape in layout.items():
-            number = math.prod(shape)
-            if word == name:
-                return self.observed[..., first : first + number].reshape(*self.observed.shape[:-1], *shape)
-            first += number
-        raise AssertionError
+        names, shape = list(layout), layout[name]
+        first = sum(math.prod(layout[word]) for word in names[: names.index(name)])
+        return self.observed[..., first : first + math.prod(shape)].reshape(*self.observed.shape[:-1], *shape)
 
     def _layout(self) -> Layout:
         parts: list[Any] = json.loads(self.config.get("observed", "[]"))

@@ -43,7 +43,7 @@ def dataset(record: Any, *, split_complex: bool = False) -> xr.Dataset:
         attributes["flag_meanings"] = record._flags.get(name, "")
         attributes = {key: text for key, text in attributes.items() if text}
         for part, values in _parts(name, array, split_complex):
-            variables[part] = xr.Variable(_apart(dims[name], dims, part), values, attributes)
+            variables[part] = xr.Variable(_apart(dims[name], dims), values, attributes)
     about = {name: json.dumps(getattr(record, name), default=str) for name in ("config", "provenance")}
     data = xr.Dataset(variables, attrs={"record": type(record).__name__, **about})
     return data.set_coords([name for name, variable in variables.items() if variable.dims == (name,)])
@@ -111,7 +111,7 @@ def _is_many(record: Any, optional: str) -> bool:
     return False
 
 
-def _apart(own: tuple[str, ...], dims: dict[str, tuple[str, ...]], name: str) -> tuple[str, ...]:
+def _apart(own: tuple[str, ...], dims: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
     """Dimensions under other names where an array that is no axis is called the same."""
     return tuple(f"{dim}_" if dim in dims and dims[dim] != (dim,) else dim for dim in own)
 

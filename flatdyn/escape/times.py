@@ -170,7 +170,7 @@ def escapes_together(
     for process in processes:
         process.check(jax.device_put(starts[:1] if np.ndim(theta0) == 1 else starts))
     cohort = cohorts.joined(processes, keys, len(starts), starts.dtype)
-    test = stepping.prepared(cohorts.within(inside), starts.dtype)
+    test = stepping.prepared(cohorts.Within(inside), starts.dtype)
     task = _Leaving(test, precision.on_device(np.int32(max_steps)))
     key = cohorts.driving_key(cohort)
     outcome = queues.run(cohort, cohort.starts(starts), task, key=key, chunk=chunk, progress=progress)

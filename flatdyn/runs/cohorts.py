@@ -120,18 +120,13 @@ class Cohort(Process):
         return jax.tree.unflatten(self.tree, leaves)
 
 
-class _Within(eqx.Module):
-    """A test of the position of a process, for positions of a cohort."""
+class Within(eqx.Module):
+    """A test of θ, shape (dim,), as one of a position of a cohort."""
 
     test: Callable
 
     def __call__(self, z):
         return self.test(z[:-1])
-
-
-def within(test: Callable) -> Callable:
-    """A test of θ, shape (dim,), as one of a position of the cohort."""
-    return _Within(test)
 
 
 # --- which can go together --------------------------------------------------------------------------------------

@@ -208,13 +208,6 @@ class _Program(NamedTuple):
     tol: jax.Array
 
 
-class _Watched(NamedTuple):
-    """What a batch of runs carries: the runs, and what is remembered of each for its next measurement."""
-
-    runs: Carry
-    memory: tuple
-
-
 class _Trajectories(loop.Work):
     """Runs whose positions are kept, and what `observe` gives of them, after each period."""
 
@@ -238,10 +231,10 @@ class _Trajectories(loop.Work):
     def begin(self, part):
         done, numbers, carry = super().begin(part)
         if self.program.watching is None:
-            return done, numbers, _Watched(carry, ())
+            return done, numbers, observers.Watched(carry, ())
         values, memory = _first(self.program, carry, numbers)
         self.observed[part.rows, 0] = np.asarray(values)[: part.length]
-        return done, numbers, _Watched(carry, memory)
+        return done, numbers, observers.Watched(carry, memory)
 
     def compile(self, numbers, carry):
         self.advance(numbers, carry, 0, 0, 1)
@@ -294,14 +287,12 @@ def _observed(program: _Program, carry: Carry, memory: tuple, numbers: jax.Array
     if watching is None:
         return jnp.zeros((len(carry.alive), 0)), memory
 
-    def one(state, taken, run, memory):
-        return watching.measure(observers.Moment(program.process, state, program.seed, run, taken), memory)
-
-    return jax.vmap(one)(carry.state, carry.taken, numbers, memory)
+    rows = carry.state, carry.taken, numbers, memory
+    return jax.vmap(lambda *row: observers.measured(row, watching, program.process, program.seed))(*rows)
 
 
 @eqx.filter_jit(compiler_options=stepping.WIDE)
-def _segment(program: _Program, carry: _Watched, numbers, where: jax.Array, capacity: int):
+def _segment(program: _Program, carry: observers.Watched, numbers, where: jax.Array, capacity: int):
     """Advance `periods` times `period` steps; positions and what is observed after each, (capacity, runs, ...)."""
     done, periods, period = where
     process, _, seed, bound, _ = program
@@ -314,7 +305,7 @@ def _segment(program: _Program, carry: _Watched, numbers, where: jax.Array, capa
         first = done + p * period
         carry = jax.lax.fori_loop(first, first + period, step, carry)
         new, memory = seen(carry, memory)
-        return _Watched(carry, memory), jax.tree.map(lambda buffer, one: buffer.at[p].set(one), buffers, new)
+        return observers.Watched(carry, memory), jax.tree.map(lambda buffer, one: buffer.at[p].set(one), buffers, new)
 
     def seen(carry, memory):
         observed, memory = _observed(program, carry, memory, numbers)

@@ -7,7 +7,7 @@ at once and keeps one row of numbers; :meth:`Watch.layout` says which columns ar
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -16,6 +16,14 @@ import jax.numpy as jnp
 from flatdyn.core import checks, randomness
 from flatdyn.core.curves import Layout
 from flatdyn.processes import Extended, Iteration, Process
+from flatdyn.runs.stepping import Carry
+
+
+class Watched(NamedTuple):
+    """What a batch of runs carries: the runs, and what is remembered of each for its next measurement."""
+
+    runs: Carry
+    memory: tuple
 
 
 class Moment(eqx.Module):
@@ -202,3 +210,9 @@ def begun(watching: Watch | None, process: Process, carry: Any, seed: Any, numbe
         return watching.begin(Moment(process, state, seed, run, taken))
 
     return jax.vmap(one)(carry.state, carry.taken, numbers)
+
+
+def measured(row: tuple, watching: Watch, process: Process, seed: Any) -> tuple:
+    """What is watched of one run, (state, taken, number, memory), and what is remembered of it."""
+    state, taken, run, memory = row
+    return watching.measure(Moment(process, state, seed, run, taken), memory)

@@ -158,7 +158,7 @@ def leased(tasks: Sequence[Errand], store: Store | None, leases: Leases | None, 
                 mine.append(task)
             elif not leases.take(task.file):
                 yield Outcome(task.index)
-            elif (before := store.read(task.header) if store.there(task.header) else None) is not None:
+            elif (before := store.read(task.header)) is not None:
                 leases.free(task.file)  # finished between the last look and the lease
                 yield Outcome(task.index, *before, kept=True)
             else:

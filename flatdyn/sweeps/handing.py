@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import itertools
 import logging
 import os
 import socket
@@ -40,11 +41,10 @@ class Handing:
     Args:
         work: the call
         executor: of whatever kind
-        processes: the word of each task's process
     """
 
-    def __init__(self, work: Gathering, executor: concurrent.futures.Executor, processes: Sequence[str]):
-        self.work, self.executor, self.processes = work, executor, processes
+    def __init__(self, work: Gathering, executor: concurrent.futures.Executor):
+        self.work, self.executor, self.numbers = work, executor, itertools.count()
         self.own = isinstance(executor, Processes)
         self.queue: deque[Unit] = deque()
         self.flying: dict[Future, Unit] = {}
@@ -106,8 +106,8 @@ class Handing:
             call="" if work.leases is None else work.leases.call,
             tasks=unit.tasks,
             keys=[travel.key_words(work.asked.keys[task.index]) for task in unit.tasks],
-            processes=[self.processes[task.index] for task in unit.tasks],
-            attempt=unit.tries,
+            processes=[work.asked.words[task.index] for task in unit.tasks],
+            attempt=next(self.numbers),
         )
         try:
             future = self.executor.submit(remote.work, order)

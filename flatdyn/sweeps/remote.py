@@ -41,7 +41,7 @@ class Order(NamedTuple):
         tasks: the cells
         keys: of each, as words
         processes: a word for each process
-        attempt: how often they were given out before; executors may not do the same thing twice
+        attempt: a number of its own in the call, as executors may not do the same thing twice
     """
 
     word: str

@@ -166,7 +166,7 @@ def sweep(
         first = first or records.described(process)
         ascents.add(_ascent_unit(getattr(process, "method", None)))
         word = kept.word(process) if kept else ""
-        travelling = travel.of_process(process) if executor or workers else ""
+        travelling = "" if executor is None and workers is None else travel.of_process(process)
         for seed, of_cell in enumerate(cell_keys(key, cell, seeds, common)):
             header = kept.header(word, of_cell, cell, seed) if kept else None
             asked.add(cell, seed, header, of_cell, process if question.joins else None, travelling)
@@ -234,5 +234,5 @@ def _carried_out(
             if executor is None:
                 executor = Processes(min(workers, len(units)))
                 at_end.callback(executor.shutdown, cancel_futures=True)
-            Handing(work, executor, asked.words).run(units)
+            Handing(work, executor).run(units)
     return [work.results[i] for i in range(len(asked.tasks))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 import jax
 import jax.numpy as jnp
@@ -15,16 +15,8 @@ from flatdyn.core import records, stores
 from flatdyn.processes import Process
 from flatdyn.runs import devices, observers, stepping
 from flatdyn.runs.devices import Chunk
-from flatdyn.runs.stepping import Carry
 
 _FORM = {"loss": "f runs times", "marks": "f runs times sets", "seconds": "f", "parts": "i parts four"}
-
-
-class Watched(NamedTuple):
-    """What the runs of a chunk carry, and what is remembered of each for its next measurement."""
-
-    runs: Carry
-    memory: tuple
 
 
 @dataclasses.dataclass
@@ -47,7 +39,7 @@ class Progress:
     observed: np.ndarray
     seconds: float = 0.0
     done: dict[int, int] = dataclasses.field(default_factory=dict)
-    carries: dict[int, Watched] = dataclasses.field(default_factory=dict)
+    carries: dict[int, observers.Watched] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def blank(cls, parts: list[Chunk], runs: int, times: int, sets: int, columns: int) -> Self:
@@ -124,14 +116,14 @@ class Checkpoint:
         """Say so if the end of the training is not in the file."""
         self.file.finish()
 
-    def _carried(self, starts: jax.Array) -> Watched:
+    def _carried(self, starts: jax.Array) -> observers.Watched:
         """Shapes of what runs from `starts` carry."""
 
         def begun(starts):
             runs = stepping.at_rest(self.process, starts)
             seed = jnp.zeros(2, jnp.uint32) if self.process.random else None
             numbers = jnp.zeros(len(starts), jnp.uint32)
-            return Watched(runs, observers.begun(self.watching, self.process, runs, seed, numbers))
+            return observers.Watched(runs, observers.begun(self.watching, self.process, runs, seed, numbers))
 
         return jax.eval_shape(begun, starts)
 

@@ -19,7 +19,7 @@ from flatdyn.core import checks, curves, memory, precision, programs, records, s
 from flatdyn.core.records import Record, Status
 from flatdyn.core.renaming import moved_keyword, renamed_attribute
 from flatdyn.networks.data import Split
-from flatdyn.networks.training.checkpoints import Checkpoint, Progress, Watched
+from flatdyn.networks.training.checkpoints import Checkpoint, Progress
 from flatdyn.networks.training.tasks import Task
 from flatdyn.processes import Process
 from flatdyn.runs import devices, fingerprints, loop, observers, stepping
@@ -51,7 +51,7 @@ class Training(curves.Observed, Record):
     status: np.ndarray
     steps: np.ndarray
     seconds: np.ndarray
-    observed: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
+    observed: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 0, 0)))
     _form: ClassVar = {
         "times": "iu times",
         "loss": "f runs times",
@@ -194,7 +194,7 @@ def train(
         status=finished.status,
         steps=finished.taken,
         seconds=np.asarray(finished.progress.seconds),
-        observed=np.zeros(0) if watching is None else finished.progress.observed,
+        observed=finished.progress.observed,
     )
 
 
@@ -261,10 +261,10 @@ class _Networks(loop.Work):
         if part.start in self.progress.done:
             return self.progress.done[part.start], numbers, self.progress.carries[part.start]
         if self.asked.watching is None:
-            return done, numbers, Watched(carry, ())
+            return done, numbers, observers.Watched(carry, ())
         memory = _begun(self.asked.watching, self.process, carry, self.asked.seed, numbers)
         self.first[part.start], memory = self._measured(numbers, carry, memory)
-        return done, numbers, Watched(carry, memory)
+        return done, numbers, observers.Watched(carry, memory)
 
     def compile(self, numbers, carry):
         self.advance(numbers, carry, 0, 0, 1)
@@ -276,12 +276,12 @@ class _Networks(loop.Work):
         runs = _advance(self.process, carry.runs, self.asked.seed, numbers, steps)
         if self.asked.watching is not None and periods and (done + periods * period) % self.every == 0:
             seen, memory = self._measured(numbers, runs, memory)
-        return Watched(runs, memory), seen
+        return observers.Watched(runs, memory), seen
 
     def _measured(self, numbers: jax.Array, runs: Carry, memory: tuple) -> tuple[np.ndarray, tuple]:
         """What is watched of the runs of a chunk, shape (runs, columns), and what is remembered of it."""
         rows = runs.state, runs.taken, numbers, memory
-        values, memory = segments.mapped(_measure, rows, self.asked.watching, self.process, self.asked.seed)
+        values, memory = segments.mapped(observers.measured, rows, self.asked.watching, self.process, self.asked.seed)
         return values, jax.tree.map(devices.place, memory)
 
     def keep(self, part, done, carry, seen, stopped):
@@ -360,12 +360,6 @@ def _advance(process: Process, carry: Carry, seed: Any, numbers: jax.Array, step
 @eqx.filter_jit
 def _begun(watching, process, carry, seed, numbers):
     return observers.begun(watching, process, carry, seed, numbers)
-
-
-def _measure(row: tuple, watching: observers.Watch, process: Process, seed: Any) -> tuple:
-    """What is watched of one run, and what is remembered of it."""
-    state, taken, run, memory = row
-    return watching.measure(observers.Moment(process, state, seed, run, taken), memory)
 
 
 @eqx.filter_jit
