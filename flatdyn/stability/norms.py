@@ -47,8 +47,8 @@ def at_norm(method: Method, norm: Any) -> tuple[Method, float]:
         return eqx.tree_at(lambda one: one.follows, method, inner), slope
     if isinstance(method, ASAM):
         raise TypeError(
-            "ASAM's ascent is normalised by θ ⊙ ∇L, not by a gradient's norm: its edge is known with eps > 0, at a "
-            "point of a landscape; leave gradient_norm out"
+            "ASAM's ascent depends on the parameters, too, and not on a gradient's norm alone: its edge is known with "
+            "eps > 0, at a point of a landscape; leave gradient_norm out"
         )
     if not isinstance(method, Normalised):
         return method, 0.0
